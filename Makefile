@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Everything starts here: `make` lists the targets. On a fresh Debian 12 only make has to be there;
+# the rest is installed by `make setup`, which every target that needs it runs first.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+
+# One kernel slot (see tests/vm/kernels.py), for example KERNEL=6.12; empty means all of them.
+KERNEL ?=
+# More arguments for pytest, for example ARGS='-k mount -x'.
+ARGS ?=
+
+# Debian's own interpreter: another python3 on PATH would lack the distribution's modules.
+PYTHON := /usr/bin/python3
+VENV := .venv
+STAMPS := .cache/stamps
+HOST := $(STAMPS)/host-packages
+PACKAGE_LISTS := $(wildcard packaging/build-packages.txt tests/vm/packages.txt)
+
+##@ Use
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [KERNEL=6.12] [ARGS=...]" } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[.A-Za-z0-9_-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: bpf workload $(VENV)/.stamp ## Boot a guest with audit on and show enriched records
+	@$(VENV)/bin/python -m tests.vm.demo $(if $(KERNEL),--kernel $(KERNEL))
+
+.PHONY: vm
+vm: bpf workload $(VENV)/.stamp ## Boot a guest and open a shell in it; the checkout is at /opt/share
+	@$(VENV)/bin/python -m tests.vm run --kernel $(or $(KERNEL),6.12) --share .
+
+##@ Build
+
+.PHONY: setup
+setup: ## Install the host packages that are missing (apt-get, as root)
+	@rm -f $(HOST)
+	@$(MAKE) --no-print-directory $(HOST)
+
+# Asks dpkg rather than PATH, so that headers and libraries are covered too.
+$(HOST): $(PACKAGE_LISTS)
+	@mkdir -p $(@D)
+	@wanted=$$(sed 's/#.*//' $^ | xargs -n1 | sort -u); \
+	missing=; \
+	for package in $$wanted; do \
+		status=$$(dpkg-query -W -f='$${db:Status-Status}' "$$package" 2>/dev/null || true); \
+		[[ $$status == installed ]] || missing+=" $$package"; \
+	done; \
+	if [[ -n $$missing ]]; then \
+		if (( EUID != 0 )); then \
+			echo "These packages are needed and not installed. As root:" >&2; \
+			echo "  apt-get update && apt-get install -y --no-install-recommends$$missing" >&2; \
+			exit 1; \
+		fi; \
+		echo "Installing with apt-get:$$missing"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		{ apt-get update -qq || echo "Going on with the package lists that are there."; \
+			apt-get install -y -qq --no-install-recommends $$missing; } \
+			>$(@D)/apt.log 2>&1 || { tail -n 40 $(@D)/apt.log >&2; exit 1; }; \
+	fi
+	@touch $@
+
+# `make .venv` works too; the stamp is what has a date that means something.
+.PHONY: .venv
+.venv: $(VENV)/.stamp ## The virtual environment, with the package in place and the test tools
+
+$(VENV)/.stamp: pyproject.toml | $(HOST)
+	@echo "Making $(VENV)"
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+# The kernel side: one linked object per architecture. The flags are the same for both but for the
+# macro that tells libbpf's headers where a function's arguments are.
+CLANG := clang-14
+BPFTOOL := $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool) bpftool)
+BPF_ARCHES := x86_64 aarch64
+BPF_TARGET_x86_64 := x86
+BPF_TARGET_aarch64 := arm64
+BPF_SOURCES := $(wildcard bpf/*.bpf.c)
+BPF_OBJECTS_DIR := enricher/sources/bpf/objects
+# -mcpu=v2: 5.10's verifier and JIT. BPF_PROG() gives every program a ctx, used or not. The prefix map
+# keeps this directory's name out of the BTF.
+BPF_CFLAGS := -g -O2 -mcpu=v2 -target bpf -Wall -Wextra -Wno-unused-parameter -Werror -Ibpf/include \
+	-I/usr/include/$(shell uname -m)-linux-gnu -ffile-prefix-map=$(CURDIR)=.
+
+.PHONY: bpf
+bpf: $(BPF_ARCHES:%=$(BPF_OBJECTS_DIR)/%.bpf.o) ## Compile and link the BPF programs
+
+define BPF_RULES
+build/bpf/$(1)/%.bpf.o: bpf/%.bpf.c Makefile | $$(HOST)
+	@mkdir -p $$(@D)
+	@echo "BPF  $$@"
+	@$$(CLANG) $$(BPF_CFLAGS) -D__TARGET_ARCH_$$(BPF_TARGET_$(1)) -MMD -MP -c $$< -o $$@
+
+# maps first: bpftool 7.1 loses the offsets of .maps where a file that only declares a map comes before
+# the one that defines it. A unit test opens the object and would see.
+$$(BPF_OBJECTS_DIR)/$(1).bpf.o: build/bpf/$(1)/maps.bpf.o build/bpf/$(1)/layout.bpf.o $$(patsubst bpf/%.bpf.c,build/bpf/$(1)/%.bpf.o,$$(filter-out bpf/maps.bpf.c bpf/layout.bpf.c,$$(BPF_SOURCES)))
+	@mkdir -p $$(@D)
+	@echo "LINK $$@"
+	@$$(BPFTOOL) gen object $$@ $$^
+endef
+$(foreach arch,$(BPF_ARCHES),$(eval $(call BPF_RULES,$(arch))))
+-include $(wildcard build/bpf/*/*.d)
+
+# Programs for the guests. No libc: an exec of one costs a tenth of a dynamic binary's under emulation,
+# and they run in any container.
+WORKLOAD := $(patsubst tests/workload/%.c,build/workload/%,$(wildcard tests/workload/*.c))
+WORKLOAD_CFLAGS := -std=gnu11 -Os -Wall -Wextra -Werror -ffreestanding -fno-stack-protector \
+	-fno-asynchronous-unwind-tables -fno-pic -fcf-protection=none
+WORKLOAD_LDFLAGS := -static -nostdlib -no-pie -Wl,--build-id=none -Wl,-z,noexecstack \
+	-Wl,-z,noseparate-code -s
+
+.PHONY: workload
+workload: $(WORKLOAD) ## Build the static programs that the tests run in guests
+
+build/workload/%: tests/workload/%.c tests/workload/nolibc.h Makefile | $(HOST)
+	@mkdir -p $(@D)
+	@echo "CC   $@"
+	@gcc $(WORKLOAD_CFLAGS) $< -o $@ $(WORKLOAD_LDFLAGS)
+
+##@ Test
+
+PYTEST := $(VENV)/bin/python -m pytest $(if $(KERNEL),--kernel $(KERNEL)) $(ARGS)
+READY := bpf workload $(VENV)/.stamp
+
+.PHONY: test
+test: $(READY) ## Everything: unit, lint, and the suites on real kernels in virtual machines
+	@$(PYTEST)
+
+.PHONY: unit
+unit: $(READY) ## The tests that need no virtual machine and no privilege
+	@$(PYTEST) tests/unit tests/workload
+
+.PHONY: lint
+lint: $(VENV)/.stamp ## Format, lint, types, import direction, licences, documentation
+	@$(PYTEST) tests/lint
+
+.PHONY: bench
+bench: $(VENV)/.stamp ## What the code costs on this machine: every program in tests/bench
+	@for program in $(notdir $(basename $(wildcard tests/bench/bench_*.py))); do \
+		$(VENV)/bin/python -m tests.bench.$$program; \
+	done
+
+.PHONY: format
+format: $(VENV)/.stamp ## Rewrite the sources in the project's format
+	@$(VENV)/bin/ruff format $(wildcard enricher tests tools)
+	@clang-format-14 -i $(wildcard bpf/*.[ch] bpf/include/*.h tests/workload/*.[ch])
+
+##@ Clean up
+
+MADE := build dist .cache .venv $(BPF_OBJECTS_DIR) audit_enricher.egg-info \
+	.hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+.PHONY: clean
+clean: ## Remove everything made here: objects, environment, guests' kernels and images
+	@for path in $(MADE); do \
+		[[ ! -e $$path ]] || { echo "Removing $$path"; rm -rf "$$path"; }; \
+	done
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+	@echo "Host packages installed by make setup stay."

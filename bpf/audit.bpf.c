@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * The audit hook: notes the acting task when the first record of an event is finished, and sends the
+ * count of its records when the kernel is done with the event.
+ *
+ * Which of the three record hooks is loaded is user space's choice (enricher/sources/bpf/hook.py,
+ * docs/adr/0001-audit-hook.md). All run before kauditd can hand the record to any socket, so the
+ * context of a serial is in the ring before its record can be read.
+ */
+#include "core_fixes.h"
+#include "emit.h"
+#include "stamp.h"
+#include "task.h"
+
+#define BUFFER_RECORDS_MAX 16 /* a syscall's buffer holds a handful; more are counted */
+#define NONCE_WINDOW	   160
+
+/* The address of the kernel's audit_queue, learned from the nonce record; only the queue hook needs it. */
+__u64 audit_queue = 0;
+
+static __always_inline __u16 subject_flags(const struct task_struct *task, __u16 type)
+{
+	__u16 flags = 0;
+
+	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
+		flags |= CONTEXT_KTHREAD;
+	if (in_interrupt_context())
+		flags |= CONTEXT_INTERRUPT;
+	/* xt_AUDIT and nft log run for a packet, on top of whoever is there: softirq or not. */
+	if (!flags && type != AUDIT_NETFILTER_PKT)
+		flags = CONTEXT_SUBJECT;
+	return flags;
+}
+
+static __noinline int emit_context(const struct event_stamp *stamp, __u32 type, __u32 flags)
+{
+	const struct task_struct *task = (const void *)bpf_get_current_task();
+	const struct pid *pid = BPF_CORE_READ(task, group_leader, thread_pid);
+	__u32 level = pid ? BPF_CORE_READ(pid, level) : 0;
+	void *ring = ring_of_cpu();
+
+	if (!ring)
+		return 0;
+	if (level >= LEVELS_MAX)
+		level = LEVELS_MAX - 1;
+	if (level < LEVELS_INLINE) {
+		struct context_event *event = bpf_ringbuf_reserve(ring, sizeof(*event), 0);
+
+		if (!event) {
+			COUNT(drop_context);
+			return 0;
+		}
+		fill_header(&event->header, EVENT_CONTEXT, sizeof(*event));
+		event->stamp = *stamp;
+		event->record_type = type;
+		event->flags = flags;
+		fill_context(event, NULL, task, pid, level);
+		bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	} else {
+		struct context_deep_event *deep = bpf_ringbuf_reserve(ring, sizeof(*deep), 0);
+
+		if (!deep) {
+			COUNT(drop_context);
+			return 0;
+		}
+		__builtin_memset(deep->more, 0, sizeof(deep->more));
+		fill_header(&deep->c.header, EVENT_CONTEXT, sizeof(*deep));
+		deep->c.stamp = *stamp;
+		deep->c.record_type = type;
+		deep->c.flags = flags;
+		fill_context(&deep->c, deep->more, task, pid, level);
+		bpf_ringbuf_submit(deep, BPF_RB_NO_WAKEUP);
+	}
+	COUNT(contexts);
+	return 0;
+}
+
+/* Runs of equal types cost one addition each, and keep the order in which the kernel wrote them. */
+static __always_inline void count_record(struct open_event *open, __u16 type)
+{
+	__u32 last = open->runs - 1U;
+
+	open->records++;
+	if (last < TALLY_RUNS && open->run[last].type == type) {
+		open->run[last].count++;
+		return;
+	}
+	last = open->runs;
+	if (last >= TALLY_RUNS) {
+		open->truncated = 1;
+		return;
+	}
+	open->run[last].type = type;
+	open->run[last].count = 1;
+	open->runs = last + 1;
+}
+
+static __always_inline void close_event(__u64 key, __u16 flags, __u64 wakeup)
+{
+	struct open_event *open = bpf_map_lookup_elem(&open_events, &key);
+
+	if (!open)
+		return;
+	if (flags & TALLY_ORPHAN)
+		COUNT(orphans);
+	emit_tally(open, flags, wakeup);
+	bpf_map_delete_elem(&open_events, &key);
+}
+
+/* No record will come through netlink to drive the drain: wake the reader. */
+static __always_inline void close_silently_ended(__u64 key, __u16 flags)
+{
+	close_event(key, flags, BPF_RB_FORCE_WAKEUP);
+}
+
+/* Returns the context's flags: UNTRACKED is added where there is no room. */
+static __always_inline __u16 begin_event(__u64 key, const struct event_stamp *stamp, __u16 type,
+					 __u16 flags)
+{
+	struct open_event fresh = {};
+
+	fresh.stamp = *stamp;
+	fresh.flags = flags;
+	fresh.records = 1;
+	fresh.runs = 1;
+	fresh.run[0].type = type;
+	fresh.run[0].count = 1;
+	if (bpf_map_update_elem(&open_events, &key, &fresh, BPF_ANY)) {
+		COUNT(fail_track);
+		flags |= CONTEXT_UNTRACKED;
+	}
+	return flags;
+}
+
+/*
+ * The key of a buffer that is an event of its own and holds several records. The task may have
+ * another event open under its own address, which is even.
+ */
+#define BUFFER_KEY(task) ((task) | 1)
+
+/*
+ * One finished record. serial is that of the audit context it was started with, 0 where it had none;
+ * more says that its buffer holds further records. A record is part of its task's event when its text
+ * carries that serial: a record with no context, and one with a context that is not inside a syscall
+ * or io_uring operation, were each given a serial of their own.
+ */
+static __always_inline void on_record(__u32 serial, const struct sk_buff *skb, int more)
+{
+	__u64 key = bpf_get_current_task();
+	const unsigned char *data = BPF_CORE_READ(skb, data);
+	struct event_stamp stamp = {};
+	struct open_event *open;
+	__u16 type = 0;
+	__u16 flags;
+
+	COUNT(records);
+	if (bpf_probe_read_kernel(&type, sizeof(type), data + NLMSG_TYPE_OFFSET)) {
+		COUNT(fail_type);
+		return;
+	}
+	open = bpf_map_lookup_elem(&open_events, &key);
+	if (open && serial && open->stamp.serial == serial) {
+		count_record(open, type);
+		/* Queued before EOE's own netlink record, which will drive the drain. */
+		if (type == AUDIT_EOE)
+			close_event(key, TALLY_EOE, BPF_RB_NO_WAKEUP);
+		if (open->flags & CONTEXT_SUBJECT)
+			return;
+		/* It was begun in an interrupt on top of this task; does the task itself speak now? */
+		flags = subject_flags((const void *)key, type);
+		if (!(flags & CONTEXT_SUBJECT))
+			return;
+		open->flags = flags;
+		stamp = open->stamp;
+	} else {
+		if (parse_stamp(data, &stamp))
+			return;
+		flags = subject_flags((const void *)key, type);
+		if (!serial || serial != stamp.serial) {
+			COUNT(standalone);
+			if (more)
+				flags = begin_event(BUFFER_KEY(key), &stamp, type, flags);
+			else
+				flags |= CONTEXT_STANDALONE;
+		} else {
+			if (open)
+				close_silently_ended(key, TALLY_ORPHAN);
+			flags = begin_event(key, &stamp, type, flags);
+		}
+	}
+	emit_context(&stamp, type, flags);
+}
+
+/* A further record of the same buffer: it has the stamp of the first. */
+static __always_inline void on_further_record(const struct sk_buff *skb)
+{
+	__u64 task = bpf_get_current_task();
+	__u64 key = BUFFER_KEY(task);
+	const unsigned char *data = BPF_CORE_READ(skb, data);
+	struct open_event *open;
+	__u16 type = 0;
+
+	COUNT(records);
+	if (bpf_probe_read_kernel(&type, sizeof(type), data + NLMSG_TYPE_OFFSET))
+		COUNT(fail_type);
+	open = bpf_map_lookup_elem(&open_events, &key);
+	if (!open)
+		open = bpf_map_lookup_elem(&open_events, &task);
+	if (open)
+		count_record(open, type);
+}
+
+static __always_inline int on_buffer(const struct audit_buffer *ab)
+{
+	const struct audit_context *ctx;
+	const struct sk_buff *skb, *end, *next;
+	__u32 serial;
+
+	if (!ab) /* audit_log_start gave nothing; callers do not check */
+		return 0;
+	ctx = BPF_CORE_READ(ab, ctx);
+	serial = ctx ? audit_context_serial(ctx) : 0;
+	if (!audit_buffer_has_list()) {
+		skb = BPF_CORE_READ(ab, skb);
+		if (skb)
+			on_record(serial, skb, 0);
+		else
+			COUNT(fail_buffer);
+		return 0;
+	}
+	end = audit_buffer_list(ab);
+	skb = audit_buffer_first(ab);
+	if (!skb || skb == end) {
+		COUNT(fail_buffer);
+		return 0;
+	}
+	next = BPF_CORE_READ(skb, next);
+	on_record(serial, skb, next != end);
+	if (next == end)
+		return 0;
+	for (int i = 1; i < BUFFER_RECORDS_MAX && next && next != end; i++) {
+		on_further_record(next);
+		next = BPF_CORE_READ(next, next);
+	}
+	if (next != end)
+		COUNT(fail_list);
+	/* Its records are about to be queued: they will drive the drain. */
+	close_event(BUFFER_KEY(bpf_get_current_task()), TALLY_BUFFER, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/*
+ * Preferred: every audit_log_end(ab) goes through the symbol, unless GCC split the function, in
+ * which case callers inside kernel/audit.c jump to the part and this one misses their records.
+ */
+SEC("fentry/audit_log_end")
+int BPF_PROG(record_end, struct audit_buffer *ab)
+{
+	return on_buffer(ab);
+}
+
+/* The split-off part: not in BTF, so a kprobe; the plain symbol calls it too, so it sees all. */
+SEC("kprobe/audit_log_end.part.0")
+int BPF_KPROBE(record_end_part, struct audit_buffer *ab)
+{
+	return on_buffer(ab);
+}
+
+/* Whether the record holds the self-test's nonce; looked for once, in USER_AVC records only. */
+static __noinline int holds_nonce(const unsigned char *data)
+{
+	__u64 high = 0, low = 0;
+	char text[NONCE_WINDOW];
+	__u16 type = 0;
+
+	if (bpf_probe_read_kernel(&type, sizeof(type), data + NLMSG_TYPE_OFFSET) || type != AUDIT_USER_AVC)
+		return 0;
+	if (bpf_probe_read_kernel(text, sizeof(text), data + NLMSG_HDRLEN))
+		return 0;
+#pragma unroll
+	for (int i = 0; i < NONCE_WINDOW; i++) {
+		high = (high << 8) | (low >> 56);
+		low = (low << 8) | (unsigned char)text[i];
+		if (high == nonce_high && low == nonce_low)
+			return 1;
+	}
+	return 0;
+}
+
+/*
+ * Last resort: the end of __audit_log_end(), `skb_queue_tail(&audit_queue, skb)`. It runs for every
+ * other socket's traffic too, and after the rate limit. The queue is known by the nonce record, so
+ * that neither kallsyms nor kptr_restrict matters.
+ */
+SEC("fentry/skb_queue_tail")
+int BPF_PROG(record_queued, struct sk_buff_head *list, struct sk_buff *newsk)
+{
+	const struct audit_context *own;
+	const struct task_struct *task;
+
+	if (!audit_queue) {
+		const unsigned char *data = BPF_CORE_READ(newsk, data);
+
+		if (!holds_nonce(data)) {
+			COUNT(fail_queue_unknown);
+			return 0;
+		}
+		audit_queue = (__u64)list;
+	}
+	if ((__u64)list != audit_queue) {
+		COUNT(queue_other);
+		return 0;
+	}
+	task = (const void *)bpf_get_current_task();
+	own = BPF_CORE_READ(task, audit_context);
+	on_record(own ? audit_context_serial(own) : 0, newsk, 0);
+	return 0;
+}
+
+/*
+ * EOE is queued inside audit_log_exit, so an event still open when it returns has none: a rule
+ * excludes the type, as many sites do.
+ */
+SEC("fexit/audit_log_exit")
+int BPF_PROG(event_exit)
+{
+	close_silently_ended(bpf_get_current_task(), TALLY_EXIT);
+	return 0;
+}
+
+/*
+ * audit_log_exit has run by now, if it runs at all. What is open was begun by a record inside the
+ * syscall (CONFIG_CHANGE of `auditctl -a`) and a `never` rule then dropped the rest.
+ */
+SEC("fexit/__audit_syscall_exit")
+int BPF_PROG(syscall_exit)
+{
+	close_silently_ended(bpf_get_current_task(), TALLY_ORPHAN);
+	return 0;
+}
+
+/* The same for an operation that an io_uring worker runs. */
+SEC("fexit/__audit_uring_exit")
+int BPF_PROG(uring_exit)
+{
+	/* Inline operations end with their io_uring_enter: only a worker's event ends here. */
+	const struct task_struct *task = (const void *)bpf_get_current_task();
+
+	if (BPF_CORE_READ(task, flags) & PF_IO_WORKER)
+		close_silently_ended((__u64)task, TALLY_ORPHAN);
+	return 0;
+}
+
+/* audit_free comes before sched_process_exit in do_exit: no event of this task can be begun after. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(task_exit, struct task_struct *task)
+{
+	close_silently_ended((__u64)task, TALLY_ORPHAN);
+	return 0;
+}

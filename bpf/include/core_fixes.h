@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * One accessor per kernel drift, each with what changed. Chosen by the existence of a field in the
+ * running kernel's BTF, never by version: distributions backport.
+ */
+#ifndef AUDIT_ENRICHER_CORE_FIXES_H
+#define AUDIT_ENRICHER_CORE_FIXES_H
+
+#include "kernel.h"
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* 6.18, and Ubuntu's 5.19 to 6.8: the serial and the time moved into a struct audit_stamp. */
+struct audit_stamp___new {
+	unsigned int serial;
+};
+struct audit_context___stamp {
+	struct audit_stamp___new stamp;
+};
+/* The same kernels: a buffer may hold several records, linked in skb_list. */
+struct audit_buffer___list {
+	struct sk_buff_head skb_list;
+};
+
+/* 5.12: net_cookie became a plain u64 set at creation; before, it was made on first use. */
+struct net___cookie {
+	__u64 net_cookie;
+};
+/* up to 6.17: the mount namespace's sequence number is its unique id. */
+struct mnt_namespace___seq {
+	__u64 seq;
+};
+/* 6.18: every namespace has a unique id. */
+struct ns_common___id {
+	__u64 ns_id;
+};
+
+/* 6.2 to 6.14: the preempt count is part of struct pcpu_hot. */
+struct pcpu_hot___count {
+	int preempt_count;
+};
+
+/* arm64 keeps it in the task's thread_info; count is the low half of preempt_count. */
+struct thread_info___arm64 {
+	int preempt_count;
+};
+struct task_struct___arm64 {
+	struct thread_info___arm64 thread_info;
+};
+
+#pragma clang attribute pop
+
+/*
+ * Not inlined: within a loop clang would compute both offsets ahead of the choice, and the one that
+ * this kernel does not have is a poisoned instruction.
+ */
+static __noinline __u32 audit_context_serial(const struct audit_context *ctx)
+{
+	const struct audit_context___stamp *stamped = (const void *)ctx;
+
+	if (bpf_core_field_exists(stamped->stamp))
+		return BPF_CORE_READ(stamped, stamp.serial);
+	return BPF_CORE_READ(ctx, serial);
+}
+
+static __always_inline int audit_buffer_has_list(void)
+{
+	const struct audit_buffer___list *ab = 0;
+
+	return bpf_core_field_exists(ab->skb_list);
+}
+
+/* The list's head, which is where a walk ends; only where audit_buffer_has_list(). */
+static __always_inline const struct sk_buff *audit_buffer_list(const struct audit_buffer *ab)
+{
+	const struct audit_buffer___list *many = (const void *)ab;
+
+	return (const void *)__builtin_preserve_access_index(&many->skb_list);
+}
+
+static __always_inline const struct sk_buff *audit_buffer_first(const struct audit_buffer *ab)
+{
+	const struct audit_buffer___list *many = (const void *)ab;
+
+	return BPF_CORE_READ(many, skb_list.next);
+}
+
+static __always_inline int have_ns_id(void)
+{
+	const struct ns_common___id *ns = 0;
+
+	return bpf_core_field_exists(ns->ns_id);
+}
+
+static __always_inline __u64 ns_id(const struct ns_common *ns)
+{
+	const struct ns_common___id *with_id = (const void *)ns;
+	__u64 id = 0;
+
+	if (have_ns_id())
+		bpf_core_read(&id, sizeof(id), &with_id->ns_id);
+	return id;
+}
+
+static __always_inline __u64 mnt_unique(const struct mnt_namespace *mnt)
+{
+	const struct mnt_namespace___seq *old = (const void *)mnt;
+	__u64 id = 0;
+
+	if (bpf_core_field_exists(old->seq))
+		bpf_core_read(&id, sizeof(id), &old->seq);
+	return id;
+}
+
+static __always_inline __u64 net_unique(const struct net *net)
+{
+	const struct net___cookie *with = (const void *)net;
+	__u64 id = 0;
+
+	if (bpf_core_field_exists(with->net_cookie))
+		bpf_core_read(&id, sizeof(id), &with->net_cookie);
+	return id;
+}
+
+#if defined(__TARGET_ARCH_x86)
+/* up to 6.1 and again from 6.15: a per-CPU variable of its own; between, in pcpu_hot. */
+extern const int __preempt_count __ksym __weak;
+extern const struct pcpu_hot___count pcpu_hot __ksym __weak;
+#endif
+
+/* Whether this runs on top of an unrelated task: softirq, hardirq or NMI. */
+static __always_inline int in_interrupt_context(void)
+{
+	int count = 0;
+#if defined(__TARGET_ARCH_x86)
+	if (&__preempt_count) {
+		const int *p = bpf_this_cpu_ptr(&__preempt_count);
+
+		count = *p;
+	} else if (&pcpu_hot) {
+		const struct pcpu_hot___count *p = bpf_this_cpu_ptr(&pcpu_hot);
+
+		count = p->preempt_count;
+	}
+#else
+	const struct task_struct___arm64 *task = (const void *)bpf_get_current_task();
+
+	bpf_core_read(&count, sizeof(count), &task->thread_info.preempt_count);
+#endif
+	return count & (SOFTIRQ_SERVING | HARDIRQ_MASK | NMI_MASK);
+}
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Only the kernel structures' members that we read, by name: preserve_access_index lets libbpf find
+ * the real offsets in the running kernel's BTF, so order, size and neighbours do not matter here.
+ * Where a member moved between kernels see core_fixes.h.
+ */
+#ifndef AUDIT_ENRICHER_KERNEL_H
+#define AUDIT_ENRICHER_KERNEL_H
+
+/* Tells bpf_tracing.h that pt_regs has the kernel's member names, as it would with a vmlinux.h. */
+#define __VMLINUX_H__
+
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#ifndef __ksym
+#error "libbpf headers too old"
+#endif
+
+typedef unsigned char u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+
+#define PF_KTHREAD   0x00200000 /* include/linux/sched.h, stable since 2.6 */
+#define PF_IO_WORKER 0x00000010 /* 5.12 */
+
+/* preempt_count: include/linux/preempt.h, the layout has not moved since 2.6.33. */
+#define SOFTIRQ_SERVING 0x00000100
+#define HARDIRQ_MASK	0x000f0000
+#define NMI_MASK	0x00f00000
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* The registers of a kprobe that hold the first argument. */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long di;
+};
+#else
+struct user_pt_regs {
+	__u64 regs[31];
+};
+#endif
+
+struct ns_common {
+	unsigned int inum;
+};
+
+struct uts_namespace {
+	struct ns_common ns;
+};
+struct ipc_namespace {
+	struct ns_common ns;
+};
+struct mnt_namespace {
+	struct ns_common ns;
+};
+struct pid_namespace {
+	struct ns_common ns;
+};
+struct net {
+	struct ns_common ns;
+};
+struct cgroup_namespace {
+	struct ns_common ns;
+};
+struct time_namespace {
+	struct ns_common ns;
+};
+struct user_namespace {
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct uts_namespace *uts_ns;
+	struct ipc_namespace *ipc_ns;
+	struct mnt_namespace *mnt_ns;
+	struct pid_namespace *pid_ns_for_children;
+	struct net *net_ns;
+	struct time_namespace *time_ns;
+	struct time_namespace *time_ns_for_children;
+	struct cgroup_namespace *cgroup_ns;
+};
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+};
+
+struct cred {
+	struct user_namespace *user_ns;
+};
+
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
+struct audit_context;
+
+struct task_struct {
+	unsigned int flags;
+	int pid;
+	int tgid;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	struct pid *thread_pid;
+	__u64 start_boottime;
+	const struct cred *cred;
+	char comm[16];
+	struct nsproxy *nsproxy;
+	struct audit_context *audit_context;
+	kuid_t loginuid;
+	unsigned int sessionid;
+};
+
+struct sk_buff {
+	struct sk_buff *next;
+	unsigned char *data;
+};
+
+struct sk_buff_head {
+	struct sk_buff *next;
+};
+
+struct audit_buffer {
+	struct sk_buff *skb;
+	struct audit_context *ctx;
+};
+
+struct audit_context {
+	unsigned int serial;
+};
+
+#pragma clang attribute pop
+
+/* include/uapi/linux/netlink.h and audit.h: ABI, so plain offsets are right. */
+#define NLMSG_TYPE_OFFSET 4
+#define NLMSG_HDRLEN	  16
+
+#define AUDIT_USER_AVC	    1107
+#define AUDIT_EOE	    1320
+#define AUDIT_NETFILTER_PKT 1324
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Settings, maps and counters that every program family shares. Defined in maps.bpf.c, declared
+ * here: the files are compiled one by one and linked into one object.
+ */
+#ifndef AUDIT_ENRICHER_MAPS_H
+#define AUDIT_ENRICHER_MAPS_H
+
+#include "kernel.h"
+#include "events.h"
+
+/*
+ * The self-test's nonce: sixteen characters as two big-endian words, so that a shift register over
+ * the text finds it. Set before load.
+ */
+extern const volatile __u64 nonce_high;
+extern const volatile __u64 nonce_low;
+
+struct ring_map {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+};
+
+struct rings_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1); /* user space sets the number of possible CPUs */
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+	__array(values, struct ring_map);
+};
+
+/* One event that a task has begun and the kernel is not done with. */
+struct open_event {
+	struct event_stamp stamp;
+	__u32 records;
+	__u16 flags; /* CONTEXT_* of the context that was sent */
+	__u16 runs;  /* valid ones of run[]; the last one is the one that grows */
+	__u32 truncated;
+	__u32 pad;
+	struct tally_run run[TALLY_RUNS];
+};
+
+/*
+ * Keyed by the address of the task_struct: 5.10 has no task storage for tracing programs, and a tid
+ * changes hands when a thread execs. An entry lives from an event's first record to its last, so it
+ * cannot outlive the task.
+ */
+#define OPEN_EVENTS_MAX 16384
+
+struct open_events_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, OPEN_EVENTS_MAX);
+	__type(key, __u64);
+	__type(value, struct open_event);
+};
+
+struct counters_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* user space sets the number of possible CPUs */
+	__type(key, __u32);
+	__type(value, struct counters);
+};
+
+extern struct rings_map rings SEC(".maps");
+extern struct open_events_map open_events SEC(".maps");
+extern struct counters_map counters SEC(".maps");
+
+/*
+ * COUNT(place): one more at this place. An atomic add whose result is not used (5.10 has no other):
+ * an interrupt between load and store would lose one, and the ledger adds these figures up.
+ */
+#define COUNT(place)                                                                                         \
+	({                                                                                                   \
+		__u32 cpu_ = bpf_get_smp_processor_id();                                                     \
+		struct counters *set_ = bpf_map_lookup_elem(&counters, &cpu_);                               \
+		if (set_)                                                                                    \
+			__sync_fetch_and_add(&set_->place, 1);                                               \
+	})
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Reads who acts: ids, namespaces, the pid at every level, the cgroup. */
+#ifndef AUDIT_ENRICHER_TASK_H
+#define AUDIT_ENRICHER_TASK_H
+
+#include "core_fixes.h"
+#include "maps.h"
+
+/*
+ * One namespace: inum, and a unique id where the kernel has one. ns_common's offset within the
+ * namespace differs by kind, hence a macro over the typed pointer.
+ */
+#define READ_NAMESPACE(event, slot, pointer, legacy_unique)                                                  \
+	({                                                                                                   \
+		__u32 inum_ = 0;                                                                             \
+		if (!(pointer)) {                                                                            \
+			(event)->missing |= 1U << (slot);                                                    \
+		} else if (bpf_core_read(&inum_, sizeof(inum_), &(pointer)->ns.inum)) {                      \
+			(event)->missing |= 1U << (slot);                                                    \
+			COUNT(fail_namespace);                                                               \
+		} else if (have_ns_id()) {                                                                   \
+			(event)->unique[slot] = ns_id(&(pointer)->ns);                                       \
+		} else {                                                                                     \
+			(event)->unique[slot] = (legacy_unique);                                             \
+		}                                                                                            \
+		(event)->inum[slot] = inum_;                                                                 \
+	})
+
+static __always_inline void read_nsproxy(struct context_event *event, const struct task_struct *task)
+{
+	const struct nsproxy *proxy = BPF_CORE_READ(task, nsproxy);
+	const struct pid_namespace *pid_children = 0;
+	const struct time_namespace *time = 0, *time_children = 0;
+	const struct cgroup_namespace *cgroup = 0;
+	const struct uts_namespace *uts = 0;
+	const struct ipc_namespace *ipc = 0;
+	const struct mnt_namespace *mnt = 0;
+	const struct net *net = 0;
+
+	if (proxy) {
+		mnt = BPF_CORE_READ(proxy, mnt_ns);
+		uts = BPF_CORE_READ(proxy, uts_ns);
+		ipc = BPF_CORE_READ(proxy, ipc_ns);
+		net = BPF_CORE_READ(proxy, net_ns);
+		cgroup = BPF_CORE_READ(proxy, cgroup_ns);
+		pid_children = BPF_CORE_READ(proxy, pid_ns_for_children);
+		time = BPF_CORE_READ(proxy, time_ns);
+		time_children = BPF_CORE_READ(proxy, time_ns_for_children);
+	} else {
+		/* exit_task_work runs after exit_task_namespaces: EVENT_LISTENER op=disconnect. */
+		event->flags |= CONTEXT_AFTER_SERVING;
+		COUNT(fail_nsproxy);
+	}
+	READ_NAMESPACE(event, NS_MNT, mnt, mnt_unique(mnt));
+	READ_NAMESPACE(event, NS_UTS, uts, 0);
+	READ_NAMESPACE(event, NS_IPC, ipc, 0);
+	READ_NAMESPACE(event, NS_NET, net, net_unique(net));
+	READ_NAMESPACE(event, NS_CGROUP, cgroup, 0);
+	READ_NAMESPACE(event, NS_PID_FOR_CHILDREN, pid_children, 0);
+	READ_NAMESPACE(event, NS_TIME, time, 0);
+	READ_NAMESPACE(event, NS_TIME_FOR_CHILDREN, time_children, 0);
+}
+
+/* numbers[0..level] of the thread group's pid: one {namespace, pid} per level, outermost first. */
+static __always_inline void read_levels(struct context_event *event, struct pid_level *more,
+					const struct pid *pid, __u32 level)
+{
+	const struct upid *numbers = __builtin_preserve_access_index(&pid->numbers[0]);
+	const __u64 stride = bpf_core_type_size(struct upid);
+	const struct pid_namespace *ns;
+	const struct upid *at;
+
+	for (__u32 i = 0; i < LEVELS_INLINE; i++) {
+		if (i > level)
+			break;
+		at = (const void *)numbers + i * stride;
+		event->level[i].pid = BPF_CORE_READ(at, nr);
+		ns = BPF_CORE_READ(at, ns);
+		event->level[i].ns = BPF_CORE_READ(ns, ns.inum);
+	}
+	if (!more)
+		return;
+	for (__u32 i = LEVELS_INLINE; i < LEVELS_MAX; i++) {
+		if (i > level)
+			break;
+		at = (const void *)numbers + i * stride;
+		more[i - LEVELS_INLINE].pid = BPF_CORE_READ(at, nr);
+		ns = BPF_CORE_READ(at, ns);
+		more[i - LEVELS_INLINE].ns = BPF_CORE_READ(ns, ns.inum);
+	}
+}
+
+/* The pid namespace that the task itself is in; nsproxy only has its children's. */
+static __always_inline const struct pid_namespace *own_pid_namespace(const struct pid *pid, __u32 level)
+{
+	const struct upid *numbers = __builtin_preserve_access_index(&pid->numbers[0]);
+	const struct upid *own = (const void *)numbers + (__u64)level * bpf_core_type_size(struct upid);
+
+	return BPF_CORE_READ(own, ns);
+}
+
+/* Everything about current but the stamp, type and flags, which the caller has set; more may be NULL. */
+static __always_inline void fill_context(struct context_event *event, struct pid_level *more,
+					 const struct task_struct *task, const struct pid *pid, __u32 level)
+{
+	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	const struct user_namespace *user = BPF_CORE_READ(task, cred, user_ns);
+	const struct pid_namespace *own = 0;
+
+	event->missing = 0;
+	event->pid = BPF_CORE_READ(task, tgid);
+	event->tid = BPF_CORE_READ(task, pid);
+	event->ppid = BPF_CORE_READ(task, real_parent, tgid);
+	event->auid = BPF_CORE_READ(task, loginuid.val);
+	event->ses = BPF_CORE_READ(task, sessionid);
+	event->start = BPF_CORE_READ(leader, start_boottime);
+	event->cgroup_id = bpf_get_current_cgroup_id();
+	bpf_core_read(event->comm, sizeof(event->comm), &task->comm);
+	__builtin_memset(event->inum, 0, sizeof(event->inum));
+	__builtin_memset(event->unique, 0, sizeof(event->unique));
+	__builtin_memset(event->level, 0, sizeof(event->level));
+	read_nsproxy(event, task);
+	READ_NAMESPACE(event, NS_USER, user, 0);
+	if (pid)
+		own = own_pid_namespace(pid, level);
+	else
+		COUNT(fail_pids);
+	READ_NAMESPACE(event, NS_PID, own, 0);
+	event->levels = 0;
+	if (pid) {
+		event->levels = level + 1;
+		read_levels(event, more, pid, level);
+	}
+}
+
+#endif

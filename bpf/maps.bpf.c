@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/* The one definition of what maps.h declares. No program lives here. */
+#include "maps.h"
+
+const volatile __u64 nonce_high = 0;
+const volatile __u64 nonce_low = 0;
+
+/* One ring per CPU: user space makes them under one memory budget and puts them in before attaching. */
+struct rings_map rings SEC(".maps");
+struct open_events_map open_events SEC(".maps");
+struct counters_map counters SEC(".maps");
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Linux audit records with the namespaces and the container of the task that acted."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``audit-enricher``: finds the subcommand, turns errors into a message, a hint and an exit code.
+
+Owns nothing else: every subcommand is a module of its own. A traceback that reaches the user is a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from enricher import __version__
+from enricher.cli import run
+from enricher.errors import EnricherError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_CODES = """\
+exit codes:
+  0  done
+  1  an unexpected error
+  2  the command line asks for something that cannot be done
+  3  a capability is missing
+  4  not in the initial user, pid or network namespace
+  5  the kernel has no audit
+  6  the kernel lacks BTF or a function to attach to, or object and program differ
+  7  the kernel refused the BPF programs
+  8  the self-test failed: no hook sees every record
+  9  the output cannot be opened or written
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, for `main` and for the tests of the documentation."""
+    top = argparse.ArgumentParser(
+        prog="audit-enricher",
+        description="Linux audit records with the namespaces of the task that acted, read in kernel context.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"audit-enricher {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    run.add_to(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = parser().parse_args(argv)
+    try:
+        code: int = options.call(options)
+    except EnricherError as error:
+        print(f"audit-enricher: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    return code

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an event's kernel context may be named as the one that acted, and why not.
+
+Owns that one decision, which every view and filter takes from here. Never guesses a subject in place of a
+missing one, and never parses more of a record than its ``pid=``.
+
+Three things speak against a context: there is none; the kernel side marked its task as a bystander (a
+kernel thread at work for somebody else, a softirq on top of whoever ran); or the record names another
+process than the context does. The last one should never happen. If it does, the join is wrong or one of
+the two is, and an identity that is in doubt is not reported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from enricher.model import ContextFlag
+from enricher.sources.audit.types import is_user
+
+if TYPE_CHECKING:
+    from enricher.model import Context, Event
+
+# IntFlag operations build an enum member each time (about 1 us); these are tested once per event.
+_SUBJECT = int(ContextFlag.SUBJECT)
+_KTHREAD = int(ContextFlag.KTHREAD)
+_INTERRUPT = int(ContextFlag.INTERRUPT)
+_AFTER_SERVING = int(ContextFlag.AFTER_SERVING)
+
+SYSCALL = 1300
+URINGOP = 1336
+_LOGIN = 1006
+
+# Their `pid=` is task_tgid_nr(current), written by the kernel: the same task the context describes.
+# So is that of the records user-space programs send: the kernel puts it before the program's text.
+_PID_IS_CURRENT = frozenset((SYSCALL, URINGOP, _LOGIN))
+
+
+class Attribution(NamedTuple):
+    """``context`` is set only when it may be put forward as the subject's; else ``reason`` says why not."""
+
+    context: Context | None
+    reason: str
+
+
+def _bystander(flags: int) -> str:
+    if flags & _INTERRUPT:
+        return "no subject: interrupt"
+    if flags & _KTHREAD:
+        return "no subject: kernel thread"
+    return "no subject: the record is not about the task that wrote it"
+
+
+def _pid_written(text: bytes) -> int:
+    """Return the first ``pid=`` of a record, -1 if there is none.
+
+    In the record types asked for, nothing that a process can choose stands before it.
+    """
+    start = text.find(b" pid=")
+    if start < 0:
+        return -1
+    end = text.find(b" ", start + 5)
+    digits = text[start + 5 : end] if end >= 0 else text[start + 5 :]
+    return int(digits) if digits.isdigit() else -1
+
+
+def attribute(event: Event) -> Attribution:
+    """Decide for one event. ``reason`` is "" when the context is good and nothing of it is missing."""
+    context = event.context
+    if context is None:
+        return Attribution(None, "no kernel context")
+    flags = context.flags
+    if not flags & _SUBJECT:
+        return Attribution(None, _bystander(flags))
+    for record in event.records:
+        if record.type in _PID_IS_CURRENT or is_user(record.type):
+            pid = _pid_written(record.text)
+            if pid not in (-1, context.pid):
+                return Attribution(
+                    None, f"context not used: it is of pid {context.pid}, the record says {pid}"
+                )
+            break
+    if flags & _AFTER_SERVING:
+        return Attribution(context, "the task had already left its namespaces")
+    return Attribution(context, "")

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The native event: everything known about one audit event, as a plain dict (`enrich.shape.NativeEvent`).
+
+Owns which source each member is taken from and the caches that make it cheap. Never identifies a
+container (until a piece that can is in place every event says ``where: unknown``), never writes, never
+changes an event.
+
+Where a fact comes from:
+
+* ``subject.pid, tid, ppid, start, comm, pids, auid, ses``, ``namespaces`` and ``cgroup``: the kernel
+  context, if `enrich.attribution` lets it stand for the subject. Otherwise pid, ppid, comm, auid and ses
+  come from the primary record and the rest is absent.
+* ``subject.uid ... fsgid`` and ``exe``: the primary record, always.
+* Of a record that carries a program's message, only what the kernel wrote before ``msg='`` is believed,
+  except for ``outcome``: that is the program's verdict about its own business.
+* An unset auid or ses (4294967295) is absent in ``subject``; in ``records[].fields`` the number stays.
+
+The ``host`` and ``namespaces`` dicts are shared between events: treat an event as read-only.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+from enricher.clock import rfc3339
+from enricher.enrich.attribution import SYSCALL, attribute
+from enricher.enrich.decode import entry_of, text_of, type_name
+from enricher.enrich.keys import keys_of
+from enricher.enrich.shape import SCHEMA
+from enricher.model import KINDS, UNSET
+from enricher.sources.audit.text import split_stamp
+
+if TYPE_CHECKING:
+    from enricher.enrich.shape import (
+        Enrichment,
+        Fields,
+        HostEntry,
+        Namespaces,
+        NativeEvent,
+        NsEntry,
+        RecordEntry,
+        Subject,
+    )
+    from enricher.model import Context, Event, HostFacts, Record
+
+Outcome = Literal["success", "failure"]
+
+_OUTCOMES: Final[dict[object, Outcome]] = {
+    "yes": "success",
+    "success": "success",
+    "1": "success",
+    "no": "failure",
+    "failed": "failure",
+    "0": "failure",
+}
+
+_NAMESPACE_SETS: Final = 4096  # more containers than one host runs at a time
+
+_CREDENTIALS: Final = ("uid", "gid", "euid", "suid", "fsuid", "egid", "sgid", "fsgid")
+
+
+class NativeBuilder:
+    """Builds the native events of one boot of one host; holds the caches, so keep one per pipeline.
+
+    ``raw`` adds the text of every record beside its decoded fields.
+    """
+
+    def __init__(self, host: HostFacts, *, raw: bool = False) -> None:
+        self._host = host
+        self._raw = raw
+        self._host_entry: HostEntry = {
+            "name": host.name,
+            "machine_id": host.machine_id,
+            "boot_id": host.boot_id,
+        }
+        self._uid_prefix = host.boot_id + "/"
+        self._namespaces: dict[bytes, tuple[Namespaces, str]] = {}
+
+    def build(self, event: Event) -> NativeEvent:
+        """Make the event's dict. Raises ValueError if the stamp is none; records may hold any bytes."""
+        sec, ms, _serial = split_stamp(event.stamp)
+        ident = event.stamp.decode("ascii")
+        context, doubt = attribute(event)
+        raw = self._raw
+        entries = [entry_of(record, raw=raw) for record in event.records]
+        primary, fields = _primary(event, entries)
+
+        # In the documented order of members, which a dict keeps.
+        native: dict[str, object] = {
+            "schema": SCHEMA,
+            "time": rfc3339(sec, ms),
+            "id": ident,
+            "uid": self._uid_prefix + ident,
+            "host": self._host_entry,
+            "type": primary,
+            "keys": _keys(event.records),
+        }
+        if (outcome := _outcome(fields, entries)) is not None:
+            native["outcome"] = outcome
+        if subject := _subject(context, fields):
+            native["subject"] = subject
+        if context is not None:
+            native["namespaces"], missing = self._namespaces_of(context)
+            doubt = doubt or missing
+        native["where"] = "unknown"
+        if context is not None and context.cgroup_id:
+            native["cgroup"] = {"id": str(context.cgroup_id)}
+        native["records"] = entries
+        native["enrichment"] = _enrichment(event, context, doubt)
+        return cast("NativeEvent", native)
+
+    def _namespaces_of(self, context: Context) -> tuple[Namespaces, str]:
+        """Return the prepared entries for the context's namespaces, and which could not be read."""
+        known = self._namespaces.get(context.key)
+        if known is None:
+            if len(self._namespaces) >= _NAMESPACE_SETS:
+                # The oldest goes. If it is still in use it is made once more, which is cheaper than
+                # keeping an order of use up to date on every event.
+                del self._namespaces[next(iter(self._namespaces))]
+            known = self._namespaces[context.key] = _namespaces(context, self._host)
+        return known
+
+
+@lru_cache(maxsize=8)
+def _builder(host: HostFacts, *, raw: bool) -> NativeBuilder:
+    return NativeBuilder(host, raw=raw)
+
+
+def build(event: Event, host: HostFacts, *, raw: bool = False) -> NativeEvent:
+    """Make one native event with a builder that is kept per host; see `NativeBuilder.build`."""
+    return _builder(host, raw=raw).build(event)
+
+
+def _primary(event: Event, entries: list[RecordEntry]) -> tuple[str, Fields]:
+    """Return the type and fields of the record that speaks for the event: SYSCALL, else the first.
+
+    An event whose records were all lost on the way has only the type the kernel side noted.
+    """
+    for record, entry in zip(event.records, entries, strict=True):
+        if record.type == SYSCALL:
+            return entry["type"], entry["fields"]
+    if entries:
+        return entries[0]["type"], entries[0]["fields"]
+    if event.context is not None:
+        return type_name(event.context.record_type), {}
+    if event.tally is not None and event.tally.runs:
+        return type_name(event.tally.runs[0][0]), {}
+    return type_name(0), {}
+
+
+def _keys(records: list[Record]) -> list[str]:
+    keys: list[str] = []
+    for record in records:
+        for key in keys_of(record):
+            shown = key.decode("utf-8", "replace")
+            if shown not in keys:
+                keys.append(shown)
+    return keys
+
+
+def _outcome(primary: Fields, entries: list[RecordEntry]) -> Outcome | None:
+    """Return what the primary record says, else the first record that says something."""
+    outcome = _outcome_of(primary)
+    if outcome is None:
+        for entry in entries:
+            outcome = _outcome_of(entry["fields"])
+            if outcome is not None:
+                break
+    return outcome
+
+
+def _outcome_of(fields: Fields) -> Outcome | None:
+    said = fields.get("success")
+    if said is None:
+        said = fields.get("res")
+        if said is None:
+            message = fields.get("msg")
+            said = message.get("res") if isinstance(message, dict) else None
+    return _OUTCOMES.get(said) if isinstance(said, str) else None
+
+
+def _subject(context: Context | None, fields: Fields) -> Subject:
+    """Put the subject together; an empty dict if nothing is known of it."""
+    subject: dict[str, object] = {}
+    get = fields.get
+    if context is not None:
+        subject["pid"] = context.pid
+        subject["tid"] = context.tid
+        subject["ppid"] = context.ppid
+        subject["start"] = str(context.start)
+        subject["comm"], exact = text_of(context.comm)
+        if exact is not None:
+            subject["comm_hex"] = exact
+        _copy_text(fields, subject, "exe")
+        subject["pids"] = [{"ns": ns, "pid": pid} for ns, pid in context.levels]
+        auid: object = context.auid
+        ses: object = context.ses
+    else:
+        for name in ("pid", "ppid"):
+            value = get(name)
+            if isinstance(value, int):
+                subject[name] = value
+        _copy_text(fields, subject, "comm")
+        _copy_text(fields, subject, "exe")
+        auid = get("auid")
+        ses = get("ses")
+    if isinstance(auid, int) and auid != UNSET:
+        subject["auid"] = auid
+    if isinstance(ses, int) and ses != UNSET:
+        subject["ses"] = ses
+    for name in _CREDENTIALS:
+        value = get(name)
+        if isinstance(value, int):
+            subject[name] = value
+    return cast("Subject", subject)
+
+
+def _copy_text(fields: Fields, subject: dict[str, object], name: str) -> None:
+    """Take a text and its exact bytes, if they stand apart, from the record. ``(null)`` is no text."""
+    value = fields.get(name)
+    if isinstance(value, str) and value not in ("(null)", "?"):
+        subject[name] = value
+        exact = fields.get(name + "_hex")
+        if isinstance(exact, str):
+            subject[name + "_hex"] = exact
+
+
+def _namespaces(context: Context, host: HostFacts) -> tuple[Namespaces, str]:
+    """Make the ``namespaces`` member and the words for kinds that could not be read.
+
+    A kind whose initial namespace is not known either is not missing: the kernel was built without it.
+    """
+    namespaces: Namespaces = {"dev": host.ns_dev}
+    missing = []
+    for kind, inum, ident, initial in zip(KINDS, context.inums, context.ids, host.initial, strict=True):
+        if inum:
+            entry: NsEntry = {"ino": inum}
+            if ident:
+                entry["id"] = str(ident)
+            if initial:
+                entry["host"] = inum == initial
+            namespaces[kind] = entry
+        elif initial:
+            missing.append(kind)
+    return namespaces, f"not read: namespaces {', '.join(missing)}" if missing else ""
+
+
+def _enrichment(event: Event, context: Context | None, doubt: str) -> Enrichment:
+    enrichment: Enrichment = {
+        "context": "none" if event.context is None else "kernel",
+        "container": "none",
+        "complete": event.complete,
+    }
+    reason = event.reason
+    if doubt and (event.context is not None or not reason):
+        # Without a context, the stage that waited for it knows better why than "no kernel context".
+        reason = f"{reason}; {doubt}" if reason else doubt
+    if reason:
+        enrichment["reason"] = reason
+    if event.context is not None and context is None:
+        enrichment["subject"] = False
+    if event.self_caused:
+        enrichment["self_caused"] = True
+    return enrichment

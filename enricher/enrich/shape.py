@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The native event, schema ``audit-enricher/1``, as types: what `enrich.native` makes and views read.
+
+Owns the names and shapes of its members, and nothing at run time but aliases: an event is a plain dict in the
+order given here. Never holds a rule about how a member is found; `enrich.native` does.
+
+A member that is not known is absent, never null and never a stand-in value. Numbers are JSON numbers up to
+2^53; namespace ids, cgroup ids and start times are decimal strings, because jq and Elasticsearch keep numbers
+as doubles.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+SCHEMA = "audit-enricher/1"
+
+LARGEST_NUMBER = 2**53
+"""Above this a double no longer holds every integer, so the value is written as a string."""
+
+Value = str | int
+FieldValue = Value | list["FieldValue | None"] | dict[str, "FieldValue"]
+Fields = dict[str, FieldValue]
+"""A record's fields; the conversion is described in `enrich.decode`."""
+
+
+class HostEntry(TypedDict):
+    """Which machine and which boot; (boot_id, id) is unique across a fleet."""
+
+    name: str
+    machine_id: str
+    boot_id: str
+
+
+class PidEntry(TypedDict):
+    """The pid as seen in one pid namespace."""
+
+    ns: int
+    pid: int
+
+
+class NsEntry(TypedDict):
+    """One namespace: inum, the kernel's unique id where there is one, whether it is the initial one."""
+
+    ino: int
+    id: NotRequired[str]
+    host: NotRequired[bool]  # absent when the initial namespace's inum is not known
+
+
+Namespaces = dict[str, str | NsEntry]
+"""``dev`` (the nsfs device), then one `NsEntry` per kind that is known, in the order of `model.KINDS`."""
+
+
+class Subject(TypedDict, total=False):
+    """Who acted. From the kernel side's context where there is one, else from the primary record."""
+
+    pid: int
+    tid: int
+    ppid: int
+    start: str
+    comm: str
+    comm_hex: str
+    exe: str
+    exe_hex: str
+    pids: list[PidEntry]
+    auid: int
+    ses: int
+    uid: int
+    gid: int
+    euid: int
+    suid: int
+    fsuid: int
+    egid: int
+    sgid: int
+    fsgid: int
+
+
+class CgroupEntry(TypedDict):
+    """The cgroup v2 the task was in."""
+
+    id: str
+
+
+class RecordEntry(TypedDict):
+    """One kernel record. ``raw`` is its text, there on request and when ``undecoded``.
+
+    ``raw_hex`` stands beside ``raw`` when the text is not UTF-8.
+    """
+
+    type: str
+    fields: Fields
+    undecoded: NotRequired[bool]  # only True: the text does not fit the grammar
+    raw: NotRequired[str]
+    raw_hex: NotRequired[str]
+
+
+class Enrichment(TypedDict):
+    """Where each added fact comes from, and what is missing."""
+
+    context: Literal["kernel", "none"]
+    container: Literal["none"]
+    reason: NotRequired[str]
+    complete: bool
+    subject: NotRequired[bool]  # only False, and only then: the context's task is not the one that acted
+    self_caused: NotRequired[bool]  # only True: this program provoked the event itself
+
+
+class NativeEvent(TypedDict):
+    """One audit event."""
+
+    schema: str
+    time: str
+    id: str
+    uid: str
+    host: HostEntry
+    type: str
+    keys: list[str]
+    outcome: NotRequired[Literal["success", "failure"]]
+    subject: NotRequired[Subject]
+    namespaces: NotRequired[Namespaces]
+    where: Literal["host", "container", "unknown"]
+    cgroup: NotRequired[CgroupEntry]
+    records: list[RecordEntry]
+    enrichment: Enrichment

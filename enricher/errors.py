@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong in a way the operator can act on; one leaf per cause, each with its exit code.
+
+Owns messages, hints and exit codes. Never decides what to do about an error: the command line
+prints it and exits, a traceback means a bug.
+
+::
+
+    EnricherError
+      UsageError            2   the command line does not say something we can do
+      MissingCapability     3   a capability or privilege is missing
+      WrongNamespace        4   not in the initial user, pid or network namespace
+      AuditUnavailable      5   the kernel has no audit subsystem
+      KernelUnsupported     6
+        NoBtf               6   the kernel has no BTF, so layouts cannot be known
+        NoHook              6   none of the hooks can be attached
+        LayoutMismatch      6   the BPF object and the decoder do not agree
+      LoadFailed            7   libbpf or the verifier refused the programs
+      SelfTestFailed        8   the nonce record was not seen by the hook
+      OutputFailed          9   the output cannot be opened or written
+"""
+
+from __future__ import annotations
+
+
+class EnricherError(Exception):
+    """An error with a cause the operator can do something about: `message`, `hint`, `exit_code`."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(EnricherError):
+    """The command line or a setting asks for something that cannot be done."""
+
+    exit_code = 2
+
+
+class MissingCapability(EnricherError):
+    """A capability is missing; the message names it and what it is needed for."""
+
+    exit_code = 3
+
+
+class WrongNamespace(EnricherError):
+    """Run from a user, pid or network namespace in which the kernel sends no audit records."""
+
+    exit_code = 4
+
+
+class AuditUnavailable(EnricherError):
+    """The kernel was built or booted without audit."""
+
+    exit_code = 5
+
+
+class KernelUnsupported(EnricherError):
+    """The running kernel lacks something we cannot do without."""
+
+    exit_code = 6
+
+
+class NoBtf(KernelUnsupported):
+    """No /sys/kernel/btf/vmlinux: private structures cannot be located."""
+
+
+class NoHook(KernelUnsupported):
+    """No function through which every audit record passes can be attached to."""
+
+
+class LayoutMismatch(KernelUnsupported):
+    """The BPF object's structures differ from what user space decodes: object and code do not match."""
+
+
+class LoadFailed(EnricherError):
+    """libbpf or the verifier refused the object; the message has the verifier's last useful lines."""
+
+    exit_code = 7
+
+
+class SelfTestFailed(EnricherError):
+    """The nonce record came back through netlink but the hook did not see it."""
+
+    exit_code = 8
+
+
+class OutputFailed(EnricherError):
+    """The output cannot be created or written."""
+
+    exit_code = 9

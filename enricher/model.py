@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vocabulary every stage shares: records, contexts, tallies and events.
+
+Owns the shapes that cross a stage boundary. Never reads a file, a socket or a clock, and knows
+nothing of how a record was received or how an event is written.
+
+Serial, record and event are the kernel's terms: a *record* is one line of the audit log, an *event*
+is all records that carry one *stamp* (``SEC.MS:SERIAL``). The stamp is kept as the kernel's own
+bytes: it is the only key that both the netlink record and the BPF message hold on every kernel,
+and the seconds in it keep two events apart when the 32-bit serial wraps.
+"""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import NamedTuple
+
+KINDS = (
+    "mnt",
+    "uts",
+    "ipc",
+    "net",
+    "pid",
+    "user",
+    "cgroup",
+    "time",
+    "pid_for_children",
+    "time_for_children",
+)
+"""The ten namespace numbers of a task, in the order of the wire format (``bpf/include/events.h``)."""
+
+UNSET = 0xFFFFFFFF
+"""The kernel's ``(uid_t)-1``: no login uid, no session."""
+
+
+class ContextFlag(IntFlag):
+    """What the kernel side knew about the record when it noted the task (``events.h``, CONTEXT_*)."""
+
+    STANDALONE = 1  # the record is an event of its own: no tally follows
+    SUBJECT = 2  # the current task can be the subject of the record
+    KTHREAD = 4  # the current task is a kernel thread
+    INTERRUPT = 8  # the record was finished in interrupt context, on top of an unrelated task
+    UNTRACKED = 16  # the table of open events was full: no tally follows, EOE or time must end it
+    AFTER_SERVING = 32  # the task had no nsproxy any more (exit_task_work)
+
+
+class TallyFlag(IntFlag):
+    """Why the kernel side took an event to be finished (``events.h``, TALLY_*)."""
+
+    EOE = 1  # the end-of-event record was finished
+    EXIT = 2  # audit_log_exit returned and no EOE had been seen: a rule excludes it
+    ORPHAN = 4  # the serial was left without its SYSCALL record: a `never` rule dropped the rest
+    TRUNCATED = 8  # more changes of record type than the tally holds; ``total`` is right all the same
+    BUFFER = 16  # several records of one buffer that are an event of their own
+
+
+class Level(NamedTuple):
+    """One pid-namespace level of a process: the namespace's inum and the pid seen there."""
+
+    ns: int
+    pid: int
+
+
+class Context(NamedTuple):
+    """The acting task at the moment its record was finished, as read in kernel context.
+
+    ``inums`` and ``ids`` follow `KINDS`; 0 is "not known" in both. ``start`` and ``time`` are
+    nanoseconds since boot (CLOCK_BOOTTIME). ``levels`` goes from the outermost pid namespace inward.
+    ``key`` is the wire image of inums and ids together: equal keys mean equal namespaces, so later
+    stages cache by it instead of building ten entries again.
+    """
+
+    stamp: bytes
+    time: int
+    record_type: int
+    flags: int
+    pid: int
+    tid: int
+    ppid: int
+    auid: int
+    ses: int
+    start: int
+    cgroup_id: int
+    comm: bytes
+    inums: tuple[int, ...]
+    ids: tuple[int, ...]
+    levels: tuple[Level, ...]
+    key: bytes
+
+    @property
+    def is_subject(self) -> bool:
+        """Whether the task may be named as the one that acted."""
+        return bool(self.flags & ContextFlag.SUBJECT)
+
+
+class Tally(NamedTuple):
+    """How many records the kernel finished for one stamp, as runs of (record type, count) in order."""
+
+    stamp: bytes
+    time: int
+    flags: int
+    total: int
+    runs: tuple[tuple[int, int], ...]
+
+
+class Record(NamedTuple):
+    """One kernel record. ``text`` is the netlink payload, byte for byte: ``audit(SEC.MS:SERIAL): ...``."""
+
+    type: int
+    text: bytes
+
+
+class Event:
+    """All records of one stamp, with the context and the tally the kernel side sent for it.
+
+    ``expected`` is how many records this event will have, 0 while that is not known. ``complete`` is
+    True only when the kernel side counted as many records as are here. ``reason`` says what is
+    missing, in words an operator can read; it is "" when nothing is. ``part`` is 1, or more for a
+    late further part of a stamp that was already given out. ``self_caused`` marks records that this
+    program provoked (its own BPF load, its own socket, its own system calls).
+    """
+
+    __slots__ = (
+        "complete",
+        "context",
+        "expected",
+        "opened",
+        "part",
+        "reason",
+        "records",
+        "self_caused",
+        "stamp",
+        "tally",
+    )
+
+    def __init__(self, stamp: bytes, opened: float) -> None:
+        self.stamp = stamp
+        self.opened = opened  # monotonic seconds in user space when the first trace of it was seen
+        self.records: list[Record] = []
+        self.context: Context | None = None
+        self.tally: Tally | None = None
+        self.expected = 0
+        self.part = 1
+        self.complete = False
+        self.reason = ""
+        self.self_caused = False
+
+    def __repr__(self) -> str:
+        return f"Event({self.stamp!r}, {len(self.records)} records, complete={self.complete})"
+
+
+class HostFacts(NamedTuple):
+    """What every event of this boot says about the machine, read once at start.
+
+    ``initial`` holds the initial namespaces' inums in the order of `KINDS`, 0 where not known;
+    ``ns_dev`` is the nsfs device as ``MAJOR:MINOR`` in two hex digits each, for example ``00:04``.
+    """
+
+    name: str
+    machine_id: str
+    boot_id: str
+    ns_dev: str
+    initial: tuple[int, ...]

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From finished events to written lines: filter, view, sink.
+
+Owns the composition of the stages right of the join for one `run`. Never formats anything itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from enricher.enrich.native import NativeBuilder
+from enricher.route.filters import Filter
+from enricher.route.views import native_json
+from enricher.route.views.audit_text import AuditText
+from enricher.route.views.table import Table
+from enricher.sinks.stream import FileSink, StdoutSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from enricher.model import Event, HostFacts
+    from enricher.sinks.stream import Sink
+
+FORMATS: Final = ("table", "json", "text")
+
+
+class Wanted(NamedTuple):
+    """What `run` was asked for. `view` is one of FORMATS, or None for the default of the destination."""
+
+    view: str | None = None
+    path: str | None = None
+    keys: Sequence[str] = ()
+    types: Sequence[str] = ()
+    limit: int | None = None
+    skip_self: bool = False
+    raw: bool = False
+
+
+def _renderer(view: str, facts: HostFacts, table: Table, *, raw: bool) -> Callable[[Event], bytes]:
+    if view == "text":
+        return AuditText(facts).render
+    build = NativeBuilder(facts, raw=raw).build
+    if view == "json":
+        return lambda event: native_json.render(build(event))
+    return lambda event: table.render(build(event))
+
+
+class Output:
+    """One destination. ``full`` becomes true when `limit` events were written."""
+
+    def __init__(self, wanted: Wanted, facts: HostFacts) -> None:
+        terminal = wanted.path is None and sys.stdout.isatty()
+        view = wanted.view or ("table" if terminal else "json")
+        self._filter = Filter(wanted.keys, wanted.types)
+        self._everything = not wanted.keys and not wanted.types
+        self._skip_self = wanted.skip_self
+        self._left = wanted.limit
+        width = shutil.get_terminal_size().columns if terminal else None
+        table = Table(width, colour=terminal and not os.environ.get("NO_COLOR"))
+        self._render = _renderer(view, facts, table, raw=wanted.raw)
+        self._sink: Sink = FileSink(wanted.path) if wanted.path else StdoutSink()
+        if view == "table":
+            self._sink.write([table.header()])
+        self.full = False
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sink.close()
+
+    def emit(self, events: list[Event]) -> None:
+        """Write the events that the filter lets through, in one write."""
+        chosen = events
+        if self._skip_self:
+            chosen = [event for event in chosen if not event.self_caused]
+        if not self._everything:
+            chosen = [event for event in chosen if self._filter.matches(event)]
+        if self._left is not None:
+            chosen = chosen[: self._left]
+            self._left -= len(chosen)
+            self.full = self._left == 0
+        if chosen:
+            self._sink.write(list(map(self._render, chosen)))
+
+    def flush(self) -> None:
+        """Hand over what the sink still holds."""
+        self._sink.flush()

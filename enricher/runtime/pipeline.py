@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop: receive a batch, drain the rings, join, hand the finished events on.
+
+Owns the order of these steps (the join rests on it), the waiting, and the throttle against our own
+noise. Never formats or writes: finished events go to a callable.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import TYPE_CHECKING, Final
+
+from enricher.correlate.join import BEFORE_START, Correlator
+from enricher.correlate.ledger import KernelCounts, Ledger, Summary
+from enricher.runtime.selftest import Proof, Trial, new_nonce, send_and_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enricher.model import Event
+    from enricher.runtime.startup import Started
+
+OWN_NOISE_WAIT: Final = 0.2
+"""Seconds to wait after a batch that held only records we caused ourselves.
+
+Under a rule on every system call each turn of the loop makes some records, which wake the next
+turn. Waiting bounds that to a few turns a second, so that an idle host becomes idle again.
+"""
+_PENDING_WAIT: Final = 0.1
+_PARKED_WAIT: Final = 0.001
+_DRAIN_WAIT: Final = 2.0
+_EDGE: Final = select.EPOLLIN | select.EPOLLET
+
+
+class Pipeline:
+    """One run over started sources. `emit` gets every batch of finished events, in order."""
+
+    def __init__(self, started: Started, emit: Callable[[list[Event]], None]) -> None:
+        self._socket = started.socket
+        self._loaded = started.loaded
+        self._control = started.control
+        self._emit = emit
+        self._pid = os.getpid()
+        self._needle = b" pid=%d " % self._pid
+        self.correlator = Correlator()
+        self.ledger = Ledger(started.trial.serial)
+        self._own_only = False  # the last batch held nothing but records of our own doing
+        self._proved = started.trial.proof is Proof.PROVED
+        self._epoll = select.epoll()
+        self._epoll.register(self._socket.fileno(), select.EPOLLIN)
+        for fd in self._loaded.wake_fds():
+            # Edge-triggered: contexts are committed without a wake-up and wait for their record. Only
+            # what the kernel side sends with one (the end of an event without EOE) must end our sleep.
+            self._epoll.register(fd, _EDGE)
+        self._take(started.trial)
+
+    def wake_on(self, fd: int) -> None:
+        """Also end the wait when `fd` becomes readable: a signal's pipe."""
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def run(self, stop: Callable[[], bool], deadline: float | None = None) -> None:
+        """Work until `stop` says so or the monotonic clock passes `deadline`."""
+        while not stop():
+            now = time.monotonic()
+            wait = None if deadline is None else deadline - now
+            if wait is not None and wait <= 0:
+                return
+            if self._own_only:
+                # Not an epoll wait: our own records are already there and would end it at once.
+                time.sleep(OWN_NOISE_WAIT if wait is None else min(OWN_NOISE_WAIT, wait))
+            else:
+                self._epoll.poll(self._bounded(wait))
+            self._turn()
+
+    def _bounded(self, wait: float | None) -> float | None:
+        if self._loaded.parked:
+            return _PARKED_WAIT
+        if len(self.correlator):
+            return _PENDING_WAIT if wait is None else min(_PENDING_WAIT, wait)
+        return wait
+
+    def _turn(self) -> None:
+        """One batch."""
+        records = self._socket.receive()
+        contexts, tallies = self._loaded.drain()
+        done = self.correlator.feed(records, contexts, tallies, time.monotonic(), parked=self._loaded.parked)
+        if done:
+            self._give(done)
+            self._own_only = all(event.self_caused for event in done)
+        elif not records:
+            self._own_only = False
+
+    def _take(self, trial: Trial) -> None:
+        done = self.correlator.feed(trial.records, trial.contexts, trial.tallies, time.monotonic())
+        self._give(done)
+
+    def _give(self, done: list[Event]) -> None:
+        pid = self._pid
+        for event in done:
+            context = event.context
+            if context is not None:
+                event.self_caused = context.pid == pid and context.is_subject
+            else:
+                event.self_caused = any(self._needle in record.text for record in event.records)
+                if event.stamp and self.ledger.is_before(event):
+                    event.reason = BEFORE_START
+        self.ledger.account(done)
+        orphans = self.correlator.orphan_contexts
+        if orphans:
+            self.ledger.account_unread(orphans)
+            orphans.clear()
+        self._emit(done)
+
+    def finish(self) -> Summary:
+        """Close the window with a second nonce, give out what is left, and add up."""
+        if self._proved:
+            trial = send_and_wait(new_nonce(), b"stop", self._control, self._socket, self._loaded, self._pid)
+            if trial.serial is not None:
+                self.ledger.stop_at(trial.serial)
+            self._take(trial)
+        counts = self._counts()
+        deadline = time.monotonic() + _DRAIN_WAIT
+        while len(self.correlator) and time.monotonic() < deadline:
+            self._epoll.poll(_PENDING_WAIT)
+            self._turn()
+        self._loaded.detach()
+        self._turn()
+        self._give(self.correlator.finish(time.monotonic()))
+        self._epoll.close()
+        return self.ledger.summary(counts)
+
+    def _counts(self) -> KernelCounts:
+        counters = self._loaded.counters()
+        drops = counters["drop_context"] + counters["drop_tally"]
+        # AFTER_SERVING is a fact about the task and not a failure, hence no fail_nsproxy.
+        failures = sum(
+            value
+            for name, value in counters.items()
+            if name.startswith("fail_") and name not in {"fail_nsproxy", "fail_queue_unknown"}
+        )
+        return KernelCounts(self._socket.drops(), drops, self._loaded.missed(), failures)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proves that the hook sees what the plain symbol may miss, and finds the serials that bound a run.
+
+Owns the nonce: a USER_AVC record, which the kernel accepts even with audit disabled and writes
+from inside kernel/audit.c, where a split audit_log_end is bypassed. Never keeps what it read: all
+records, contexts and tallies that came meanwhile are handed back, none is lost.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+import select
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from enricher.sources.audit.text import split_stamp, stamp_of
+
+if TYPE_CHECKING:
+    from enricher.model import Context, Record, Tally
+    from enricher.sources.audit.control import AuditControl
+    from enricher.sources.audit.socket import AuditSocket
+    from enricher.sources.bpf.loader import Loaded
+
+USER_AVC: Final = 1107
+_WAIT: Final = 3.0
+
+
+class Proof(enum.Enum):
+    """What a nonce record told."""
+
+    PROVED = "proved"  # read from netlink and seen by the hook
+    HOOK_MISSED = "hook missed it"  # read from netlink, not seen by the hook
+    NOT_DELIVERED = "not delivered"  # seen by the hook, not read from netlink
+    SILENT = "silent"  # neither: a rule drops USER_AVC records
+
+
+class Trial(NamedTuple):
+    """One nonce's outcome, and everything else that was read while waiting for it."""
+
+    proof: Proof
+    serial: int | None
+    records: list[Record]
+    contexts: list[Context]
+    tallies: list[Tally]
+
+
+def new_nonce() -> bytes:
+    """Sixteen characters that nobody else can have written."""
+    return secrets.token_hex(8).encode()
+
+
+def send_and_wait(
+    nonce: bytes, word: bytes, control: AuditControl, socket: AuditSocket, loaded: Loaded, pid: int, wait: float = _WAIT
+) -> Trial:
+    """Send the nonce as USER_AVC and wait at most `wait` seconds for both sides to show it.
+
+    `word` says what it is for ("start", "stop"); `pid` is our own, by which the hook's context is
+    recognised where netlink delivers nothing. Raises what `AuditControl.send_user` raises.
+    """
+    control.send_user(USER_AVC, b"op=audit-enricher-%b nonce=%b" % (word, nonce))
+    needle = b"nonce=" + nonce
+    records: list[Record] = []
+    contexts: list[Context] = []
+    tallies: list[Tally] = []
+    stamp: bytes | None = None
+    deadline = time.monotonic() + wait
+    poll = select.poll()
+    poll.register(socket.fileno(), select.POLLIN)
+    while stamp is None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        poll.poll(left * 1000)
+        for record in socket.receive():
+            records.append(record)
+            if record.type == USER_AVC and needle in record.text:
+                stamp = stamp_of(record.text)
+    # The record was received, so its context is committed: one drain tells.
+    more_contexts, more_tallies = loaded.drain()
+    contexts += more_contexts
+    tallies += more_tallies
+    if stamp is not None:
+        seen = any(context.stamp == stamp for context in contexts)
+        proof = Proof.PROVED if seen else Proof.HOOK_MISSED
+        return Trial(proof, split_stamp(stamp)[2], records, contexts, tallies)
+    seen = any(context.pid == pid and context.record_type == USER_AVC for context in contexts)
+    return Trial(Proof.NOT_DELIVERED if seen else Proof.SILENT, None, records, contexts, tallies)

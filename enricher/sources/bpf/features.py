@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks the running kernel what it offers. Three answers: yes, no, could not tell.
+
+Owns the probes. Never compares a version: distributions backport, and a version says nothing about
+what GCC inlined or split. Every probe leaves the kernel as it found it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import errno
+import os
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from enricher.sources.bpf.libbpf import BTF_KIND_FUNC
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from enricher.sources.bpf.libbpf import Libbpf
+
+KERNEL_BTF: Final = Path("/sys/kernel/btf/vmlinux")
+_KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe/type")
+_KALLSYMS: Final = Path("/proc/kallsyms")
+_PERF_FLAG_FD_CLOEXEC: Final = 8
+_PERF_EVENT_ATTR_SIZE: Final = 112
+_PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
+
+
+class Answer(enum.Enum):
+    """What a probe found out."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "could not tell"
+
+
+class Found(NamedTuple):
+    """An answer with the reason for it, for reports."""
+
+    answer: Answer
+    reason: str
+
+    @property
+    def yes(self) -> bool:
+        """True only for a definite yes."""
+        return self.answer is Answer.YES
+
+    @property
+    def no(self) -> bool:
+        """True only for a definite no."""
+        return self.answer is Answer.NO
+
+
+class KernelTypes:
+    """The running kernel's BTF, for the life of a `with` block."""
+
+    def __init__(self, lib: Libbpf) -> None:
+        self._lib = lib
+        self._btf: int | None = None
+
+    def __enter__(self) -> KernelTypes:
+        self._btf = self._lib.btf__load_vmlinux_btf()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._btf:
+            self._lib.btf__free(self._btf)
+            self._btf = None
+
+    def has_function(self, name: str) -> Found:
+        """Whether BTF describes function `name`, which fentry needs."""
+        if not self._btf:
+            return Found(Answer.UNKNOWN, "the kernel's BTF cannot be read")
+        if self._lib.btf__find_by_name_kind(self._btf, name.encode(), BTF_KIND_FUNC) > 0:
+            return Found(Answer.YES, f"{name} is in the kernel's BTF")
+        return Found(Answer.NO, f"{name} is not in the kernel's BTF")
+
+
+def has_btf() -> Found:
+    """Whether the kernel carries its own BTF."""
+    try:
+        with KERNEL_BTF.open("rb"):
+            return Found(Answer.YES, f"{KERNEL_BTF} is readable")
+    except FileNotFoundError:
+        return Found(Answer.NO, f"{KERNEL_BTF} does not exist (CONFIG_DEBUG_INFO_BTF is off)")
+    except OSError as error:
+        return Found(Answer.UNKNOWN, f"{KERNEL_BTF}: {error.strerror}")
+
+
+def can_kprobe(symbol: str) -> Found:
+    """Whether a kprobe can be set on `symbol`, asked by making one that is never enabled.
+
+    The kernel resolves the name itself, so kptr_restrict does not matter and the 100 000 lines of
+    /proc/kallsyms need not be read; they are the fall back where there is no kprobe PMU.
+    """
+    try:
+        pmu = int(_KPROBE_PMU.read_text())
+    except (OSError, ValueError):
+        return _in_kallsyms(symbol, "no kprobe PMU")
+    number = _PERF_EVENT_OPEN.get(os.uname().machine)
+    if number is None:
+        return _in_kallsyms(symbol, "unknown machine")
+    name = ctypes.create_string_buffer(symbol.encode())
+    # struct perf_event_attr: type, size, config, ..., bp_addr/config1 at 56, bp_len/config2 at 64;
+    # the flags word at 40 has `disabled` as its first bit.
+    attr = bytearray(_PERF_EVENT_ATTR_SIZE)
+    struct.pack_into("=II", attr, 0, pmu, _PERF_EVENT_ATTR_SIZE)
+    struct.pack_into("=Q", attr, 40, 1)
+    struct.pack_into("=QQ", attr, 56, ctypes.addressof(name), 0)
+    raw = (ctypes.c_char * len(attr)).from_buffer(attr)
+    libc = ctypes.CDLL(None, use_errno=True)
+    any_process, cpu_zero, no_group = -1, 0, -1
+    fd = libc.syscall(
+        ctypes.c_long(number), raw, any_process, cpu_zero, no_group, ctypes.c_ulong(_PERF_FLAG_FD_CLOEXEC)
+    )
+    if fd >= 0:
+        os.close(fd)
+        return Found(Answer.YES, f"a kprobe on {symbol} was accepted")
+    code = ctypes.get_errno()
+    if code == errno.ENOENT:
+        return Found(Answer.NO, f"the kernel has no symbol {symbol}")
+    return _in_kallsyms(symbol, f"kprobe refused with {errno.errorcode.get(code, code)}")
+
+
+def _in_kallsyms(symbol: str, why: str) -> Found:
+    try:
+        names = _KALLSYMS.read_bytes()
+    except OSError as error:
+        return Found(Answer.UNKNOWN, f"{why}; {_KALLSYMS}: {error.strerror}")
+    if not names:
+        return Found(Answer.UNKNOWN, f"{why}; {_KALLSYMS} is empty")
+    present = f" {symbol}\n".encode() in names or f" {symbol}\t".encode() in names
+    answer = Answer.YES if present else Answer.NO
+    return Found(answer, f"{why}; {symbol} is {'' if present else 'not '}in {_KALLSYMS}")

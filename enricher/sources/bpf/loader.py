@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads the programs and gives their rings and counters a Python face.
+
+Owns the life of a loaded object: open, settings, layout check, load, rings, attach, detach. The
+`Loader` protocol is what the rest of the program knows of it, so that another way to load (bcc) is
+another class. Never chooses the hook and never interprets a message.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from enricher.errors import KernelUnsupported, LoadFailed, MissingCapability
+from enricher.sources.bpf import layout, wire
+from enricher.sources.bpf.hook import PROGRAM, Hook
+from enricher.sources.bpf.libbpf import (
+    BPF_MAP_TYPE_RINGBUF,
+    Libbpf,
+    ProgramInfo,
+    error_text,
+    last_useful_lines,
+    library,
+)
+from enricher.sources.bpf.ring import Ring
+
+if TYPE_CHECKING:
+    from enricher.model import Context, Tally
+
+OBJECTS: Final = Path(__file__).parent / "objects"
+DEFAULT_BUDGET: Final = 32 << 20
+SMALLEST_RING: Final = 64 << 10
+NONCE_LENGTH: Final = 16
+
+# Attached before the record hook, so that no event is begun that nothing would end.
+_ENDINGS: Final = ("event_exit", "syscall_exit", "task_exit")
+# Ends an io_uring worker's event; the function came with io_uring's audit support (5.16).
+_URING: Final = "uring_exit"
+
+
+class Loaded(Protocol):
+    """Programs that are attached."""
+
+    hook: Hook
+
+    def drain(self) -> tuple[list[Context], list[Tally]]:
+        """Take every committed message out of every ring."""
+        ...
+
+    @property
+    def parked(self) -> bool:
+        """Whether the last drain stopped at a reservation that is not yet committed."""
+        ...
+
+    def wake_fds(self) -> list[int]:
+        """Descriptors that poll as readable when the kernel side asks to be drained."""
+        ...
+
+    def counters(self) -> dict[str, int]:
+        """The sum over all CPUs of every counter of `wire.COUNTERS`, and `unknown_messages`."""
+        ...
+
+    def missed(self) -> int | None:
+        """Runs of the record hook that the kernel skipped to avoid re-entry; None where it keeps no count."""
+        ...
+
+    def detach(self) -> None:
+        """Stop noting records; rings and counters stay readable."""
+        ...
+
+    def close(self) -> None:
+        """Detach and free everything."""
+        ...
+
+
+class Loader(Protocol):
+    """A way to get the programs into the kernel."""
+
+    name: str
+
+    def load(self, hook: Hook, nonce: bytes, budget: int = DEFAULT_BUDGET, *, uring: bool = True) -> Loaded:
+        """Load and attach the programs with `hook` as the record hook.
+
+        `nonce` is the 16 characters that the queue hook learns the queue by; `budget` is the memory
+        of all rings together in bytes; `uring` says whether __audit_uring_exit exists. Raises
+        LoadFailed, MissingCapability, LayoutMismatch.
+        """
+        ...
+
+
+def ring_size(budget: int, cpus: int) -> int:
+    """Bytes per ring: the largest power of two that fits the budget, at least 64 KiB."""
+    share = max(budget // max(cpus, 1), SMALLEST_RING, mmap.PAGESIZE)
+    return 1 << (share.bit_length() - 1)
+
+
+def object_path() -> Path:
+    """The BPF object for this machine. Raises KernelUnsupported where there is none."""
+    machine = os.uname().machine
+    path = OBJECTS / f"{machine}.bpf.o"
+    if not path.exists():
+        raise KernelUnsupported(
+            f"no BPF object for {machine} in this installation ({path.name})",
+            "in a checkout run `make bpf`; objects are built for x86_64 and aarch64",
+        )
+    return path
+
+
+class LibbpfLoader:
+    """The CO-RE object through libbpf.so.1."""
+
+    name = "libbpf"
+
+    def __init__(self, path: Path | None = None, *, verbose: bool = False) -> None:
+        self._path = path
+        self._verbose = verbose
+
+    def load(self, hook: Hook, nonce: bytes, budget: int = DEFAULT_BUDGET, *, uring: bool = True) -> Loaded:
+        """See `Loader.load`."""
+        return LibbpfObject(library(), self._path or object_path(), hook, nonce, budget, uring, self._verbose)
+
+
+class LibbpfObject:
+    """One loaded object. Closes itself where the constructor fails half way."""
+
+    def __init__(  # noqa: PLR0913 - one call site, and each is a different kind of thing
+        self,
+        lib: Libbpf,
+        path: Path,
+        hook: Hook,
+        nonce: bytes,
+        budget: int,
+        uring: bool,
+        verbose: bool,  # noqa: FBT001
+    ) -> None:
+        self.hook = hook
+        self._lib = lib
+        self._verbose = verbose
+        self._links: list[int] = []
+        self._rings: list[Ring] = []
+        self._fds: list[int] = []
+        self._object = 0
+        self._counters_map: mmap.mmap | None = None
+        self._image = path.read_bytes()
+        lib.take_log()
+        try:
+            self._open(nonce)
+            self._load([PROGRAM[hook], *_ENDINGS, *([_URING] if uring else [])])
+            self._make_rings(ring_size(budget, self._cpus))
+            self._map_counters()
+            for name in _ENDINGS:
+                self._attach(name)
+            if uring:
+                self._attach(_URING)
+            self._attach(PROGRAM[hook], kprobe=hook.value if hook is Hook.PART else "")
+        except BaseException:
+            self.close()
+            raise
+
+    def _fail(self, what: str, code: int) -> LoadFailed | MissingCapability:
+        text = error_text(code)
+        log = self._lib.take_log()
+        if text.startswith(("EPERM", "EACCES")) and "BEGIN PROG LOAD LOG" not in log:
+            return MissingCapability(
+                f"{what}: {text}",
+                "loading needs CAP_BPF and CAP_PERFMON (or root), and no lockdown of the kernel",
+            )
+        detail = log if self._verbose else last_useful_lines(log)
+        return LoadFailed(
+            f"{what}: {text}\n{detail}", "run again with --verbose for the verifier's whole log"
+        )
+
+    def _open(self, nonce: bytes) -> None:
+        lib = self._lib
+        self._object = lib.bpf_object__open_mem(self._image, len(self._image), None) or 0
+        if not self._object:
+            raise self._fail("the BPF object cannot be opened", -1)
+        layout.check(lib, lib.bpf_object__btf(self._object))
+        self._cpus = lib.libbpf_num_possible_cpus()
+        for name in ("rings", "counters"):
+            lib.bpf_map__set_max_entries(self._map(name), self._cpus)
+        size = ctypes.c_size_t()
+        # .rodata holds nonce_high and nonce_low and nothing else: see maps.bpf.c.
+        rodata = lib.bpf_map__initial_value(self._map(".rodata"), ctypes.byref(size))
+        words = struct.pack("=QQ", *struct.unpack(">QQ", nonce))
+        if not rodata or size.value != len(words):
+            raise LoadFailed("the BPF object's settings have an unexpected size", "run `make bpf`")
+        ctypes.memmove(rodata, words, len(words))
+
+    def _map(self, name: str) -> int:
+        # libbpf names the data sections after the object; find_map_by_name knows their own names.
+        found: int | None = self._lib.bpf_object__find_map_by_name(self._object, name.encode())
+        if not found:
+            raise LoadFailed(f"the BPF object has no map {name}", "run `make bpf`")
+        return found
+
+    def _program(self, name: str) -> int:
+        found: int | None = self._lib.bpf_object__find_program_by_name(self._object, name.encode())
+        if not found:
+            raise LoadFailed(f"the BPF object has no program {name}", "run `make bpf`")
+        return found
+
+    def _load(self, wanted: list[str]) -> None:
+        for name in {*PROGRAM.values(), *_ENDINGS, _URING}:
+            self._lib.bpf_program__set_autoload(self._program(name), name in wanted)
+        code = self._lib.bpf_object__load(self._object)
+        if code:
+            raise self._fail("the kernel refused the programs", code)
+
+    def _make_rings(self, size: int) -> None:
+        lib = self._lib
+        outer = lib.bpf_map__fd(self._map("rings"))
+        for cpu in range(self._cpus):
+            fd = lib.bpf_map_create(BPF_MAP_TYPE_RINGBUF, b"audit_ring", 0, 0, size, None)
+            if fd < 0:
+                raise self._fail(f"ring buffer of {size} bytes for CPU {cpu}", fd)
+            self._fds.append(fd)
+            self._rings.append(Ring(fd, size))
+            code = lib.bpf_map_update_elem(
+                outer, ctypes.byref(ctypes.c_uint32(cpu)), ctypes.byref(ctypes.c_uint32(fd)), 0
+            )
+            if code:
+                raise self._fail(f"ring buffer for CPU {cpu}", code)
+
+    def _map_counters(self) -> None:
+        length = self._cpus * wire.COUNTERS_SIZE
+        length += -length % mmap.PAGESIZE
+        self._counters_map = mmap.mmap(
+            self._lib.bpf_map__fd(self._map("counters")), length, mmap.MAP_SHARED, mmap.PROT_READ
+        )
+
+    def _attach(self, name: str, kprobe: str = "") -> None:
+        program = self._program(name)
+        if kprobe:
+            link = self._lib.bpf_program__attach_kprobe(program, False, kprobe.encode())  # noqa: FBT003 - C's signature
+        else:
+            link = self._lib.bpf_program__attach(program)
+        if not link:
+            raise self._fail(f"program {name} cannot be attached", -ctypes.get_errno() or -errno.EINVAL)
+        self._links.append(link)
+
+    def drain(self) -> tuple[list[Context], list[Tally]]:
+        """See `Loaded.drain`."""
+        contexts: list[Context] = []
+        tallies: list[Tally] = []
+        for ring in self._rings:
+            ring.drain(contexts, tallies)
+        return contexts, tallies
+
+    @property
+    def parked(self) -> bool:
+        """See `Loaded.parked`."""
+        return any(ring.parked for ring in self._rings)
+
+    def wake_fds(self) -> list[int]:
+        """See `Loaded.wake_fds`: the ring maps themselves."""
+        return list(self._fds)
+
+    def counters(self) -> dict[str, int]:
+        """See `Loaded.counters`. Read from mapped memory: no system call, no capability."""
+        if self._counters_map is None:
+            return {}
+        sums = [0] * len(wire.COUNTERS)
+        one = struct.Struct(f"={len(wire.COUNTERS)}Q")
+        for cpu in range(self._cpus):
+            for i, value in enumerate(one.unpack_from(self._counters_map, cpu * wire.COUNTERS_SIZE)):
+                sums[i] += value
+        named = dict(zip(wire.COUNTERS, sums, strict=True))
+        named["unknown_messages"] = sum(ring.unknown for ring in self._rings)
+        return named
+
+    def missed(self) -> int | None:
+        """See `Loaded.missed`. Linux 5.12 began to count."""
+        info = ProgramInfo()
+        length = ctypes.c_uint32(ctypes.sizeof(info))
+        fd = self._lib.bpf_program__fd(self._program(PROGRAM[self.hook]))
+        if self._lib.bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(length)):
+            return None
+        # The kernel sets length to what it filled in.
+        if length.value < ProgramInfo.recursion_misses.offset + 8:
+            return None
+        return int(info.recursion_misses)
+
+    def detach(self) -> None:
+        """See `Loaded.detach`. The record hook goes first: what is open can still end."""
+        while self._links:
+            self._lib.bpf_link__destroy(self._links.pop())
+
+    def close(self) -> None:
+        """See `Loaded.close`."""
+        self.detach()
+        while self._rings:
+            self._rings.pop().close()
+        while self._fds:
+            os.close(self._fds.pop())
+        if self._counters_map is not None:
+            self._counters_map.close()
+            self._counters_map = None
+        if self._object:
+            self._lib.bpf_object__close(self._object)
+            self._object = 0

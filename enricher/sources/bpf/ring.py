@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads one BPF ring buffer through its memory maps.
+
+Owns the consumer side of a BPF_MAP_TYPE_RINGBUF: positions, the busy and discard bits, wrap-around.
+Never makes the map and never waits. The format is the kernel's ABI (kernel/bpf/ringbuf.c): one
+page with the consumer position, one with the producer position, then the data mapped twice so that
+a record is contiguous even where it wraps. Every record has an 8-byte header whose first word is
+its length, bit 31 "busy" and bit 30 "discarded".
+
+On memory order: a Python program has no load-acquire. It needs none for the join, because the
+context of a record is committed before the record is queued, and the lock of the socket's queue
+that our receive takes orders the two. A message that the processor shows us late for another
+reason is seen at the next drain.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from typing import TYPE_CHECKING, Final
+
+from enricher.sources.bpf import wire
+
+if TYPE_CHECKING:
+    from enricher.model import Context, Tally
+
+_BUSY: Final = 1 << 31
+_DISCARD: Final = 1 << 30
+_LENGTH: Final = _DISCARD - 1
+_HEADER: Final = 8
+_word = struct.Struct("=I").unpack_from
+_type_and_version = struct.Struct("=HH").unpack_from
+
+
+class Ring:
+    """The consumer of one ring buffer map of `size` bytes behind the file descriptor `fd`.
+
+    ``parked`` tells after a drain whether a reservation that is not yet committed hides what is
+    behind it: the one case in which a context can be late for its record. ``unknown`` counts
+    messages of a type or version that this decoder does not know.
+    """
+
+    def __init__(self, fd: int, size: int) -> None:
+        page = mmap.PAGESIZE
+        self.fd = fd
+        self.parked = False
+        self.unknown = 0
+        self._mask = size - 1
+        self._consumer_map = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        self._producer_map = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._consumer_view = memoryview(self._consumer_map)
+        self._consumer = self._consumer_view[:8].cast("Q")
+        self._whole = memoryview(self._producer_map)
+        self._producer = self._whole[:8].cast("Q")
+        self._data = self._whole[page:]
+        self._position = self._consumer[0]
+
+    def drain(self, contexts: list[Context], tallies: list[Tally]) -> None:
+        """Append every committed message to `contexts` or `tallies`, in the order of commitment."""
+        position = self._position
+        end = self._producer[0]
+        if position == end:
+            self.parked = False
+            return
+        data = self._data
+        mask = self._mask
+        self.parked = False
+        while position < end:
+            at = position & mask
+            (word,) = _word(data, at)
+            if word & _BUSY:
+                self.parked = True
+                break
+            if not word & _DISCARD:
+                kind, version = _type_and_version(data, at + _HEADER)
+                if version != wire.EVENT_VERSION:
+                    self.unknown += 1
+                elif kind == wire.EVENT_CONTEXT:
+                    contexts.append(wire.decode_context(data, at + _HEADER))
+                elif kind == wire.EVENT_TALLY:
+                    tallies.append(wire.decode_tally(data, at + _HEADER))
+                else:
+                    self.unknown += 1
+            position += ((word & _LENGTH) + _HEADER + 7) & ~7
+        self._position = position
+        self._consumer[0] = position
+
+    def close(self) -> None:
+        """Unmap. The map itself lives on with its file descriptor."""
+        for view in (self._consumer, self._consumer_view, self._producer, self._data, self._whole):
+            view.release()
+        self._consumer_map.close()
+        self._producer_map.close()

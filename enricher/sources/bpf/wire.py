@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decodes the messages of ``bpf/include/events.h``.
+
+Owns the table of what user space believes the layout to be, from which both the decoder and the
+check against the object's BTF derive (``layout.py``), so that the two cannot drift apart. Never
+touches a map or a ring.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from enricher.model import KINDS, Context, Level, Tally
+
+EVENT_VERSION: Final = 1
+EVENT_CONTEXT: Final = 1
+EVENT_TALLY: Final = 2
+
+LEVELS_INLINE: Final = 4
+LEVELS_MAX: Final = 33
+TALLY_RUNS: Final = 32
+
+Fields = tuple[tuple[str, str], ...]
+
+_HEADER: Fields = (("header.type", "H"), ("header.version", "H"), ("header.size", "I"), ("header.time", "Q"))
+_STAMP: Fields = (("stamp.sec", "Q"), ("stamp.ms", "I"), ("stamp.serial", "I"))
+
+CONTEXT_FIELDS: Final[Fields] = (
+    *_HEADER,
+    *_STAMP,
+    ("record_type", "H"),
+    ("flags", "H"),
+    ("missing", "I"),
+    ("pid", "I"),
+    ("tid", "I"),
+    ("ppid", "I"),
+    ("auid", "I"),
+    ("ses", "I"),
+    ("levels", "I"),
+    ("start", "Q"),
+    ("cgroup_id", "Q"),
+    ("comm", "16s"),
+    ("inum", f"{len(KINDS)}I"),
+    ("unique", f"{len(KINDS)}Q"),
+)
+TALLY_FIELDS: Final[Fields] = (*_HEADER, *_STAMP, ("records", "I"), ("flags", "H"), ("runs", "H"))
+
+COUNTERS: Final = (
+    "records",
+    "contexts",
+    "standalone",
+    "tallies",
+    "orphans",
+    "drop_context",
+    "drop_tally",
+    "fail_ring",
+    "fail_buffer",
+    "fail_text",
+    "fail_stamp",
+    "fail_type",
+    "fail_track",
+    "fail_list",
+    "fail_nsproxy",
+    "fail_namespace",
+    "fail_pids",
+    "queue_other",
+    "fail_queue_unknown",
+)
+"""Names of ``struct counters`` in order; each is a u64."""
+COUNTERS_SIZE: Final = 24 * 8
+
+
+def _pack(fields: Fields) -> struct.Struct:
+    # "=": native byte order, no padding of struct's own. The C side has explicit padding only.
+    return struct.Struct("=" + "".join(code for _, code in fields))
+
+
+_CONTEXT = _pack(CONTEXT_FIELDS)
+_TALLY = _pack(TALLY_FIELDS)
+_KEY_START = struct.calcsize(
+    "=" + "".join(code for name, code in CONTEXT_FIELDS if name not in {"inum", "unique"})
+)
+_LEVELS = tuple(struct.Struct(f"={2 * n}I") for n in range(LEVELS_MAX + 1))
+_RUNS = tuple(struct.Struct(f"={2 * n}H") for n in range(TALLY_RUNS + 1))
+
+SIZES: Final = {
+    "context_event": _CONTEXT.size + 8 * LEVELS_INLINE,
+    "context_deep_event": _CONTEXT.size + 8 * LEVELS_MAX,
+    "tally_event": _TALLY.size + 4 * TALLY_RUNS,
+    "counters": COUNTERS_SIZE,
+}
+
+_N = len(KINDS)
+# Where the tuple that unpack gives turns from scalars to the namespace arrays.
+_SCALARS = len(CONTEXT_FIELDS) - 2
+
+
+def decode_context(data: memoryview, at: int) -> Context:
+    """The context message that starts at byte `at` of `data`.
+
+    Raises struct.error where the message is shorter than its kind: the ring gave us a length, so
+    that is a layout mismatch and a bug, not bad input.
+    """
+    values = _CONTEXT.unpack_from(data, at)
+    sec, ms, serial = values[4:7]
+    record_type, flags, _missing, pid, tid, ppid, auid, ses, levels, start, cgroup_id, comm = values[
+        7:_SCALARS
+    ]
+    pairs = _LEVELS[min(levels, LEVELS_MAX)].unpack_from(data, at + _CONTEXT.size)
+    return Context(
+        b"%d.%03d:%d" % (sec, ms, serial),
+        values[3],
+        record_type,
+        flags,
+        pid,
+        tid,
+        ppid,
+        auid,
+        ses,
+        start,
+        cgroup_id,
+        comm.split(b"\0", 1)[0],
+        values[_SCALARS : _SCALARS + _N],
+        values[_SCALARS + _N :],
+        tuple(map(Level, pairs[::2], pairs[1::2])),
+        bytes(data[at + _KEY_START : at + _CONTEXT.size]),
+    )
+
+
+def decode_tally(data: memoryview, at: int) -> Tally:
+    """The tally message that starts at byte `at` of `data`; errors as for `decode_context`."""
+    _, _, _, time, sec, ms, serial, records, flags, runs = _TALLY.unpack_from(data, at)
+    pairs = _RUNS[min(runs, TALLY_RUNS)].unpack_from(data, at + _TALLY.size)
+    return Tally(
+        b"%d.%03d:%d" % (sec, ms, serial),
+        time,
+        flags,
+        records,
+        tuple(zip(pairs[::2], pairs[1::2], strict=True)),
+    )

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test shares: the choice of kernels, their summary, and the order of the suites.
+
+Owns pytest's own options and reports. Never boots anything: fixtures for guests are with their suites.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+FIRST = ("lint", "unit", "workload")
+"""Suites that take seconds: their failures are known before the first guest boots."""
+
+VM_TIMEOUT = 1200
+"""Seconds for a test that may have to build its guest first; the global limit is for all others."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--kernel",
+        action="append",
+        default=[],
+        help="run the suites in virtual machines on this kernel slot only (may be repeated)",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for `kernel` runs once per chosen slot, all tests of one slot together."""
+    if "kernel" not in metafunc.fixturenames:
+        return
+    from tests.vm.kernels import SLOTS
+
+    chosen = metafunc.config.getoption("--kernel") or list(SLOTS)
+    unknown = [name for name in chosen if name not in SLOTS]
+    if unknown:
+        raise pytest.UsageError(f"no such kernel: {', '.join(unknown)}; there are {', '.join(SLOTS)}")
+    marked = [pytest.param(name, marks=(pytest.mark.kernel(name), pytest.mark.vm)) for name in chosen]
+    metafunc.parametrize("kernel", marked, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_suite_rank)  # stable: within a suite, and per kernel, pytest's order stays
+    for item in items:
+        if item.get_closest_marker("vm") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(VM_TIMEOUT))
+
+
+def _suite_rank(item: pytest.Item) -> int:
+    suite = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+    return FIRST.index(suite) if suite in FIRST else len(FIRST)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    marker = item.get_closest_marker("kernel")
+    if marker:
+        report.user_properties.append(("kernel", marker.args[0]))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line per kernel, with its release where a test recorded it (`record_property("release", ...)`)."""
+    counts: dict[str, Counter[str]] = {}
+    releases: dict[str, str] = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            properties = dict(report.user_properties)
+            if "kernel" in properties:
+                counts.setdefault(properties["kernel"], Counter())[outcome] += 1
+            if "kernel" in properties and "release" in properties:
+                releases[properties["kernel"]] = str(properties["release"])
+    if not counts:
+        return
+    terminalreporter.section("kernels")
+    for kernel, tally in counts.items():
+        figures = ", ".join(f"{number} {outcome}" for outcome, number in tally.items())
+        terminalreporter.write_line(f"{kernel:8} {releases.get(kernel, ''):32} {figures}")

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QEMU: its command line, whether KVM truly works, and a process that never outlives its owner.
+
+Never reads the guest's streams; see channel.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm.agent import PORT_NAME
+from tests.vm.cache import cache_dir, scratch, tell
+from tests.vm.errors import BuildError
+
+__all__ = ["Qemu", "QemuOptions", "usable_accelerator"]
+
+_BINARY = "qemu-system-x86_64"
+# A boot sector that writes 0x10 to the debug-exit port: mov $0x10,%al; out %al,$0xf4; hlt.
+_PROBE_CODE = bytes.fromhex("b010e6f4f4")
+_PROBE_STATUS = (0x10 << 1) | 1
+_PROBE_LIMIT = 8.0
+
+
+@dataclass(frozen=True)
+class QemuOptions:
+    """What to boot. Paths must exist; memory in MiB."""
+
+    vmlinuz: Path
+    initrd: Path
+    append: str
+    root: Path
+    modules: Path
+    share: Path | None
+    console: Path
+    smp: int
+    memory: int
+    icount: bool
+    writable: bool
+
+
+def usable_accelerator() -> str:
+    """Return kvm or tcg. Opening /dev/kvm proves nothing, so a five-byte program has to run; cached per host boot."""
+    chosen = os.environ.get("AUDIT_ENRICHER_ACCEL")
+    if chosen:
+        return chosen
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    memo = cache_dir() / f"accelerator-{boot}"
+    if memo.exists():
+        return memo.read_text().strip()
+    answer = "kvm" if _kvm_runs() else "tcg"
+    for old in cache_dir().glob("accelerator-*"):
+        old.unlink(missing_ok=True)
+    memo.write_text(answer + "\n")
+    tell(f"accelerator: {answer}")
+    return answer
+
+
+def _kvm_runs() -> bool:
+    with scratch("kvm") as work:
+        sector = work / "boot"
+        sector.write_bytes(_PROBE_CODE.ljust(510, b"\0") + b"\x55\xaa")
+        argv = [
+            _BINARY,
+            "-accel",
+            "kvm",
+            "-cpu",
+            "host",
+            "-m",
+            "16",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]
+        argv += [
+            "-drive",
+            f"file={sector},format=raw,if=ide",
+            "-device",
+            "isa-debug-exit,iobase=0xf4,iosize=1",
+        ]
+        try:
+            done = subprocess.run(  # noqa: S603 - our own words
+                argv,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_PROBE_LIMIT,
+                check=False,
+                cwd=work,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return done.returncode == _PROBE_STATUS
+
+
+def _arguments(options: QemuOptions, agent_fd: int) -> list[str]:
+    accelerator = "tcg" if options.icount else usable_accelerator()
+    if accelerator == "kvm":
+        machine = ["-accel", "kvm", "-cpu", "host"]
+    elif options.icount:
+        machine = ["-accel", "tcg,thread=single", "-cpu", "max", "-icount", "shift=0,sleep=off"]
+    else:
+        machine = ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    snapshot = "off" if options.writable else "on"
+    argv = [
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"),
+        *machine,
+        *("-smp", str(options.smp), "-m", str(options.memory)),
+        *("-kernel", str(options.vmlinuz), "-initrd", str(options.initrd), "-append", options.append),
+        *("-serial", f"file:{options.console}"),
+        *("-drive", f"if=none,id=root,format=raw,cache=unsafe,snapshot={snapshot},file={options.root}"),
+        *("-device", "virtio-blk-pci,drive=root,serial=root"),
+        *("-drive", f"if=none,id=modules,format=raw,readonly=on,file={options.modules}"),
+        *("-device", "virtio-blk-pci,drive=modules,serial=modules"),
+        *("-device", "virtio-rng-pci", "-device", "virtio-serial-pci"),
+        *("-chardev", f"socket,id=agent,fd={agent_fd}"),
+        *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),
+    ]
+    if options.share is not None:
+        argv += ["-drive", f"if=none,id=share,format=raw,readonly=on,file={options.share}"]
+        argv += ["-device", "virtio-blk-pci,drive=share,serial=share"]
+    return argv
+
+
+class Qemu:
+    """One QEMU process."""
+
+    def __init__(self, options: QemuOptions, *, lock_fd: int, workdir: Path) -> None:
+        """Start it. The lock's descriptor is inherited, so the lock stays held exactly as long as QEMU lives."""
+        binary = shutil.which(_BINARY)
+        if binary is None:
+            message = f"{_BINARY} is not installed (see tests/vm/packages.txt)"
+            raise BuildError(message)
+        ours, theirs = socket.socketpair()
+        self.agent = ours
+        self._messages = workdir / "qemu.log"
+        with theirs, self._messages.open("wb") as log:
+            # setpriv becomes QEMU (same pid) and has the kernel kill it with its parent, even on SIGKILL.
+            argv = ["setpriv", "--pdeathsig", "KILL", "--", binary, *_arguments(options, theirs.fileno())]
+            self._process = subprocess.Popen(  # noqa: S603 - our own words
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(theirs.fileno(), lock_fd),
+                # The snapshot's temporary file goes where the cache already has room for disks.
+                env={**os.environ, "TMPDIR": str(workdir)},
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process id, for tests that kill it."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """None while it runs, then its exit status (negative: signal)."""
+        return self._process.poll()
+
+    def said(self) -> str:
+        """Return what QEMU itself printed."""
+        try:
+            return self._messages.read_text(errors="replace").strip()
+        except OSError:
+            return ""
+
+    def wait(self, timeout: float) -> int:
+        """Wait until it ends by itself."""
+        return self._process.wait(timeout)
+
+    def kill(self) -> None:
+        """End it and reap it."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self.agent.close()
