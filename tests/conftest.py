@@ -30,6 +30,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    chosen = config.getoption("--kernel")
+    if chosen:
+        from tests.vm.kernels import SLOTS
+
+        unknown = [name for name in chosen if name not in SLOTS]
+        if unknown:
+            raise pytest.UsageError(f"no such kernel: {', '.join(unknown)}; there are {', '.join(SLOTS)}")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that asks for `kernel` runs once per chosen slot, all tests of one slot together."""
     if "kernel" not in metafunc.fixturenames:
@@ -37,9 +47,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     from tests.vm.kernels import SLOTS
 
     chosen = metafunc.config.getoption("--kernel") or list(SLOTS)
-    unknown = [name for name in chosen if name not in SLOTS]
-    if unknown:
-        raise pytest.UsageError(f"no such kernel: {', '.join(unknown)}; there are {', '.join(SLOTS)}")
     marked = [pytest.param(name, marks=(pytest.mark.kernel(name), pytest.mark.vm)) for name in chosen]
     metafunc.parametrize("kernel", marked, scope="session")
 
@@ -68,19 +75,21 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line per kernel, with its release where a test recorded it (`record_property("release", ...)`)."""
+    """Per kernel: its release, how its tests went, and the figures that a test recorded (`record_property`)."""
     counts: dict[str, Counter[str]] = {}
-    releases: dict[str, str] = {}
+    said: dict[str, dict[str, str]] = {}
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):
-            properties = dict(report.user_properties)
-            if "kernel" in properties:
-                counts.setdefault(properties["kernel"], Counter())[outcome] += 1
-            if "kernel" in properties and "release" in properties:
-                releases[properties["kernel"]] = str(properties["release"])
+            properties = dict(getattr(report, "user_properties", ()))  # an error of collection has none
+            kernel = properties.pop("kernel", None)
+            if kernel is not None:
+                counts.setdefault(kernel, Counter())[outcome] += 1
+                said.setdefault(kernel, {}).update({name: str(value) for name, value in properties.items()})
     if not counts:
         return
     terminalreporter.section("kernels")
     for kernel, tally in counts.items():
-        figures = ", ".join(f"{number} {outcome}" for outcome, number in tally.items())
-        terminalreporter.write_line(f"{kernel:8} {releases.get(kernel, ''):32} {figures}")
+        outcomes = ", ".join(f"{number} {outcome}" for outcome, number in tally.items())
+        terminalreporter.write_line(f"{kernel:8} {said[kernel].pop('release', ''):32} {outcomes}")
+        for name, value in said[kernel].items():
+            terminalreporter.write_line(f"         {name}: {value}")

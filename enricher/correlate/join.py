@@ -13,8 +13,8 @@ happen any more it is given out marked incomplete, with the reason:
   reservation hides messages (`parked`), then for a moment;
 - the kernel is done with the event, records are missing, and records queued after it have
   already arrived: netlink lost them;
-- the kernel holds it open for longer than `patience`: a system call that blocks. What comes later
-  is given out as a further part.
+- the kernel has held it open for longer than `patience`: a system call that blocks. What comes
+  later is given out as a further part.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class Correlator:
         self._open: dict[bytes, Event] = {}
         self._given: OrderedDict[bytes, _Given] = OrderedDict()
         self._newest = 0  # time (ns since boot) of the newest context whose first record has arrived
+        self._last_record = float("-inf")  # when the last batch with a record in it came
         self._reviewed = float("-inf")
         self.events = 0
         self.incomplete_events = 0
@@ -110,6 +111,8 @@ class Correlator:
         for tally in tallies:
             self._add_tally(tally, now, done)
         newest = self._newest
+        if records:
+            self._last_record = now
         for record in records:
             stamp = stamp_of(record.text)
             if stamp is None:
@@ -195,20 +198,29 @@ class Correlator:
         self._reviewed = now
         surplus = len(self._open) - limits.open_events
         for event in list(self._open.values()):
-            waited = now - event.opened
+            context = event.context
             if surplus > 0:
                 surplus -= 1
                 self._give_out(event, OVERFULL, done)
-            elif event.context is None:
+            elif context is None:
                 hopeless = event.records and event.records[-1].type == EOE and not parked
-                if hopeless or waited > limits.context_patience:
+                if hopeless or now - event.opened > limits.context_patience:
                     self._give_out(event, PARKED_TOO_LONG if parked else NO_CONTEXT, done)
-            elif event.tally is not None or event.context.flags & _STANDALONE:
-                ended = event.tally.time if event.tally else event.context.time
-                if self._newest > ended + _QUEUE_SKEW_NS or waited > limits.patience:
+            elif event.tally is not None or context.flags & _STANDALONE:
+                if self._passed(event, event.tally.time if event.tally else context.time, _QUEUE_SKEW_NS, now):
                     self._give_out(event, RECORDS_LOST, done)
-            elif waited > limits.patience:
+            elif self._passed(event, context.time, int(limits.patience * 1e9), now):
                 self._give_out(event, STILL_OPEN, done)
+
+    def _passed(self, event: Event, moment: int, margin: int, now: float) -> bool:
+        """Whether what the kernel queued at `moment` (ns since boot) would be here by now.
+
+        The queue is in order, so a record that was queued well after `moment` proves it. Time alone
+        proves nothing while records flow: a reader that lags has the contexts long before the records.
+        """
+        if self._newest > moment + margin:
+            return True
+        return now - max(event.opened, self._last_record) > self._limits.patience
 
     def _give_out(self, event: Event, reason: str, done: list[Event]) -> None:
         del self._open[event.stamp]

@@ -69,6 +69,7 @@ def test_both_libraries_agree_on_any_text(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_terminal_introducers_are_escaped(encode: Callable[[object], bytes]) -> None:
     assert encode(["\x1b[31m\x9b31m\x7f"]) == b'["\\u001b[31m\\u009b31m\\u007f"]'
+    assert encode(["\x7f"]) == b'["\\u007f"]'
     assert encode(["\xa0é\xc2"]) == '["\xa0é\xc2"]'.encode()  # their UTF-8 also begins with or holds 0xC2
 
 

@@ -142,6 +142,7 @@ def test_hostile_names_never_reach_the_terminal_raw(width: int | None, *, colour
         event((1300, SYSCALL), (1309, b"argc=2 a0=%b a1=%b" % (evil, evil)), context=context()),
         event((1112, b"pid=1 uid=0 msg='op=\x1b[31m acct=%b res=success'" % evil), context=BOX),
         event((1999, EVIL)),
+        event((1300, b"arch=c000003e syscall=\x1b[31m")),
     ]
     for each in made:
         each.reason = "because \x1b[31m"

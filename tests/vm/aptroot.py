@@ -27,18 +27,13 @@ def acquire_options() -> list[str]:
 
 def mirror_for(suite: str) -> str:
     """Return the base address that serves a suite, taken from the machine's apt configuration."""
-    rows = shell(["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"])
+    rows = shell(["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages"])
     wants_security = suite.endswith("-security")
+    # The signed Release file says whose repository it is; a vendor's may use Debian's release names.
+    label = "Debian-Security" if wants_security else "Debian"
     for row in rows.splitlines():
-        uri, _, release = row.partition(" ")
-        # Only Debian's own repositories: a vendor's carries other release names.
-        if re.fullmatch(r"(stable|testing|oldstable|[a-z]+)(-security|/updates)", release):
-            security = True
-        elif re.fullmatch(r"(bookworm|trixie|forky|sid|stable|testing|unstable)", release):
-            security = False
-        else:
-            continue
-        if security == wants_security:
+        uri, _, found = row.partition(" ")
+        if found == label:
             return uri
     message = (
         f"the machine's apt configuration has no {'security ' if wants_security else ''}mirror for {suite}"

@@ -101,12 +101,21 @@ def scratch(label: str) -> Iterator[Path]:
     """Yield an empty directory inside the cache (so that a rename stays on one file system), removed afterwards."""
     parent = cache_dir() / "tmp"
     parent.mkdir(exist_ok=True)
-    path = Path(tempfile.mkdtemp(prefix=f"{label}-", dir=parent))
+    _sweep(parent)
+    path = Path(tempfile.mkdtemp(prefix=f"{label}-{os.getpid()}-", dir=parent))
     path.chmod(0o755)
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what processes that were killed have left; a directory's name carries its owner's pid."""
+    for path in parent.iterdir():
+        owner = path.name.rsplit("-", 2)[-2:][0]
+        if not (owner.isdigit() and Path("/proc", owner).exists()):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def digest_files(paths: Sequence[Path], *extra: str) -> str:

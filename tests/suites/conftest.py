@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the suites that run on real kernels: one boot per kernel and run, shared by all suites."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.suites.main_job import Job, perform
+from tests.suites.rules import Rules
+from tests.suites.staging import stage
+from tests.vm.guest import Guest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MANY_CPUS = "6.12"
+"""The slot whose guest has eight possible CPUs, two of them online: a ring for each, most never written."""
+
+
+@pytest.fixture(scope="session")
+def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stage(tmp_path_factory.mktemp("share"))
+
+
+@pytest.fixture(scope="session")
+def guest(kernel: str, share: Path) -> Iterator[Guest]:
+    """The guest of this kernel. Audit is on, auditd is not running, no rule is loaded."""
+    with Guest(kernel, share=share, maxcpus=8 if kernel == MANY_CPUS else None) as machine:
+        yield machine
+
+
+@pytest.fixture
+def rules(guest: Guest) -> Iterator[Rules]:
+    """Audit rules that are gone after the test."""
+    loaded = Rules(guest)
+    loaded.clear()
+    yield loaded
+    loaded.clear()
+
+
+@pytest.fixture(scope="session")
+def job(guest: Guest) -> Job:
+    """The main job's run on this kernel, with the ordinary options."""
+    rules = Rules(guest)
+    rules.clear()
+    try:
+        return perform(guest, rules)
+    finally:
+        rules.clear()
