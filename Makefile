@@ -30,8 +30,22 @@ help: ## List the targets
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[.A-Za-z0-9_-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
+# Said before anything is installed, which is why the demo has no prerequisites.
+define DEMO_WORDS
+This demo shows audit-enricher at work in a virtual machine of its own. What it puts on this machine:
+  with apt-get     the packages in packaging/build-packages.txt and tests/vm/packages.txt that are missing
+  .venv            Python tools, by pip
+  build, enricher  what is compiled: the BPF programs, the demo's programs, and its result
+  .cache           a Debian kernel and the machine's disk, about 2 GB (made once, in some minutes)
+Nothing else, nothing outside this directory but the packages. `make clean` removes it, packages stay.
+
+endef
+export DEMO_WORDS
+
 .PHONY: demo
-demo: bpf workload $(VENV)/.stamp ## Boot a guest with audit on and show enriched records
+demo: ## Boot a guest with audit on and show enriched records
+	@printf '%s\n' "$$DEMO_WORDS"
+	@$(MAKE) --silent --no-print-directory bpf workload $(VENV)/.stamp
 	@$(VENV)/bin/python -m tests.vm.demo $(if $(KERNEL),--kernel $(KERNEL))
 
 .PHONY: vm

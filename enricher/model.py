@@ -116,14 +116,16 @@ class Event:
     ``expected`` is how many records this event will have, 0 while that is not known. ``complete`` is
     True only when the kernel side counted as many records as are here. ``reason`` says what is
     missing, in words an operator can read; it is "" when nothing is. ``part`` is 1, or more for a
-    late further part of a stamp that was already given out. ``self_caused`` marks records that this
-    program provoked (its own BPF load, its own socket, its own system calls).
+    late further part of a stamp that was already given out. ``malformed`` marks a record without a
+    stamp: it is an event of its own, with the time of its receipt and serial 0. ``self_caused`` marks
+    records that this program provoked (its own BPF load, its own socket, its own system calls).
     """
 
     __slots__ = (
         "complete",
         "context",
         "expected",
+        "malformed",
         "opened",
         "part",
         "reason",
@@ -141,6 +143,7 @@ class Event:
         self.tally: Tally | None = None
         self.expected = 0
         self.part = 1
+        self.malformed = False
         self.complete = False
         self.reason = ""
         self.self_caused = False

@@ -14,8 +14,10 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-FIRST = ("lint", "unit", "workload")
-"""Suites that take seconds: their failures are known before the first guest boots."""
+FIRST = ("lint", "unit", "workload", "demo")
+"""Suites that take seconds, so that their failures are known before the first guest boots; and the demo,
+which boots one of its own, before those that share one.
+"""
 
 VM_TIMEOUT = 1200
 """Seconds for a test that may have to build its guest first; the global limit is for all others."""

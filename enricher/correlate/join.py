@@ -41,6 +41,7 @@ _REVIEW: Final = 0.05
 
 NO_CONTEXT: Final = "no context: the hook did not see this record"
 PARKED_TOO_LONG: Final = "no context: the kernel side did not commit it in time"
+NO_STAMP: Final = b"0.000:0"
 BEFORE_START: Final = "no context: finished before the start of the programs"
 CONTEXT_DROPPED: Final = "no context: the ring was full"
 NOT_COUNTED: Final = "the kernel side could not count this event's records"
@@ -187,8 +188,10 @@ class Correlator:
 
     def _malformed(self, record: Record, now: float) -> Event:
         self.malformed += 1
-        event = Event(b"", now)
+        event = Event(NO_STAMP, now)
         event.records.append(record)
+        event.part = self.malformed
+        event.malformed = True
         event.reason = MALFORMED
         self.incomplete_events += 1
         return event

@@ -95,12 +95,12 @@ class Ledger:
     def is_before(self, event: Event) -> bool:
         """Whether the event was finished before the window opened."""
         return (
-            self._start is not None and bool(event.stamp) and serial_before(serial_of(event.stamp), self._start)
+            self._start is not None and not event.malformed and serial_before(serial_of(event.stamp), self._start)
         )
 
     def is_after(self, event: Event) -> bool:
         """Whether the event began after the window was closed."""
-        return self._stop is not None and bool(event.stamp) and serial_before(self._stop, serial_of(event.stamp))
+        return self._stop is not None and not event.malformed and serial_before(self._stop, serial_of(event.stamp))
 
     def account(self, events: Iterable[Event]) -> None:
         """Enter events that were given out."""
@@ -116,7 +116,7 @@ class Ledger:
             if event.self_caused:
                 self.self_events += 1
             self.delivered += records
-            if not event.stamp:
+            if event.malformed:
                 self.malformed += records
                 continue
             if event.context is None:

@@ -91,7 +91,7 @@ class NativeBuilder:
             "schema": SCHEMA,
             "time": rfc3339(sec, ms),
             "id": ident,
-            "uid": self._uid_prefix + ident,
+            "uid": self._uid_prefix + (ident if event.part == 1 else f"{ident}/{event.part}"),
             "host": self._host_entry,
             "type": primary,
             "keys": _keys(event.records),

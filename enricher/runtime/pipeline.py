@@ -22,16 +22,30 @@ if TYPE_CHECKING:
     from enricher.model import Event
     from enricher.runtime.startup import Started
 
-OWN_NOISE_WAIT: Final = 0.2
-"""Seconds to wait after a batch that held only records we caused ourselves.
+OWN_NOISE_WAIT: Final = 0.25
+OWN_NOISE_WAIT_MAX: Final = 1.0
+"""Seconds to let our own noise gather: after a batch that held records which we caused ourselves.
 
 Under a rule on every system call each turn of the loop makes some records, which wake the next
-turn. Waiting bounds that to a few turns a second, so that an idle host becomes idle again.
+turn. Waiting bounds that to a few turns a second, and doubling the wait while nobody else acts to
+one, so that an idle host becomes idle again. The first also follows a batch in which others have a
+part, because they feed on their own noise as well: without auditd the kernel prints every record,
+and the journal that reads it is audited in turn. A full batch is work and is never made to wait.
 """
 _PENDING_WAIT: Final = 0.1
 _PARKED_WAIT: Final = 0.001
 _DRAIN_WAIT: Final = 2.0
 _EDGE: Final = select.EPOLLIN | select.EPOLLET
+
+
+def pause_after(events: list[Event], before: float) -> float:
+    """Seconds to wait after a batch of finished events, given the wait after the batch before it."""
+    own = sum(event.self_caused for event in events)
+    if not own:
+        return 0.0
+    if own < len(events) or not before:
+        return OWN_NOISE_WAIT
+    return min(2 * before, OWN_NOISE_WAIT_MAX)
 
 
 class Pipeline:
@@ -46,7 +60,7 @@ class Pipeline:
         self._needle = b" pid=%d " % self._pid
         self.correlator = Correlator()
         self.ledger = Ledger(started.trial.serial)
-        self._own_only = False  # the last batch held nothing but records of our own doing
+        self._pause = 0.0  # how long to let our own noise gather before the next batch, in seconds
         self._proved = started.trial.proof is Proof.PROVED
         self._epoll = select.epoll()
         self._epoll.register(self._socket.fileno(), select.EPOLLIN)
@@ -63,13 +77,13 @@ class Pipeline:
     def run(self, stop: Callable[[], bool], deadline: float | None = None) -> None:
         """Work until `stop` says so or the monotonic clock passes `deadline`."""
         while not stop():
-            now = time.monotonic()
-            wait = None if deadline is None else deadline - now
+            # No clock where none is needed: it is a system call on some machines, and audited.
+            wait = None if deadline is None else deadline - time.monotonic()
             if wait is not None and wait <= 0:
                 return
-            if self._own_only:
+            if self._pause:
                 # Not an epoll wait: our own records are already there and would end it at once.
-                time.sleep(OWN_NOISE_WAIT if wait is None else min(OWN_NOISE_WAIT, wait))
+                time.sleep(self._pause if wait is None else min(self._pause, wait))
             else:
                 self._epoll.poll(self._bounded(wait))
             self._turn()
@@ -88,9 +102,9 @@ class Pipeline:
         done = self.correlator.feed(records, contexts, tallies, time.monotonic(), parked=self._loaded.parked)
         if done:
             self._give(done)
-            self._own_only = all(event.self_caused for event in done)
+            self._pause = pause_after(done, self._pause) if len(records) < self._socket.batch else 0.0
         elif not records:
-            self._own_only = False
+            self._pause = 0.0
 
     def _take(self, trial: Trial) -> None:
         done = self.correlator.feed(trial.records, trial.contexts, trial.tallies, time.monotonic())
@@ -104,7 +118,10 @@ class Pipeline:
                 event.self_caused = context.pid == pid and context.is_subject
             else:
                 event.self_caused = any(self._needle in record.text for record in event.records)
-                if event.stamp and self.ledger.is_before(event):
+                if event.malformed:
+                    # The only time it has is that of its receipt; the kernel's serials begin at 1.
+                    event.stamp = b"%d.%03d:0" % divmod(time.time_ns() // 1_000_000, 1000)
+                elif self.ledger.is_before(event):
                     event.reason = BEFORE_START
         self.ledger.account(done)
         orphans = self.correlator.orphan_contexts

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,6 +31,21 @@ def guest(kernel: str, share: Path) -> Iterator[Guest]:
     """The guest of this kernel. Audit is on, auditd is not running, no rule is loaded."""
     with Guest(kernel, share=share, maxcpus=8 if kernel == MANY_CPUS else None) as machine:
         yield machine
+
+
+@pytest.fixture
+def auditd(guest: Guest) -> Iterator[None]:
+    """auditd, its log in the kernel's own words (RAW). Its start loads its own rules: they are flushed."""
+    configuration = guest.get("/etc/audit/auditd.conf")
+    raw = re.sub(rb"(?m)^log_format *=.*$", b"log_format = RAW", configuration)
+    guest.put("/etc/audit/auditd.conf", raw, 0o640)
+    guest.run(["systemctl", "start", "auditd"], timeout=60, check=True)
+    guest.run(["auditctl", "-D"], check=True)
+    yield
+    # Debian's unit refuses a stop by hand; the daemon's own signal does it.
+    guest.run(["pkill", "-TERM", "-x", "auditd"], check=True)
+    guest.run(["sh", "-c", "while pgrep -x auditd >/dev/null; do :; done"], timeout=30, check=True)
+    guest.put("/etc/audit/auditd.conf", configuration, 0o640)
 
 
 @pytest.fixture

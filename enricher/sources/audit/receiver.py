@@ -95,7 +95,7 @@ class Receiver:
         self.overflows = 0
         self._sock = sock
         self._fd = sock.fileno()
-        self._batch = batch
+        self.batch = batch
         self._drops = 0
         # Anonymous maps and not bytearrays: pages appear only when the kernel writes to them.
         self._memory = mmap.mmap(-1, batch * SLOT)
@@ -165,7 +165,7 @@ class Receiver:
     def _fill(self) -> int:
         """Let the kernel fill the slots; return how many it did."""
         while True:
-            n = _recvmmsg(self._fd, self._headers, self._batch, MSG_DONTWAIT, None)
+            n = _recvmmsg(self._fd, self._headers, self.batch, MSG_DONTWAIT, None)
             if n >= 0:
                 return n
             number = ctypes.get_errno()

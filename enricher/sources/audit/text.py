@@ -74,7 +74,7 @@ class Parsed(NamedTuple):
 
 # -- the stamp ---------------------------------------------------------------------------------------
 
-_stamp = re.compile(rb"audit\(([0-9]+\.[0-9]+:[0-9]+)\):").match
+_stamp = re.compile(rb"audit\(([0-9]{1,19}\.[0-9]{1,9}:[0-9]{1,19})\):").match
 _parts = re.compile(rb"([0-9]{1,19})\.([0-9]{1,9}):([0-9]{1,19})").fullmatch
 
 

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make demo` as a reader without a terminal sees it, on one kernel.
+
+A suite of its own, ahead of those that share a guest: the demo boots one itself, and two do not run at once.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.lint.tree import ROOT
+from tests.vm import demo, demo_report
+
+ROWS = range(30, 71)
+"""Enough to see something, few enough to be read."""
+
+
+@pytest.mark.vm
+def test_demo(pytestconfig: pytest.Config) -> None:
+    chosen = pytestconfig.getoption("--kernel")[:1]
+    kernel = ["--kernel", *chosen] if chosen else []
+    done = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-m", "tests.vm.demo", *kernel],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    shown = done.stdout
+    assert done.returncode == 0, shown + done.stderr
+    assert demo.BALANCED in shown
+    assert "\x1b" not in shown
+    rows = re.findall(r"^\d\d:\d\d:\d\d\.\d\d\d .* key=demo-\w+$", shown, re.MULTILINE)
+    assert len(rows) in ROWS
+    events = demo_report.parse(demo.RESULT.read_bytes())
+    assert len(events) == len(rows)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On an idle host: an event is out at once, and our own records do not feed themselves."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.suites.live import Live
+from tests.suites.staging import SHARE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.suites.rules import Rules
+    from tests.vm.guest import Guest
+
+TRIES = 9
+LIMIT_MS = 100.0
+SECONDS = 12
+OWN_PER_SECOND = 200
+CPU_SHARE = 0.03
+
+
+@pytest.mark.parametrize("eoe", ["with-eoe", "without-eoe"])
+def test_event_is_out_within_100_ms(guest: Guest, rules: Rules, eoe: str) -> None:
+    """Measured in the guest, from before the exec until the line is in the file; the median of nine."""
+    rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
+    if eoe == "without-eoe":
+        rules.add("-a", "always,exclude", "-F", "msgtype=EOE")
+    with Live(guest, "--key", "exec") as live:
+        done = guest.run(
+            ["python3", f"{SHARE}/guest/latency.py", live.path, f"{SHARE}/workload/truth", str(TRIES)],
+            timeout=60,
+            check=True,
+        )
+        live.stop()
+    times = sorted(json.loads(done.stdout))
+    assert len(times) == TRIES
+    assert times[TRIES // 2] < LIMIT_MS, times
+
+
+@pytest.mark.usefixtures("auditd")
+def test_no_feedback(
+    guest: Guest, rules: Rules, record_property: Callable[[str, object], None]
+) -> None:
+    """A rule on every system call of every process: what we do ourselves must not keep us busy.
+
+    Beside auditd, as on a real host: without it the kernel prints every record, which wakes the journal, whose
+    system calls are audited, and the host is not idle whoever listens.
+    """
+    with Live(guest) as live:
+        pid = live.pid
+        rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "all", "-k", "all")
+        start, stop = guest.run(
+            ["python3", f"{SHARE}/guest/cpu.py", str(pid), str(SECONDS)], timeout=SECONDS + 30, check=True
+        ).stdout.split()
+        rules.clear()
+        account = live.stop()
+        events = live.events()
+    assert account.unmatched == 0, live.said
+    own = [event for event in events if event["enrichment"].get("self_caused")]
+    # The busiest second of all counts, the one in which the rule was loaded included.
+    per_second = Counter[str]()
+    for event in own:
+        per_second[event["time"][:19]] += len(event["records"])
+    busy = (float(stop) - float(start)) / SECONDS
+    record_property("own noise", f"{max(per_second.values())} records in the busiest second, {busy:.1%} of a CPU")
+    assert max(per_second.values()) < OWN_PER_SECOND
+    assert busy < CPU_SHARE

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo: `audit-enricher run` on a terminal in a guest, and real containers that give it something to show.
+
+Usage: python -m tests.vm.demo [--kernel SLOT]
+
+Owns what a reader sees: the table as the program writes it, and before each act a headline that says which
+command the next rows come from. Never audits or attaches anything on this machine. Exit status: 0; 1 if an
+act failed or an account does not balance; 125 without a guest; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from enricher.route.views.table import wants_colour
+from tests.suites.staging import COMMAND, ROOT, SHARE, stage
+from tests.vm import demo_report as report
+from tests.vm.demo_acts import ACTS, KEYS, TRUTH_TELLERS, WEB_PID_FILE
+from tests.vm.errors import GuestTimeout, VmError
+from tests.vm.guest import Guest
+from tests.vm.kernels import SLOTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from enricher.enrich.shape import NativeEvent
+    from tests.vm.demo_acts import Act
+    from tests.vm.process import GuestProcess
+
+EXIT_FAILED: Final = 1
+EXIT_NO_GUEST: Final = 125
+EXIT_INTERRUPTED: Final = 130
+
+BALANCED: Final = "every record is accounted for"
+"""The last line of the account that `audit-enricher run` prints."""
+
+RESULT: Final = ROOT / "build/demo/events.json"
+_RULES: Final = ROOT / "tests/vm/demo.rules"
+_JSON_IN_GUEST: Final = "/run/demo/events.json"
+_LOG_IN_GUEST: Final = "/run/demo/act.log"
+_COLUMNS: Final = 140  # where standard output is no terminal
+_READY_LIMIT = 60.0
+_ACT_LIMIT = 120.0
+_ROWS_LIMIT = 15.0
+_QUIET = 0.8  # seconds without a row after which an act's rows are taken to be all there
+_STEP = 0.03
+
+_LEGEND = """\
+NAMESPACES  host, or the number by which a set of namespaces is known again (that of its mount
+            namespace) and the kinds that differ from the host's
+PID, INSIDE the process id as the host sees it, and as the process itself does
+AUID/UID    who logged in, and whom the process runs as
+"""
+
+
+class Screen:
+    """Standard output: bold headlines on a terminal, plain text elsewhere."""
+
+    def __init__(self) -> None:
+        self._out = sys.stdout.buffer
+        self.terminal = sys.stdout.isatty()
+        self.colour = wants_colour(os.environ, terminal=self.terminal)
+        self.size = shutil.get_terminal_size((_COLUMNS, 24))
+
+    def write(self, line: bytes) -> None:
+        """Pass a line of the guest on."""
+        self._out.write(line + b"\n")
+        self._out.flush()
+
+    def say(self, text: str = "") -> None:
+        """Print our own words."""
+        self.write(text.encode())
+
+    def headline(self, text: str) -> None:
+        """Set a text off from what comes before; a later line of it is an explanation."""
+        self.say()
+        for line in text.split("\n"):
+            self.say(f"\x1b[1m# {line}\x1b[0m" if self.colour else f"# {line}")
+
+
+class Table:
+    """The running table. Its lines go to the screen whenever somebody calls `show`."""
+
+    def __init__(self, guest: Guest, screen: Screen, argv: Sequence[str]) -> None:
+        env = {"TERM": os.environ.get("TERM", "dumb") if screen.terminal else "dumb"}
+        if not screen.colour:
+            env["NO_COLOR"] = "1"
+        self._screen = screen
+        self._process = guest.popen(argv, env=env, pty=(screen.size.lines, screen.size.columns))
+        self._rest = b""
+        self.lines = 0
+        self.moved = time.monotonic()
+        self.said: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.__exit__(None, None, None)
+
+    def show(self) -> None:
+        """Pass on the whole lines that have arrived."""
+        data = self._rest + self._process.read_available()
+        # The terminal in the guest ends lines as terminals do.
+        *lines, self._rest = data.replace(b"\r\n", b"\n").split(b"\n")
+        for line in lines:
+            self._screen.write(line)
+        self.said += lines
+        if lines:
+            self.lines += len(lines)
+            self.moved = time.monotonic()
+
+    def wait_ready(self) -> None:
+        """Show what it says until it is ready."""
+        deadline = time.monotonic() + _READY_LIMIT
+        while not any(line.endswith(b": ready") for line in self.said):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.show()
+                raise VmError("audit-enricher did not get ready: see above")
+            time.sleep(_STEP)
+            self.show()
+
+    def settle(self, since: int, rows: int) -> int:
+        """Show rows until there are `rows` since the line number `since` and no more come; return how many."""
+        deadline = time.monotonic() + _ROWS_LIMIT
+        while time.monotonic() < deadline:
+            if self.lines - since >= rows and time.monotonic() - self.moved > _QUIET:
+                break
+            time.sleep(_STEP)
+            self.show()
+        return self.lines - since
+
+    def stop(self) -> bool:
+        """End it as Ctrl-C does, show its account; return whether it balances."""
+        self._process.signal(signal.SIGINT)
+        status = self._process.wait(_READY_LIMIT)
+        self.show()
+        return status == 0 and any(line.startswith(BALANCED.encode()) for line in self.said[-3:])
+
+
+class Session:
+    """A root shell in the guest, as of somebody who logged in as user 1000: the acts' parent."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self._shell = guest.popen(["/bin/sh"], stdin=True)
+        self._shell.write(b"mkdir -p /run/demo; echo 1000 >/proc/self/loginuid; export PATH\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shell.__exit__(None, None, None)
+
+    def begin(self, command: str) -> None:
+        """Start a command."""
+        self._shell.write(f"{command} </dev/null >{_LOG_IN_GUEST} 2>&1; echo $?\n".encode())
+
+    def ended(self) -> int | None:
+        """Return the status of the command if it has ended."""
+        said = self._shell.read_available()
+        return int(said) if said.strip() else None
+
+    def output(self) -> str:
+        """Return what the last command wrote."""
+        return self._guest.get(_LOG_IN_GUEST).decode(errors="replace").strip()
+
+
+class Demo:
+    """One showing in one booted guest. ``failures`` are sentences."""
+
+    def __init__(self, guest: Guest, screen: Screen) -> None:
+        self._guest = guest
+        self._screen = screen
+        self.failures: list[str] = []
+        self.rows = 0
+
+    def perform(self) -> None:
+        """Run the programs and the acts, and tell what came of them."""
+        guest, screen = self._guest, self._screen
+        keys = [word for key in KEYS for word in ("--key", key)]
+        # The multicast group takes any number of readers: one for the eyes, one for the file.
+        to_file = [COMMAND, "run", *keys, "--format", "json", "--output", _JSON_IN_GUEST]
+        with Session(guest) as session:
+            self._load_rules()
+            screen.headline(
+                "audit-enricher in that machine; of all events it shows those with the rules' keys"
+            )
+            screen.say(f"$ audit-enricher run {' '.join(keys)}\n{_LEGEND}")
+            with guest.popen(to_file) as writer, Table(guest, screen, [COMMAND, "run", *keys]) as table:
+                table.wait_ready()
+                self._wait_for(writer)
+                # It takes ten seconds, which the other acts can have.
+                guest.run(["systemctl", "start", "--no-block", "docker.service"], check=True)
+                for act in ACTS:
+                    self._act(act, session, table)
+                screen.headline("Ctrl-C: the program's own account of the run")
+                if not table.stop():
+                    self.failures.append("the table's account does not balance")
+                writer.signal(signal.SIGINT)
+                if writer.wait(_READY_LIMIT) or BALANCED.encode() not in writer.stderr:
+                    self.failures.append("the account of the run that wrote the file does not balance")
+                    screen.say(writer.stderr.decode(errors="replace"))
+        self._conclude()
+
+    def _load_rules(self) -> None:
+        screen = self._screen
+        screen.headline("Audit rules in the virtual machine: they decide what is recorded")
+        screen.say(f"$ auditctl -R {_RULES.name}")
+        self._guest.run(["auditctl", "-R", f"{SHARE}/{_RULES.name}"], check=True)
+        for line in _RULES.read_text().splitlines():
+            if line.startswith("-a always"):
+                screen.say(line)
+        screen.say(
+            "and some `never` rules, so that what podman starts for its own housekeeping stays out of sight."
+            "\nOnly `podman --root ...` remains: that is podman tidying up."
+        )
+
+    def _wait_for(self, writer: GuestProcess) -> None:
+        deadline = time.monotonic() + _READY_LIMIT
+        while b": ready\n" not in writer.stderr:
+            if writer.poll() is not None or time.monotonic() > deadline:
+                raise VmError(f"the run that writes the file did not get ready: {writer.stderr.decode()}")
+            time.sleep(_STEP)
+
+    def _act(self, act: Act, session: Session, table: Table) -> None:
+        screen = self._screen
+        command = act.command
+        if "{web}" in command:
+            command = command.format(web=self._web_pid())
+        screen.headline(act.title)
+        screen.say(f"$ {command}")
+        since, deadline = table.lines, time.monotonic() + _ACT_LIMIT
+        session.begin(command)
+        while (status := session.ended()) is None:
+            if time.monotonic() > deadline:
+                raise GuestTimeout(f"still running after {_ACT_LIMIT:.0f} s: {command}")
+            time.sleep(_STEP)
+            table.show()
+        rows = table.settle(since, act.rows)
+        self.rows += rows
+        if act.shows:
+            screen.say(session.output())
+        if status != act.status:
+            self.failures.append(
+                f"{command}: exit status {status} for {act.status}: {session.output()[-500:]}"
+            )
+        elif rows < act.rows:
+            self.failures.append(f"{command}: {rows} rows, and at least {act.rows} were to come")
+        elif WEB_PID_FILE in command:
+            label = report.label_of_pid(self._events(), int(self._web_pid()))
+            screen.say(f"The container's mount namespace is {label}: look for that number in what follows.")
+
+    def _web_pid(self) -> str:
+        return self._guest.get(WEB_PID_FILE).decode().strip()
+
+    def _events(self) -> list[NativeEvent]:
+        return report.parse(self._guest.get(_JSON_IN_GUEST))
+
+    def _conclude(self) -> None:
+        screen = self._screen
+        data = self._guest.get(_JSON_IN_GUEST)
+        RESULT.parent.mkdir(parents=True, exist_ok=True)
+        RESULT.write_bytes(data)
+        events = report.parse(data)
+        if len(events) != self.rows:
+            self.failures.append(f"{self.rows} rows in the table, {len(events)} events in the file")
+        places = report.places(events)
+        elsewhere = sum(place.events for place in places if place.label != "host")
+        screen.headline(
+            f"{len(events)} events: {len(events) - elsewhere} of the host, {elsewhere} of other namespaces"
+        )
+        screen.say("events  namespaces                                   programs")
+        for place in places:
+            screen.say(report.place_line(place))
+        screen.headline("Who opened /etc/shadow?")
+        for line in report.openers(events, "demo-shadow"):
+            screen.say("  " + line)
+        told, wrong = report.compared(events)
+        if told != TRUTH_TELLERS or wrong:
+            self.failures += wrong or [f"{told} processes told their namespaces, and not {TRUTH_TELLERS}"]
+        else:
+            screen.headline(
+                f"{told} processes said themselves which namespaces they were in, and no event differs"
+            )
+        sample = report.sample(events, "demo-shadow")
+        if sample is None:
+            self.failures.append("no event in a container has the key demo-shadow")
+        else:
+            screen.headline("One of these events, shortened")
+            screen.say(report.shortened(sample))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.vm.demo", description="Enriched events in a guest."
+    )
+    parser.add_argument("--kernel", choices=list(SLOTS), default="6.12")
+    return parser
+
+
+def _show(slot: str) -> int:
+    screen = Screen()
+    screen.say(
+        f"Booting a virtual machine with kernel {slot}. Nothing is audited or attached on this machine."
+    )
+    with contextlib.ExitStack() as stack:
+        share = stage(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-"))))
+        shutil.copy(_RULES, share)
+        guest = stack.enter_context(Guest(slot, share=share))
+        up = time.monotonic()  # the time before is not ours where another guest had to end first
+        screen.say(f"Linux {guest.version} is up after {guest.up_seconds:.0f} seconds.")
+        demo = Demo(guest, screen)
+        demo.perform()
+    screen.headline("Done" if not demo.failures else "FAILED")
+    for failure in demo.failures:
+        screen.say(failure)
+    screen.say(
+        f"{time.monotonic() - up + guest.up_seconds:.0f} seconds. All events, one JSON object a line: {RESULT}"
+        "\n`make vm` opens a shell in such a guest, `make clean` removes all that was made here."
+    )
+    return EXIT_FAILED if demo.failures else 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Show the demo; return the exit status."""
+    arguments = _parser().parse_args(words)
+    # The guest's context has to be left on SIGTERM as on Ctrl-C.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
+    try:
+        return _show(arguments.kernel)
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted; no virtual machine is left running", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`| head`); what Python still holds for it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except VmError as error:
+        print(f"demo: {type(error).__name__}: {error}", file=sys.stderr)
+        return EXIT_NO_GUEST
+
+
+if __name__ == "__main__":
+    sys.exit(main())
