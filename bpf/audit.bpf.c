@@ -114,8 +114,7 @@ static __always_inline void close_silently_ended(__u64 key, __u16 flags)
 }
 
 /* Returns the context's flags: UNTRACKED is added where there is no room. */
-static __always_inline __u16 begin_event(__u64 key, const struct event_stamp *stamp, __u16 type,
-					 __u16 flags)
+static __always_inline __u16 begin_event(__u64 key, const struct event_stamp *stamp, __u16 type, __u16 flags)
 {
 	struct open_event fresh = {};
 
@@ -139,12 +138,14 @@ static __always_inline __u16 begin_event(__u64 key, const struct event_stamp *st
 #define BUFFER_KEY(task) ((task) | 1)
 
 /*
- * One finished record. serial is that of the audit context it was started with, 0 where it had none;
- * more says that its buffer holds further records. A record is part of its task's event when its text
- * carries that serial: a record with no context, and one with a context that is not inside a syscall
- * or io_uring operation, were each given a serial of their own.
+ * One finished record. Returns the key of the event it belongs to, 0 where that is not tracked.
+ *
+ * serial is that of the audit context it was started with, 0 where it had none; more says that its
+ * buffer holds further records. A record is part of its task's event when its text carries that
+ * serial: a record with no context, and one with a context that is not inside a syscall or io_uring
+ * operation, were each given a serial of their own.
  */
-static __always_inline void on_record(__u32 serial, const struct sk_buff *skb, int more)
+static __always_inline __u64 on_record(__u32 serial, const struct sk_buff *skb, int more)
 {
 	__u64 key = bpf_get_current_task();
 	const unsigned char *data = BPF_CORE_READ(skb, data);
@@ -156,56 +157,60 @@ static __always_inline void on_record(__u32 serial, const struct sk_buff *skb, i
 	COUNT(records);
 	if (bpf_probe_read_kernel(&type, sizeof(type), data + NLMSG_TYPE_OFFSET)) {
 		COUNT(fail_type);
-		return;
+		return 0;
 	}
 	open = bpf_map_lookup_elem(&open_events, &key);
 	if (open && serial && open->stamp.serial == serial) {
+		flags = open->flags;
+		stamp = open->stamp;
 		count_record(open, type);
+		if (flags & CONTEXT_SUBJECT) {
+			flags = 0;
+		} else {
+			/* Begun in an interrupt on top of this task; does the task itself speak now? */
+			flags = subject_flags((const void *)key, type) & CONTEXT_SUBJECT;
+			if (flags)
+				open->flags = flags;
+		}
 		/* Queued before EOE's own netlink record, which will drive the drain. */
 		if (type == AUDIT_EOE)
 			close_event(key, TALLY_EOE, BPF_RB_NO_WAKEUP);
-		if (open->flags & CONTEXT_SUBJECT)
-			return;
-		/* It was begun in an interrupt on top of this task; does the task itself speak now? */
-		flags = subject_flags((const void *)key, type);
-		if (!(flags & CONTEXT_SUBJECT))
-			return;
-		open->flags = flags;
-		stamp = open->stamp;
+		if (!flags)
+			return key;
 	} else {
 		if (parse_stamp(data, &stamp))
-			return;
+			return 0;
 		flags = subject_flags((const void *)key, type);
 		if (!serial || serial != stamp.serial) {
 			COUNT(standalone);
-			if (more)
-				flags = begin_event(BUFFER_KEY(key), &stamp, type, flags);
-			else
+			if (more) {
+				key = BUFFER_KEY(key);
+				flags = begin_event(key, &stamp, type, flags);
+			} else {
 				flags |= CONTEXT_STANDALONE;
+			}
 		} else {
 			if (open)
 				close_silently_ended(key, TALLY_ORPHAN);
 			flags = begin_event(key, &stamp, type, flags);
 		}
+		if (flags & CONTEXT_UNTRACKED)
+			key = 0;
 	}
 	emit_context(&stamp, type, flags);
+	return key;
 }
 
 /* A further record of the same buffer: it has the stamp of the first. */
-static __always_inline void on_further_record(const struct sk_buff *skb)
+static __always_inline void on_further_record(__u64 key, const struct sk_buff *skb)
 {
-	__u64 task = bpf_get_current_task();
-	__u64 key = BUFFER_KEY(task);
 	const unsigned char *data = BPF_CORE_READ(skb, data);
-	struct open_event *open;
+	struct open_event *open = bpf_map_lookup_elem(&open_events, &key);
 	__u16 type = 0;
 
 	COUNT(records);
 	if (bpf_probe_read_kernel(&type, sizeof(type), data + NLMSG_TYPE_OFFSET))
 		COUNT(fail_type);
-	open = bpf_map_lookup_elem(&open_events, &key);
-	if (!open)
-		open = bpf_map_lookup_elem(&open_events, &task);
 	if (open)
 		count_record(open, type);
 }
@@ -215,6 +220,7 @@ static __always_inline int on_buffer(const struct audit_buffer *ab)
 	const struct audit_context *ctx;
 	const struct sk_buff *skb, *end, *next;
 	__u32 serial;
+	__u64 key;
 
 	if (!ab) /* audit_log_start gave nothing; callers do not check */
 		return 0;
@@ -235,17 +241,18 @@ static __always_inline int on_buffer(const struct audit_buffer *ab)
 		return 0;
 	}
 	next = BPF_CORE_READ(skb, next);
-	on_record(serial, skb, next != end);
+	key = on_record(serial, skb, next != end);
 	if (next == end)
 		return 0;
 	for (int i = 1; i < BUFFER_RECORDS_MAX && next && next != end; i++) {
-		on_further_record(next);
+		on_further_record(key, next);
 		next = BPF_CORE_READ(next, next);
 	}
 	if (next != end)
 		COUNT(fail_list);
-	/* Its records are about to be queued: they will drive the drain. */
-	close_event(BUFFER_KEY(bpf_get_current_task()), TALLY_BUFFER, BPF_RB_NO_WAKEUP);
+	/* An event of its own is whole now; its records are about to be queued and will drive the drain. */
+	if (key & 1)
+		close_event(key, TALLY_BUFFER, BPF_RB_NO_WAKEUP);
 	return 0;
 }
 

@@ -36,7 +36,7 @@ static __noinline int parse_stamp(const unsigned char *data, struct event_stamp 
 		ended |= is_zero(c ^ ')');
 		shift = (is_zero(c ^ '.') | is_zero(c ^ ':')) & (ended ^ 1);
 		separators += shift;
-		shift = -shift;		    /* all ones at a separator */
+		shift = -shift;		     /* all ones at a separator */
 		keep = ~shift & (ended - 1); /* all ones at a digit */
 		first = (second & shift) | (first & ~shift);
 		second = (third & shift) | (second & ~shift);

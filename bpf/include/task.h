@@ -104,7 +104,8 @@ static __always_inline void fill_context(struct context_event *event, struct pid
 					 const struct task_struct *task, const struct pid *pid, __u32 level)
 {
 	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	const struct user_namespace *user = BPF_CORE_READ(task, cred, user_ns);
+	/* Not cred, which overlayfs and others override for a moment: real_cred is what /proc shows. */
+	const struct user_namespace *user = BPF_CORE_READ(task, real_cred, user_ns);
 	const struct pid_namespace *own = 0;
 
 	event->missing = 0;

@@ -74,11 +74,19 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="table for people, json one event a line, text the kernel's lines plus ours"
         " (default: table on a terminal, else json)",
     )
-    parser.add_argument("--output", metavar="FILE", help="write to FILE (made with mode 0600) instead of stdout")
-    parser.add_argument("--for", dest="duration", type=duration, metavar="DURATION", help="stop after 30s, 5m, 1h")
+    parser.add_argument(
+        "--output", metavar="FILE", help="write to FILE (made with mode 0600) instead of stdout"
+    )
+    parser.add_argument(
+        "--for", dest="duration", type=duration, metavar="DURATION", help="stop after 30s, 5m, 1h"
+    )
     parser.add_argument("--count", type=count, metavar="N", help="stop after N events were written")
     parser.add_argument(
-        "--key", action="append", default=[], metavar="K", help="only events with this audit key (may be repeated)"
+        "--key",
+        action="append",
+        default=[],
+        metavar="K",
+        help="only events with this audit key (may be repeated)",
     )
     parser.add_argument(
         "--type",
@@ -87,8 +95,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="T",
         help="only events with a record of this type, by name or number (may be repeated)",
     )
-    parser.add_argument("--no-self", action="store_true", help="leave out events that this program itself caused")
-    parser.add_argument("--raw", action="store_true", help="json: add each record's text as the kernel wrote it")
+    parser.add_argument(
+        "--no-self", action="store_true", help="leave out events that this program itself caused"
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="json: add each record's text as the kernel wrote it"
+    )
     parser.add_argument(
         "--hook",
         choices=["auto", *(hook.value for hook in Hook)],

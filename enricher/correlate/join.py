@@ -210,7 +210,9 @@ class Correlator:
                 if hopeless or now - event.opened > limits.context_patience:
                     self._give_out(event, PARKED_TOO_LONG if parked else NO_CONTEXT, done)
             elif event.tally is not None or context.flags & _STANDALONE:
-                if self._passed(event, event.tally.time if event.tally else context.time, _QUEUE_SKEW_NS, now):
+                if self._passed(
+                    event, event.tally.time if event.tally else context.time, _QUEUE_SKEW_NS, now
+                ):
                     self._give_out(event, RECORDS_LOST, done)
             elif self._passed(event, context.time, int(limits.patience * 1e9), now):
                 self._give_out(event, STILL_OPEN, done)

@@ -95,12 +95,18 @@ class Ledger:
     def is_before(self, event: Event) -> bool:
         """Whether the event was finished before the window opened."""
         return (
-            self._start is not None and not event.malformed and serial_before(serial_of(event.stamp), self._start)
+            self._start is not None
+            and not event.malformed
+            and serial_before(serial_of(event.stamp), self._start)
         )
 
     def is_after(self, event: Event) -> bool:
         """Whether the event began after the window was closed."""
-        return self._stop is not None and not event.malformed and serial_before(self._stop, serial_of(event.stamp))
+        return (
+            self._stop is not None
+            and not event.malformed
+            and serial_before(self._stop, serial_of(event.stamp))
+        )
 
     def account(self, events: Iterable[Event]) -> None:
         """Enter events that were given out."""
@@ -168,7 +174,10 @@ def words(summary: Summary) -> str:
     counts = summary.counts
     misses = "not counted by this kernel" if counts.hook_misses is None else str(counts.hook_misses)
     rows = [
-        ("events", f"{summary.events}  ({summary.incomplete_events} incomplete, {summary.self_events} our own)"),
+        (
+            "events",
+            f"{summary.events}  ({summary.incomplete_events} incomplete, {summary.self_events} our own)",
+        ),
         ("records finished by the kernel", str(summary.finished)),
         ("records delivered", str(summary.delivered)),
         ("  joined with their context", str(summary.joined)),
@@ -179,7 +188,9 @@ def words(summary: Summary) -> str:
         ("lost: netlink, ring, re-entry", f"{counts.netlink_drops}, {counts.ring_drops}, {misses}"),
         ("failed reads in the kernel side", str(counts.hook_failures)),
     ]
-    verdict = "every record is accounted for" if summary.balanced else "NOT every record could be joined: see above"
+    verdict = (
+        "every record is accounted for" if summary.balanced else "NOT every record could be joined: see above"
+    )
     width = max(len(name) for name, _ in rows)
     return "\n".join([f"{name:<{width}}  {value}" for name, value in rows] + [verdict])
 

@@ -21,6 +21,7 @@ from enricher.sinks.stream import FileSink, StdoutSink
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
+    from typing import Self
 
     from enricher.model import Event, HostFacts
     from enricher.sinks.stream import Sink
@@ -67,7 +68,7 @@ class Output:
             self._sink.write([table.header()])
         self.full = False
 
-    def __enter__(self) -> Output:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

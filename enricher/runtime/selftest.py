@@ -50,8 +50,14 @@ def new_nonce() -> bytes:
     return secrets.token_hex(8).encode()
 
 
-def send_and_wait(
-    nonce: bytes, word: bytes, control: AuditControl, socket: AuditSocket, loaded: Loaded, pid: int, wait: float = _WAIT
+def send_and_wait(  # noqa: PLR0913 - both ends of the test, and what it is told apart by
+    nonce: bytes,
+    word: bytes,
+    control: AuditControl,
+    socket: AuditSocket,
+    loaded: Loaded,
+    pid: int,
+    wait: float = _WAIT,
 ) -> Trial:
     """Send the nonce as USER_AVC and wait at most `wait` seconds for both sides to show it.
 

@@ -43,7 +43,9 @@ def kernel_candidates(forced: Hook | None) -> tuple[list[Candidate], bool]:
     """The hooks to try on this kernel, and whether it audits io_uring. Raises NoBtf, NoHook."""
     btf = features.has_btf()
     if btf.no:
-        raise NoBtf(btf.reason, "boot a kernel with CONFIG_DEBUG_INFO_BTF=y; the distributions' kernels have it")
+        raise NoBtf(
+            btf.reason, "boot a kernel with CONFIG_DEBUG_INFO_BTF=y; the distributions' kernels have it"
+        )
     with features.KernelTypes(library()) as types:
         uring = types.has_function("__audit_uring_exit").yes
         if forced is not None:
@@ -103,14 +105,18 @@ def _audit_state(
         note("whether audit is on cannot be asked without CAP_AUDIT_CONTROL")
         return None, None
     if not status.enabled:
-        note("audit is off: only a few records are written. Switch it on with `auditctl -e 1`, or boot with audit=1")
+        note(
+            "audit is off: only a few records are written. Switch it on with `auditctl -e 1`, or boot with audit=1"
+        )
     if not rules.recording:
         note(
             "no audit rule makes events: only logins, AVCs and the like appear. Load rules with auditctl;"
             " a sample set is packaging/rules/audit-enricher-sample.rules (it is never loaded by itself)"
         )
     if rules.task_never:
-        note("the rule `-a never,task` is loaded: tasks started since are not audited whatever other rules say")
+        note(
+            "the rule `-a never,task` is loaded: tasks started since are not audited whatever other rules say"
+        )
     return status, rules
 
 

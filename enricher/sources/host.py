@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Final, NamedTuple
 
 from enricher.errors import WrongNamespace
@@ -150,8 +151,13 @@ def _has_kernel_threads(root: Path) -> bool | None:
 
 
 def _stat(path: Path, notes: list[str] | None = None) -> os.stat_result | None:
+    """What a namespace link leads to; None with a note where we may not know."""
     try:
-        return path.stat()
+        found = path.stat()
+        if not S_ISDIR(found.st_mode):
+            return found
+        # 5.10 does not refuse: a link that we may not follow leads to the process's own directory.
+        note = f"{path}: leads nowhere, CAP_SYS_PTRACE is missing"
     except PermissionError:
         note = f"{path}: permission denied, CAP_SYS_PTRACE is missing"
     except OSError as error:

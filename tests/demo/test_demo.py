@@ -6,6 +6,7 @@ A suite of its own, ahead of those that share a guest: the demo boots one itself
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -26,6 +27,7 @@ def test_demo(pytestconfig: pytest.Config) -> None:
     done = subprocess.run(  # noqa: S603 - our own words
         [sys.executable, "-m", "tests.vm.demo", *kernel],
         cwd=ROOT,
+        env={**os.environ, "COLUMNS": "140"},
         capture_output=True,
         text=True,
         check=False,

@@ -162,10 +162,14 @@ def truth_of(event: Json) -> Truth | None:
         if record["type"] != "EXECVE" or record["fields"].get("a0") != "truth-leaf":
             continue
         said = dict(
-            value.split("=", 1) for name, value in record["fields"].items() if name[0] == "a" and "=" in str(value)
+            value.split("=", 1)
+            for name, value in record["fields"].items()
+            if name[0] == "a" and "=" in str(value)
         )
         nspid = tuple(int(pid) for pid in said["nspid"].split(",") if pid)
-        return Truth(said["tag"], int(said["n"]), int(said["self"]), nspid, {kind: int(said[kind]) for kind in KINDS})
+        return Truth(
+            said["tag"], int(said["n"]), int(said["self"]), nspid, {kind: int(said[kind]) for kind in KINDS}
+        )
     return None
 
 

@@ -82,7 +82,9 @@ def _bursts(guest: Guest) -> None:
 def _new_namespaces(guest: Guest) -> None:
     for call in ("unshare", "clone3"):
         for kind in KINDS_TO_MAKE:
-            guest.run([f"{SHARE}/workload/nsmake", call, kind, "--", TRUTH, "1", f"{call}-{kind}"], check=True)
+            guest.run(
+                [f"{SHARE}/workload/nsmake", call, kind, "--", TRUTH, "1", f"{call}-{kind}"], check=True
+            )
     # Three pid namespaces deep, below the initial one: four levels in all, as many as the short message holds;
     # and one more, which takes the long one.
     nest = [f"{SHARE}/workload/nsmake", "clone3", "pid", "--"]
@@ -95,14 +97,17 @@ def _containers(guest: Guest) -> None:
     mount = ("-v", f"{SHARE}/workload:/w:ro")
     for engine in ("podman", "docker"):
         name = f"{engine}-box"
-        guest.run([engine, "run", "-d", "--name", name, *mount, IMAGE, "sleep", "600"], timeout=120, check=True)
+        guest.run(
+            [engine, "run", "-d", "--name", name, *mount, IMAGE, "sleep", "600"], timeout=120, check=True
+        )
         guest.run([engine, "run", "--rm", *mount, IMAGE, "/w/truth", "5", engine], timeout=120, check=True)
         guest.run([engine, "exec", name, "/w/truth", "5", f"{engine}-exec"], timeout=60, check=True)
         pid = guest.run(
             [engine, "inspect", "--format", "{{.State.Pid}}", name], timeout=60, check=True
         ).stdout.strip()
         guest.run(
-            ["nsenter", "-t", pid.decode(), "-m", "-n", "-p", "/w/truth", "2", f"{engine}-nsenter"], check=True
+            ["nsenter", "-t", pid.decode(), "-m", "-n", "-p", "/w/truth", "2", f"{engine}-nsenter"],
+            check=True,
         )
         guest.run([engine, "rm", "-f", name], timeout=120, check=True)
 

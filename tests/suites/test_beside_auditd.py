@@ -22,7 +22,9 @@ _NONCE = re.compile(rb"msg=audit\(\d+\.\d+:(\d+)\): .*op=audit-enricher-(start|s
 def settings(guest: Guest) -> tuple[bytes, dict[bytes, bytes]]:
     """The rules, and what of the status nobody but the operator may change."""
     rules = guest.run(["auditctl", "-l"], check=True).stdout
-    status = dict(line.split(b" ", 1) for line in guest.run(["auditctl", "-s"], check=True).stdout.splitlines())
+    status = dict(
+        line.split(b" ", 1) for line in guest.run(["auditctl", "-s"], check=True).stdout.splitlines()
+    )
     fixed = (b"enabled", b"failure", b"pid", b"rate_limit", b"backlog_limit", b"backlog_wait_time")
     return rules, {name: status[name] for name in fixed}
 

@@ -94,7 +94,7 @@ def test_records_of_user_space(job: Job) -> None:
         assert events, name
         for event in events:
             assert event["enrichment"]["context"] == "kernel", (name, event["enrichment"])
-    (login,) = [event for event in job.of_type("USER_LOGIN")]
+    (login,) = job.of_type("USER_LOGIN")
     assert login["subject"]["comm"] == "python3"
     assert all(login["namespaces"][kind]["host"] for kind in KINDS)
 
@@ -112,7 +112,9 @@ def test_orphan_ends(job: Job) -> None:
 
 def test_kernel_thread_is_no_subject(job: Job) -> None:
     """A kernel thread finished the record: no process, no namespaces, and the reason."""
-    torn_down = [event for event in job.of_type("NETFILTER_CFG") if "unregister pid=" in event["records"][0]["raw"]]
+    torn_down = [
+        event for event in job.of_type("NETFILTER_CFG") if "unregister pid=" in event["records"][0]["raw"]
+    ]
     by_thread = [event for event in torn_down if "kernel thread" in event["enrichment"].get("reason", "")]
     assert by_thread, torn_down
     for event in by_thread:
@@ -149,4 +151,6 @@ def test_own_records_are_labelled(job: Job) -> None:
 
 
 def is_exec_of_truth(event: Json) -> bool:
-    return any(record["fields"].get("a0") == "truth-leaf" for record in event["records"] if "fields" in record)
+    return any(
+        record["fields"].get("a0") == "truth-leaf" for record in event["records"] if "fields" in record
+    )

@@ -344,7 +344,7 @@ def test_stamp_of_and_parse_take_anything(text: bytes) -> None:
 
 def test_random_damage_to_a_real_shape() -> None:
     """A few thousand records with bytes replaced, cut and doubled: nothing raises."""
-    rng = random.Random(20240611)
+    rng = random.Random(20240611)  # noqa: S311 - the same damage at every run
     good = HEAD + b'pid=1 uid=0 comm="a" name=2F61 msg=\'op=x acct="root" res=success\'\x1dUID="root"'
     for _ in range(5000):
         text = bytearray(good)

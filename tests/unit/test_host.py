@@ -206,3 +206,14 @@ def test_capabilities_that_cannot_be_read(proc: Path, status: str) -> None:
 
 def test_default_root() -> None:
     assert isinstance(effective_capabilities(), int)
+
+
+def test_a_forbidden_link_that_leads_to_a_directory_is_not_a_namespace(proc: Path, tmp_path: Path) -> None:
+    """5.10 without CAP_SYS_PTRACE: stat of /proc/1/ns/net gives /proc/1 itself, and no error."""
+    for kind in KINDS:
+        (proc / "1" / "ns" / kind).unlink()
+        (proc / "1" / "ns" / kind).symlink_to(proc / "1")
+    facts, notes = read_host_facts(proc, tmp_path / "machine-id")
+    assert facts.initial == (0,) * 10
+    assert all("CAP_SYS_PTRACE" in note for note in notes)
+    assert any("network" in note for note in require_initial_namespaces(proc))

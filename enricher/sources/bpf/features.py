@@ -19,6 +19,7 @@ from enricher.sources.bpf.libbpf import BTF_KIND_FUNC
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Self
 
     from enricher.sources.bpf.libbpf import Libbpf
 
@@ -62,7 +63,7 @@ class KernelTypes:
         self._lib = lib
         self._btf: int | None = None
 
-    def __enter__(self) -> KernelTypes:
+    def __enter__(self) -> Self:
         self._btf = self._lib.btf__load_vmlinux_btf()
         return self
 

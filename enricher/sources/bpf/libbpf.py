@@ -20,6 +20,8 @@ BPF_MAP_TYPE_RINGBUF: Final = 27
 BTF_KIND_STRUCT: Final = 4
 BTF_KIND_FUNC: Final = 12
 _KEPT_CHARACTERS: Final = 4 << 20
+_LINE_CHARACTERS: Final = 1 << 16
+_LOG_CHARACTERS: Final = 1 << 22  # a program's whole verifier log is one message
 
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 
@@ -122,9 +124,7 @@ class Libbpf:
 
     def _print(self, _level: int, pattern: bytes, arguments: int) -> int:
         # A va_list reaches a callee as a pointer on x86_64 and arm64 alike, so vsnprintf takes it on.
-        size = 1 << 16
-        if len(pattern) > 3 and b"LOG" in pattern:
-            size = 1 << 22  # the verifier's log
+        size = _LOG_CHARACTERS if b"LOG" in pattern else _LINE_CHARACTERS
         buffer = ctypes.create_string_buffer(size)
         self._libc.vsnprintf(buffer, c_size_t(size), c_char_p(pattern), c_void_p(arguments))
         text = buffer.value.decode(errors="replace")

@@ -122,7 +122,8 @@ class LibbpfLoader:
 
     def load(self, hook: Hook, nonce: bytes, budget: int = DEFAULT_BUDGET, *, uring: bool = True) -> Loaded:
         """See `Loader.load`."""
-        return LibbpfObject(library(), self._path or object_path(), hook, nonce, budget, uring, self._verbose)
+        path = self._path or object_path()
+        return LibbpfObject(library(), path, hook, nonce, budget, uring=uring, verbose=self._verbose)
 
 
 class LibbpfObject:
@@ -135,8 +136,9 @@ class LibbpfObject:
         hook: Hook,
         nonce: bytes,
         budget: int,
+        *,
         uring: bool,
-        verbose: bool,  # noqa: FBT001
+        verbose: bool,
     ) -> None:
         self.hook = hook
         self._lib = lib

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs in a guest: a process's CPU seconds at the beginning and at the end of a time. Usage: cpu.py PID SECONDS
+"""Runs in a guest: a process's CPU seconds at the beginning and at the end of a time.
+
+Usage: cpu.py PID SECONDS
 
 It asks twice and sleeps between, so that it makes hardly any system calls itself. Its own start made some
 thousand: before the first question it waits until those are dealt with.
@@ -10,7 +12,6 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-
 
 SETTLE = 6.0
 

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 STILL = 0.5
 GIVE_UP = 5.0
@@ -17,10 +18,10 @@ GIVE_UP = 5.0
 
 def settle(path: str) -> int:
     """Wait until the file has not grown for STILL seconds; returns its size."""
-    size, since = os.stat(path).st_size, time.monotonic()
+    size, since = Path(path).stat().st_size, time.monotonic()
     while time.monotonic() - since < STILL:
         time.sleep(0.01)
-        now = os.stat(path).st_size
+        now = Path(path).stat().st_size
         if now != size:
             size, since = now, time.monotonic()
     return size
@@ -34,7 +35,7 @@ def main(path: str, program: str, tries: int) -> None:
         before = time.monotonic()
         child = os.posix_spawn(program, ["truth-leaf", f"try={number}"], {})
         os.waitpid(child, 0)
-        while os.stat(path).st_size == size and time.monotonic() - before < GIVE_UP:
+        while Path(path).stat().st_size == size and time.monotonic() - before < GIVE_UP:
             time.sleep(0.001)
         times.append((time.monotonic() - before) * 1000)
     print(json.dumps(times))

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kernel without audit: a boot of its own, with audit=0, which registers no more than CONFIG_AUDIT=n would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.suites.staging import COMMAND
+from tests.vm.guest import Guest
+
+
+@pytest.mark.vm
+def test_says_that_there_is_no_audit(share: Path) -> None:
+    with Guest("6.1", share=share, extra_append="audit=0", settle=False) as guest:
+        done = guest.run([COMMAND, "run", "--for", "1s"], timeout=60)
+    assert done.returncode == 5, done.stderr.decode()
+    assert b"hint: " in done.stderr
+    assert b"Traceback" not in done.stderr
