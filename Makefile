@@ -33,11 +33,11 @@ help: ## List the targets
 # Said before anything is installed, which is why the demo has no prerequisites.
 define DEMO_WORDS
 This demo shows audit-enricher at work in a virtual machine of its own. What it puts on this machine:
-  with apt-get     the packages in packaging/build-packages.txt and tests/vm/packages.txt that are missing
-  .venv            Python tools, by pip
-  build, enricher  what is compiled: the BPF programs, the demo's programs, and its result
-  .cache           a Debian kernel and the machine's disk, about 2 GB (made once, in some minutes)
-Nothing else, nothing outside this directory but the packages. `make clean` removes it, packages stay.
+  with apt-get      the packages in packaging/build-packages.txt and tests/vm/packages.txt that are missing
+  .venv, *.egg-info Python tools and this package, by pip
+  build, enricher   what is compiled: the BPF programs, the demo's programs, and its result
+  .cache            a Debian kernel and the machine's disk, 1.5 GB (made once, in a few minutes)
+Nothing else, and nothing outside this directory but the packages. `make clean` removes all but those.
 
 endef
 export DEMO_WORDS
@@ -89,7 +89,7 @@ $(HOST): $(PACKAGE_LISTS)
 $(VENV)/.stamp: pyproject.toml | $(HOST)
 	@echo "Making $(VENV)"
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@PIP_CACHE_DIR=$(CURDIR)/.cache/pip $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
 # The kernel side: one linked object per architecture. The flags are the same for both but for the

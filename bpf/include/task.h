@@ -76,6 +76,8 @@ static __always_inline void read_levels(struct context_event *event, struct pid_
 		at = (const void *)numbers + i * stride;
 		event->level[i].pid = BPF_CORE_READ(at, nr);
 		ns = BPF_CORE_READ(at, ns);
+		if (!ns)
+			COUNT(fail_pids);
 		event->level[i].ns = BPF_CORE_READ(ns, ns.inum);
 	}
 	if (!more)
@@ -86,6 +88,8 @@ static __always_inline void read_levels(struct context_event *event, struct pid_
 		at = (const void *)numbers + i * stride;
 		more[i - LEVELS_INLINE].pid = BPF_CORE_READ(at, nr);
 		ns = BPF_CORE_READ(at, ns);
+		if (!ns)
+			COUNT(fail_pids);
 		more[i - LEVELS_INLINE].ns = BPF_CORE_READ(ns, ns.inum);
 	}
 }

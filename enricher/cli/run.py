@@ -154,7 +154,8 @@ def run(options: argparse.Namespace) -> int:
         try:
             _say(
                 f"Linux {os.uname().release}, hook {started.candidate.hook.value} ({started.candidate.reason}),"
-                f" self-test {started.trial.proof.value}, loader {started.loader}"
+                f" self-test {started.trial.proof.value}, loader {started.loader},"
+                f" {started.loaded.ring_count} rings of {started.loaded.ring_size >> 10} KiB"
             )
             pipeline = Pipeline(started, output.emit)
             pipeline.wake_on(signals.fd)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from enricher.model import KINDS
+from tests.suites.conftest import MANY_CPUS
 from tests.suites.live import mismatches
 from tests.suites.main_job import BURST_EACH, BURST_TASKS, KINDS_TO_MAKE, WITHOUT_EOE
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.suites.live import Json
     from tests.suites.main_job import Job
+    from tests.vm.guest import Guest
 
 
 def test_every_record_is_joined(job: Job, record_property: Callable[[str, object], None]) -> None:
@@ -142,6 +144,13 @@ def test_events_without_eoe_are_complete(job: Job) -> None:
     for event, _ in pairs:
         assert event["enrichment"]["complete"]
         assert "EOE" not in [record["type"] for record in event["records"]]
+
+
+def test_a_ring_for_every_possible_cpu(guest: Guest, kernel: str, job: Job) -> None:
+    possible = guest.run(["cat", "/sys/devices/system/cpu/possible"], check=True).stdout.decode().strip()
+    count = int(possible.rpartition("-")[2]) + 1
+    assert count == (8 if kernel == MANY_CPUS else 2)
+    assert f"{count} rings of {32 * 1024 // count} KiB" in job.said
 
 
 def test_own_records_are_labelled(job: Job) -> None:

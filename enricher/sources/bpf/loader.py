@@ -44,9 +44,11 @@ _URING: Final = "uring_exit"
 
 
 class Loaded(Protocol):
-    """Programs that are attached."""
+    """Programs that are attached, with `ring_count` rings (one per possible CPU) of `ring_size` bytes."""
 
     hook: Hook
+    ring_count: int
+    ring_size: int
 
     def drain(self) -> tuple[list[Context], list[Tally]]:
         """Take every committed message out of every ring."""
@@ -153,7 +155,9 @@ class LibbpfObject:
         try:
             self._open(nonce)
             self._load([PROGRAM[hook], *_ENDINGS, *([_URING] if uring else [])])
-            self._make_rings(ring_size(budget, self._cpus))
+            self.ring_count = self._cpus
+            self.ring_size = ring_size(budget, self._cpus)
+            self._make_rings(self.ring_size)
             self._map_counters()
             for name in _ENDINGS:
                 self._attach(name)
