@@ -6,15 +6,20 @@ or a clock: each call is given one batch of records, everything drained from the
 that batch was received, and the time. That order is what makes the join exact: the kernel commits
 the context of a serial before it queues the serial's first record.
 
-An event is finished when as many records are here as the kernel side counted. Where that cannot
-happen any more it is given out marked incomplete, with the reason:
+An event is finished when as many records are here as the kernel side counted. While a ring says
+that an uncommitted reservation hides messages (`parked`), one without its context waits a moment for
+it all the same. Where an event cannot be finished any more it is given out marked incomplete, with
+the reason:
 
-- the record has no context: nothing to wait for, unless a ring said that an uncommitted
-  reservation hides messages (`parked`), then for a moment;
+- its records have neither context nor count: a moment is enough, for other records of the same stamp
+  or for what a ring hides;
 - the kernel is done with the event, records are missing, and records queued after it have
   already arrived: netlink lost them;
-- the kernel has held it open for longer than `patience`: a system call that blocks. What comes
-  later is given out as a further part.
+- its EOE is here and no count is: the count is committed before EOE is queued, so none will come;
+- the kernel has held it open for longer than `patience`: a system call that blocks.
+
+What comes of a stamp after it was given out is a further part: it has the context, and is never
+called complete.
 """
 
 from __future__ import annotations
@@ -34,19 +39,22 @@ _STANDALONE: Final = int(ContextFlag.STANDALONE)
 _SUBJECT: Final = int(ContextFlag.SUBJECT)
 _UNTRACKED: Final = int(ContextFlag.UNTRACKED)
 
-# Two tasks pass the hook in one order and may queue their records in the other; never this far apart.
+# Two tasks pass the hook in one order and may queue their records in the other. Further apart than this
+# only where a virtual CPU is held up in between: then what was called lost comes as a further part.
 _QUEUE_SKEW_NS: Final = 100_000_000
 # How often unfinished events are looked over, in seconds.
 _REVIEW: Final = 0.05
 
-NO_CONTEXT: Final = "no context: the hook did not see this record"
+NO_CONTEXT: Final = "no context: the hook did not see this record, or the ring was full"
 PARKED_TOO_LONG: Final = "no context: the kernel side did not commit it in time"
 NO_STAMP: Final = b"0.000:0"
 BEFORE_START: Final = "no context: finished before the start of the programs"
 CONTEXT_DROPPED: Final = "no context: the ring was full"
 NOT_COUNTED: Final = "the kernel side could not count this event's records"
 RECORDS_LOST: Final = "records lost between kernel and reader"
-STILL_OPEN: Final = "the kernel has not finished this event yet"
+MORE_THAN_COUNTED: Final = "the kernel side counted fewer records than there are"
+STILL_OPEN: Final = "not counted yet: the kernel has not finished this event, or the ring was full"
+FURTHER_PART: Final = "earlier records of this event were given out before"
 MALFORMED: Final = "the record does not start with audit(SEC.MS:SERIAL)"
 OVERFULL: Final = "too many unfinished events"
 STOPPED: Final = "the reader stopped before the event was finished"
@@ -58,33 +66,45 @@ class Limits(NamedTuple):
     open_events: int = 65_536  # then the oldest is given out as it is
     patience: float = 5.0  # for an event that the kernel holds open, or whose records do not come
     context_patience: float = 0.5  # for a context behind an uncommitted reservation
-    continued: int = 4_096  # stamps remembered for further parts
+    continued: int = 4_096  # stamps remembered for further parts; of finished events, up to twice as many
 
 
 class _Given(NamedTuple):
     """What is remembered of an event that was given out unfinished."""
 
     context: Context | None
+    tally: Tally | None
     parts: int
     records: int
+
+    def remaining(self, total: int) -> int:
+        """How many of `total` records are still to come."""
+        return max(total - self.records, 0)
 
 
 class Correlator:
     """Reassembly and join. One instance per stream; not thread-safe.
 
-    The counters are in records unless their name says events; they only grow.
+    The counters only grow: ``events`` given out, ``incomplete_events`` of them, ``malformed`` records,
+    and what happened at the bounds, ``overfull`` and ``forgotten`` events.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._open: dict[bytes, Event] = {}
         self._given: OrderedDict[bytes, _Given] = OrderedDict()
+        # Parts by stamp of finished events, for a late record that the kernel side did not count: two
+        # generations, so that forgetting costs nothing per event.
+        self._finished: dict[bytes, int] = {}
+        self._finished_before: dict[bytes, int] = {}
         self._newest = 0  # time (ns since boot) of the newest context whose first record has arrived
         self._last_record = float("-inf")  # when the last batch with a record in it came
         self._reviewed = float("-inf")
         self.events = 0
         self.incomplete_events = 0
         self.malformed = 0
+        self.overfull = 0
+        self.forgotten = 0
         self.orphan_contexts: list[Event] = []  # contexts whose records never came; taken by the ledger
 
     def __len__(self) -> int:
@@ -108,9 +128,9 @@ class Correlator:
         done: list[Event] = []
         pending = self._open
         for context in contexts:
-            self._add_context(context, now)
+            self._add_context(context, now, done, parked=parked)
         for tally in tallies:
-            self._add_tally(tally, now, done)
+            self._add_tally(tally, now, done, parked=parked)
         newest = self._newest
         if records:
             self._last_record = now
@@ -127,12 +147,10 @@ class Correlator:
             context_ = event.context
             if context_ is not None and context_.time > newest:
                 newest = context_.time
-            if len(collected) == event.expected:
-                del pending[stamp]
-                self._complete(event)
-                done.append(event)
-            elif record.type == EOE and context_ is not None and context_.flags & _UNTRACKED:
-                self._give_out(event, NOT_COUNTED, done)
+            if len(collected) == event.expected and (context_ is not None or not parked):
+                self._complete(event, CONTEXT_DROPPED, done)
+            elif record.type == EOE and not event.expected and not parked:
+                self._give_out(event, _uncounted(event), done)
         self._newest = newest
         if pending and (now - self._reviewed >= _REVIEW or len(pending) > self._limits.open_events):
             self._review(now, done, parked=parked)
@@ -140,11 +158,20 @@ class Correlator:
         return done
 
     def finish(self, now: float) -> list[Event]:
-        """Give out everything that is left, marked: the stream has ended."""
+        """Give out everything that is left, marked: the stream has ended.
+
+        A context newer than every record that was read is forgotten: its records may be on their way.
+        """
         done: list[Event] = []
         for event in list(self._open.values()):
-            reason = STOPPED if event.context else NO_CONTEXT
-            self._give_out(event, reason, done)
+            if not event.records and _moment(event) > self._newest:
+                del self._open[event.stamp]
+            elif _is_whole(event):
+                self._complete(event, PARKED_TOO_LONG, done)
+            elif _is_counted(event):
+                self._give_out(event, _lost(event), done)
+            else:
+                self._give_out(event, STOPPED if event.context else NO_CONTEXT, done)
         self._reviewed = now
         self.events += len(done)
         return done
@@ -155,36 +182,69 @@ class Correlator:
         if given is not None:
             event.part = given.parts + 1
             event.context = given.context
+            event.tally = given.tally
+            event.expected = given.remaining(_total(event))
+        else:
+            event.part += self._finished.get(stamp) or self._finished_before.get(stamp) or 0
         self._open[stamp] = event
         return event
 
-    def _add_context(self, context: Context, now: float) -> None:
-        event = self._open.get(context.stamp) or self._begin(context.stamp, now)
+    def _is_finished(self, stamp: bytes) -> bool:
+        return stamp in self._finished or stamp in self._finished_before
+
+    def _add_context(self, context: Context, now: float, done: list[Event], *, parked: bool) -> None:
+        stamp = context.stamp
+        event = self._open.get(stamp)
+        if event is None:
+            if self._is_finished(stamp):
+                return  # later than its event could wait for
+            event = self._begin(stamp, now)
         # A second context of one stamp means that the first was noted in interrupt context.
         if event.context is None or context.flags & _SUBJECT:
             event.context = context
         if context.flags & _STANDALONE:
-            event.expected = 1
+            self._expect(event, 1, done, parked=parked)
+        elif event.records and _is_whole(event):
+            self._complete(event, "", done)
 
-    def _add_tally(self, tally: Tally, now: float, done: list[Event]) -> None:
-        event = self._open.get(tally.stamp)
-        given = self._given.get(tally.stamp)
-        earlier = given.records if given else 0
+    def _add_tally(self, tally: Tally, now: float, done: list[Event], *, parked: bool) -> None:
+        stamp = tally.stamp
+        event = self._open.get(stamp)
         if event is None:
-            if given is not None and tally.total <= earlier:
-                return  # all its records went out before the kernel was done with it
-            event = self._begin(tally.stamp, now)
+            if self._is_finished(stamp):
+                return
+            event = self._begin(stamp, now)
         event.tally = tally
-        event.expected = tally.total - earlier
-        if len(event.records) >= event.expected > 0:
-            del self._open[tally.stamp]
-            self._complete(event)
-            done.append(event)
+        self._expect(event, tally.total, done, parked=parked)
 
-    def _complete(self, event: Event) -> None:
-        event.complete = True
+    def _expect(self, event: Event, total: int, done: list[Event], *, parked: bool) -> None:
+        """Enter the kernel's count; the event may be whole by it, or all of it may be out already."""
+        given = self._given.get(event.stamp)
+        event.expected = total if given is None else given.remaining(total)
+        if event.records:
+            if len(event.records) >= event.expected and (event.context is not None or not parked):
+                self._complete(event, CONTEXT_DROPPED, done)
+        elif given is not None and not event.expected:
+            del self._open[event.stamp]
+            self._given[event.stamp] = given._replace(context=event.context, tally=event.tally)
+
+    def _complete(self, event: Event, without_context: str, done: list[Event]) -> None:
+        """Give out an event that has all its records; the second argument says why it has no context."""
+        stamp = event.stamp
+        del self._open[stamp]
+        given = self._given.pop(stamp, None)
         if event.context is None:
-            event.reason = CONTEXT_DROPPED
+            event.reason = without_context
+        if given is not None or len(event.records) > event.expected:
+            shortcoming = MORE_THAN_COUNTED if len(event.records) > event.expected else FURTHER_PART
+            event.reason = f"{event.reason}; {shortcoming}" if event.reason else shortcoming
+            self.incomplete_events += 1
+        else:
+            event.complete = True
+        self._finished[stamp] = event.part
+        if len(self._finished) >= self._limits.continued:
+            self._finished, self._finished_before = {}, self._finished
+        done.append(event)
 
     def _malformed(self, record: Record, now: float) -> Event:
         self.malformed += 1
@@ -197,25 +257,33 @@ class Correlator:
         return event
 
     def _review(self, now: float, done: list[Event], *, parked: bool) -> None:
-        limits = self._limits
         self._reviewed = now
-        surplus = len(self._open) - limits.open_events
+        surplus = len(self._open) - self._limits.open_events
         for event in list(self._open.values()):
-            context = event.context
             if surplus > 0:
                 surplus -= 1
+                self.overfull += 1
                 self._give_out(event, OVERFULL, done)
-            elif context is None:
-                hopeless = event.records and event.records[-1].type == EOE and not parked
-                if hopeless or now - event.opened > limits.context_patience:
-                    self._give_out(event, PARKED_TOO_LONG if parked else NO_CONTEXT, done)
-            elif event.tally is not None or context.flags & _STANDALONE:
-                if self._passed(
-                    event, event.tally.time if event.tally else context.time, _QUEUE_SKEW_NS, now
-                ):
-                    self._give_out(event, RECORDS_LOST, done)
-            elif self._passed(event, context.time, int(limits.patience * 1e9), now):
-                self._give_out(event, STILL_OPEN, done)
+            elif _is_whole(event):
+                # Without its context, or it would be out: that is waited for while a ring hides messages.
+                if not parked or now - event.opened > self._limits.context_patience:
+                    self._complete(event, PARKED_TOO_LONG if parked else CONTEXT_DROPPED, done)
+            elif reason := self._overdue(event, now, parked=parked):
+                self._give_out(event, reason, done)
+
+    def _overdue(self, event: Event, now: float, *, parked: bool) -> str:
+        """Why the event has to be given out as it is; "" while it can still become whole."""
+        context = event.context
+        if _is_counted(event):
+            return _lost(event) if self._passed(event, _moment(event), _QUEUE_SKEW_NS, now) else ""
+        if event.records and event.records[-1].type == EOE and not parked:
+            return _uncounted(event)
+        if context is None:
+            waited = now - event.opened > self._limits.context_patience
+            return (PARKED_TOO_LONG if parked else NO_CONTEXT) if waited else ""
+        if not self._passed(event, context.time, int(self._limits.patience * 1e9), now):
+            return ""
+        return NOT_COUNTED if context.flags & _UNTRACKED else STILL_OPEN
 
     def _passed(self, event: Event, moment: int, margin: int, now: float) -> bool:
         """Whether what the kernel queued at `moment` (ns since boot) would be here by now.
@@ -228,17 +296,49 @@ class Correlator:
         return now - max(event.opened, self._last_record) > self._limits.patience
 
     def _give_out(self, event: Event, reason: str, done: list[Event]) -> None:
+        """Give out an event that lacks something, and remember it for what may still come."""
         del self._open[event.stamp]
         earlier = self._given.pop(event.stamp, None)
         seen = len(event.records) + (earlier.records if earlier else 0)
         parts = event.part if event.records else event.part - 1
-        self._given[event.stamp] = _Given(event.context, parts, seen)
+        self._given[event.stamp] = _Given(event.context, event.tally, parts, seen)
         if len(self._given) > self._limits.continued:
             self._given.popitem(last=False)
+            self.forgotten += 1
         if not event.records:
-            if event.tally is not None or (event.context and event.context.flags & _STANDALONE):
-                self.orphan_contexts.append(event)
+            self.orphan_contexts.append(event)
             return
-        event.reason = event.reason or reason
+        event.reason = reason
         self.incomplete_events += 1
         done.append(event)
+
+
+def _total(event: Event) -> int:
+    """How many records the kernel side counted for the event's stamp; 0 where it has not said."""
+    if event.tally is not None:
+        return event.tally.total
+    return int(event.context is not None and event.context.flags & _STANDALONE != 0)
+
+
+def _is_counted(event: Event) -> bool:
+    return _total(event) > 0
+
+
+def _is_whole(event: Event) -> bool:
+    """Whether as many records are here as are to come, or more."""
+    return bool(event.records) and len(event.records) >= event.expected and _is_counted(event)
+
+
+def _moment(event: Event) -> int:
+    """When the kernel side last spoke of the event, in nanoseconds since boot; 0 if it never did."""
+    if event.tally is not None:
+        return event.tally.time
+    return event.context.time if event.context is not None else 0
+
+
+def _lost(event: Event) -> str:
+    return RECORDS_LOST if event.context is not None else f"{CONTEXT_DROPPED}; {RECORDS_LOST}"
+
+
+def _uncounted(event: Event) -> str:
+    return NOT_COUNTED if event.context is not None else NO_CONTEXT

@@ -171,9 +171,16 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 
 def test_the_detail_gives_way_before_the_key() -> None:
-    line = row((1300, OPENAT), (1302, b'item=0 name="/%b"' % (b"x" * 300)), in_context=context(), width=120)
-    assert text_width(line) <= 120
+    line = row((1300, OPENAT), (1302, b'item=0 name="/%b"' % (b"x" * 300)), in_context=context(), width=140)
+    assert text_width(line) <= 140
     assert line.endswith("x… by ls key=shadow")
+
+
+def test_on_a_narrow_terminal_the_key_gives_way_before_a_short_detail() -> None:
+    line = row((1300, OPENAT), (1302, SHADOW), in_context=context(comm=b"cat"), width=100)
+    assert text_width(line) <= 100
+    assert " openat EACCES /etc/shadow by cat k" in line
+    assert line.endswith("…")
 
 
 @pytest.mark.parametrize(

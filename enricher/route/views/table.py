@@ -37,7 +37,7 @@ _PID, _INSIDE, _USER = 7, 6, 10
 _SPACES: Final = 5  # between six columns
 _LEAST_NAMESPACES, _MOST_NAMESPACES = 16, 40
 _ROOMY: Final = 100  # from this width on the time has milliseconds
-_LEAST_DETAIL: Final = 8
+_LEAST_DETAIL: Final = 20  # a command or path tells more than the key after it
 
 _BOLD, _DIM, _RED = "1", "2", "31"
 _LABEL_COLOURS: Final = ("32", "33", "34", "35", "36", "92", "94", "95")
