@@ -49,6 +49,7 @@ NO_CONTEXT: Final = "no context: the hook did not see this record, or the ring w
 PARKED_TOO_LONG: Final = "no context: the kernel side did not commit it in time"
 NO_STAMP: Final = b"0.000:0"
 BEFORE_START: Final = "no context: finished before the start of the programs"
+BEGUN_BEFORE_START: Final = "begun before the hook was proved: it may have missed a part"
 CONTEXT_DROPPED: Final = "no context: the ring was full"
 NOT_COUNTED: Final = "the kernel side could not count this event's records"
 RECORDS_LOST: Final = "records lost between kernel and reader"
@@ -142,6 +143,7 @@ class Correlator:
             event = pending.get(stamp)
             if event is None:
                 event = self._begin(stamp, now)
+                event.part += self._finished.get(stamp) or self._finished_before.get(stamp) or 0
             collected = event.records
             collected.append(record)
             context_ = event.context
@@ -150,7 +152,7 @@ class Correlator:
             if len(collected) == event.expected and (context_ is not None or not parked):
                 self._complete(event, CONTEXT_DROPPED, done)
             elif record.type == EOE and not event.expected and not parked:
-                self._give_out(event, _uncounted(event), done)
+                self._give_out(event, _or_no_context(event, NOT_COUNTED), done)
         self._newest = newest
         if pending and (now - self._reviewed >= _REVIEW or len(pending) > self._limits.open_events):
             self._review(now, done, parked=parked)
@@ -160,44 +162,47 @@ class Correlator:
     def finish(self, now: float) -> list[Event]:
         """Give out everything that is left, marked: the stream has ended.
 
-        A context newer than every record that was read is forgotten: its records may be on their way.
+        What the kernel side told after every record that was read is forgotten, contexts and counts:
+        the records may be on their way and are not missing.
         """
         done: list[Event] = []
         for event in list(self._open.values()):
-            if not event.records and _moment(event) > self._newest:
-                del self._open[event.stamp]
-            elif _is_whole(event):
+            if _is_whole(event):
                 self._complete(event, PARKED_TOO_LONG, done)
-            elif _is_counted(event):
-                self._give_out(event, _lost(event), done)
+            elif _moment(event) <= self._newest:
+                self._give_out(
+                    event, _lost(event) if _is_counted(event) else _or_no_context(event, STOPPED), done
+                )
+            elif event.records:
+                event.tally, event.expected = None, 0
+                self._give_out(event, _or_no_context(event, STOPPED), done)
             else:
-                self._give_out(event, STOPPED if event.context else NO_CONTEXT, done)
+                del self._open[event.stamp]
         self._reviewed = now
         self.events += len(done)
         return done
 
     def _begin(self, stamp: bytes, now: float) -> Event:
-        event = Event(stamp, now)
+        self._open[stamp] = event = Event(stamp, now)
         given = self._given.get(stamp)
         if given is not None:
             event.part = given.parts + 1
             event.context = given.context
             event.tally = given.tally
             event.expected = given.remaining(_total(event))
-        else:
-            event.part += self._finished.get(stamp) or self._finished_before.get(stamp) or 0
-        self._open[stamp] = event
         return event
-
-    def _is_finished(self, stamp: bytes) -> bool:
-        return stamp in self._finished or stamp in self._finished_before
 
     def _add_context(self, context: Context, now: float, done: list[Event], *, parked: bool) -> None:
         stamp = context.stamp
         event = self._open.get(stamp)
         if event is None:
-            if self._is_finished(stamp):
+            if stamp in self._finished or stamp in self._finished_before:
                 return  # later than its event could wait for
+            given = self._given.get(stamp)
+            if given is not None and given.context is None and given.records:
+                # As late, but more of this event may come: it does not speak of a further record.
+                self._given[stamp] = given._replace(context=context)
+                return
             event = self._begin(stamp, now)
         # A second context of one stamp means that the first was noted in interrupt context.
         if event.context is None or context.flags & _SUBJECT:
@@ -211,7 +216,7 @@ class Correlator:
         stamp = tally.stamp
         event = self._open.get(stamp)
         if event is None:
-            if self._is_finished(stamp):
+            if stamp in self._finished or stamp in self._finished_before:
                 return
             event = self._begin(stamp, now)
         event.tally = tally
@@ -232,11 +237,12 @@ class Correlator:
         """Give out an event that has all its records; the second argument says why it has no context."""
         stamp = event.stamp
         del self._open[stamp]
-        given = self._given.pop(stamp, None)
+        self._given.pop(stamp, None)
         if event.context is None:
             event.reason = without_context
-        if given is not None or len(event.records) > event.expected:
-            shortcoming = MORE_THAN_COUNTED if len(event.records) > event.expected else FURTHER_PART
+        more = len(event.records) > event.expected
+        if more or event.part > 1:
+            shortcoming = MORE_THAN_COUNTED if more else FURTHER_PART
             event.reason = f"{event.reason}; {shortcoming}" if event.reason else shortcoming
             self.incomplete_events += 1
         else:
@@ -277,7 +283,7 @@ class Correlator:
         if _is_counted(event):
             return _lost(event) if self._passed(event, _moment(event), _QUEUE_SKEW_NS, now) else ""
         if event.records and event.records[-1].type == EOE and not parked:
-            return _uncounted(event)
+            return _or_no_context(event, NOT_COUNTED)
         if context is None:
             waited = now - event.opened > self._limits.context_patience
             return (PARKED_TOO_LONG if parked else NO_CONTEXT) if waited else ""
@@ -340,5 +346,5 @@ def _lost(event: Event) -> str:
     return RECORDS_LOST if event.context is not None else f"{CONTEXT_DROPPED}; {RECORDS_LOST}"
 
 
-def _uncounted(event: Event) -> str:
-    return NOT_COUNTED if event.context is not None else NO_CONTEXT
+def _or_no_context(event: Event, reason: str) -> str:
+    return reason if event.context is not None else NO_CONTEXT

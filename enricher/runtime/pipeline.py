@@ -12,8 +12,9 @@ import select
 import time
 from typing import TYPE_CHECKING, Final
 
-from enricher.correlate.join import BEFORE_START, Correlator
+from enricher.correlate.join import BEFORE_START, BEGUN_BEFORE_START, Correlator
 from enricher.correlate.ledger import KernelCounts, Ledger, Summary
+from enricher.errors import EnricherError
 from enricher.runtime.selftest import Proof, Trial, new_nonce, send_and_wait
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ and the journal that reads it is audited in turn. A full batch is work and is ne
 """
 _PENDING_WAIT: Final = 0.1
 _PARKED_WAIT: Final = 0.001
+_LONGEST_WAIT: Final = 3600.0  # epoll takes milliseconds in 31 bits: some 24 days
 _DRAIN_WAIT: Final = 2.0
 _EDGE: Final = select.EPOLLIN | select.EPOLLET
 
@@ -71,8 +73,8 @@ class Pipeline:
         self._take(started.trial)
 
     def wake_on(self, fd: int) -> None:
-        """Also end the wait when `fd` becomes readable: a signal's pipe."""
-        self._epoll.register(fd, select.EPOLLIN)
+        """Also end the wait when `fd` becomes readable: a signal's pipe. Once, since nobody reads it."""
+        self._epoll.register(fd, _EDGE)
 
     def run(self, stop: Callable[[], bool], deadline: float | None = None) -> None:
         """Work until `stop` says so or the monotonic clock passes `deadline`."""
@@ -88,26 +90,29 @@ class Pipeline:
                 self._epoll.poll(self._bounded(wait))
             self._turn()
 
-    def _bounded(self, wait: float | None) -> float | None:
+    def _bounded(self, wait: float | None) -> float:
         if self._loaded.parked:
             return _PARKED_WAIT
-        if len(self.correlator):
-            return _PENDING_WAIT if wait is None else min(_PENDING_WAIT, wait)
-        return wait
+        longest = _PENDING_WAIT if len(self.correlator) else _LONGEST_WAIT
+        return longest if wait is None else min(longest, wait)
 
     def _turn(self) -> None:
         """One batch."""
         records = self._socket.receive()
         contexts, tallies = self._loaded.drain()
-        done = self.correlator.feed(records, contexts, tallies, time.monotonic(), parked=self._loaded.parked)
+        parked = self._loaded.parked
+        done = self.correlator.feed(records, contexts, tallies, time.monotonic(), parked=parked)
+        self._give(done)
         if done:
-            self._give(done)
             self._pause = pause_after(done, self._pause) if len(records) < self._socket.batch else 0.0
         elif not records:
             self._pause = 0.0
 
     def _take(self, trial: Trial) -> None:
-        done = self.correlator.feed(trial.records, trial.contexts, trial.tallies, time.monotonic())
+        parked = self._loaded.parked
+        done = self.correlator.feed(
+            trial.records, trial.contexts, trial.tallies, time.monotonic(), parked=parked
+        )
         self._give(done)
 
     def _give(self, done: list[Event]) -> None:
@@ -117,23 +122,39 @@ class Pipeline:
             if context is not None:
                 event.self_caused = context.pid == pid and context.is_subject
             else:
-                event.self_caused = any(self._needle in record.text for record in event.records)
-                if event.malformed:
-                    # The only time it has is that of its receipt; the kernel's serials begin at 1.
-                    event.stamp = b"%d.%03d:0" % divmod(time.time_ns() // 1_000_000, 1000)
-                elif self.ledger.is_before(event):
-                    event.reason = BEFORE_START
+                # By the kernel's own words only: what stands in msg='...' is the sender's.
+                event.self_caused = any(
+                    self._needle in record.text.partition(b" msg='")[0] for record in event.records
+                )
+            if event.malformed:
+                # The only time it has is that of its receipt; the kernel's serials begin at 1.
+                event.stamp = b"%d.%03d:0" % divmod(time.time_ns() // 1_000_000, 1000)
+            elif self.ledger.is_before(event):
+                event.complete = False
+                event.reason = BEFORE_START if context is None else BEGUN_BEFORE_START
         self.ledger.account(done)
         orphans = self.correlator.orphan_contexts
         if orphans:
             self.ledger.account_unread(orphans)
             orphans.clear()
-        self._emit(done)
+        if done:
+            self._emit(done)
+
+    def _last_trial(self) -> Trial | None:
+        if not self._proved:
+            return None
+        try:
+            return send_and_wait(new_nonce(), b"stop", self._control, self._socket, self._loaded, self._pid)
+        except EnricherError:
+            return None  # the account is worth more than its exact end, and says that it has none
 
     def finish(self) -> Summary:
-        """Close the window with a second nonce, give out what is left, and add up."""
-        if self._proved:
-            trial = send_and_wait(new_nonce(), b"stop", self._control, self._socket, self._loaded, self._pid)
+        """Close the window with a second nonce, give out what is left, and add up.
+
+        Where the nonce cannot be sent or is lost, the window ends with what was read.
+        """
+        trial = self._last_trial()
+        if trial is not None:
             if trial.serial is not None:
                 self.ledger.stop_at(trial.serial)
             self._take(trial)
@@ -142,8 +163,8 @@ class Pipeline:
         while len(self.correlator) and time.monotonic() < deadline:
             self._epoll.poll(_PENDING_WAIT)
             self._turn()
+        # No turn after this: it would read records that no hook has seen, and call them unjoined.
         self._loaded.detach()
-        self._turn()
         self._give(self.correlator.finish(time.monotonic()))
         self._epoll.close()
         return self.ledger.summary(counts)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 USER_AVC: Final = 1107
 _WAIT: Final = 3.0
+_PARKED_WAIT_MS: Final = 1
 
 
 class Proof(enum.Enum):
@@ -36,7 +37,7 @@ class Proof(enum.Enum):
 
 
 class Trial(NamedTuple):
-    """One nonce's outcome, and everything else that was read while waiting for it."""
+    """One nonce's outcome and serial (None where silent), and all that was read while waiting for it."""
 
     proof: Proof
     serial: int | None
@@ -70,25 +71,32 @@ def send_and_wait(  # noqa: PLR0913 - both ends of the test, and what it is told
     contexts: list[Context] = []
     tallies: list[Tally] = []
     stamp: bytes | None = None
+    seen = False
     deadline = time.monotonic() + wait
     poll = select.poll()
     poll.register(socket.fileno(), select.POLLIN)
-    while stamp is None:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            break
-        poll.poll(left * 1000)
-        for record in socket.receive():
-            records.append(record)
+    while (left := deadline - time.monotonic()) > 0:
+        poll.poll(left * 1000 if stamp is None else _PARKED_WAIT_MS)
+        batch = socket.receive()
+        records += batch
+        for record in batch:
             if record.type == USER_AVC and needle in record.text:
                 stamp = stamp_of(record.text)
-    # The record was received, so its context is committed: one drain tells.
-    more_contexts, more_tallies = loaded.drain()
-    contexts += more_contexts
-    tallies += more_tallies
+        # Each time, as in the loop proper: the rings have to take what comes while we wait.
+        more_contexts, more_tallies = loaded.drain()
+        contexts += more_contexts
+        tallies += more_tallies
+        if stamp is not None:
+            # The record was received, so its context is committed; only an uncommitted one can hide it.
+            seen = any(context.stamp == stamp for context in contexts)
+            if seen or not loaded.parked:
+                break
     if stamp is not None:
-        seen = any(context.stamp == stamp for context in contexts)
         proof = Proof.PROVED if seen else Proof.HOOK_MISSED
-        return Trial(proof, split_stamp(stamp)[2], records, contexts, tallies)
-    seen = any(context.pid == pid and context.record_type == USER_AVC for context in contexts)
-    return Trial(Proof.NOT_DELIVERED if seen else Proof.SILENT, None, records, contexts, tallies)
+    else:
+        own = [
+            context.stamp for context in contexts if context.pid == pid and context.record_type == USER_AVC
+        ]
+        proof = Proof.NOT_DELIVERED if own else Proof.SILENT
+        stamp = own[-1] if own else None
+    return Trial(proof, split_stamp(stamp)[2] if stamp else None, records, contexts, tallies)

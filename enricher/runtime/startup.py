@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from enricher.errors import KernelUnsupported, MissingCapability, NoBtf, SelfTestFailed, WrongNamespace
+from enricher.errors import LoadFailed, NoBtf, SelfTestFailed, WrongNamespace
 from enricher.runtime.selftest import Proof, Trial, new_nonce, send_and_wait
 from enricher.sources.audit.control import AuditControl, AuditStatus, RulesCount
 from enricher.sources.audit.socket import AuditSocket
@@ -130,50 +130,69 @@ def _prove(  # noqa: PLR0913 - the steps of one start, in the one place that kno
     *,
     uring: bool,
 ) -> tuple[Candidate, Loaded, Trial]:
-    """Load the candidates in turn until one is proved to see every record."""
+    """Load the candidates in turn until one is proved to see every record.
+
+    Raises the first LoadFailed where no candidate could be attached, SelfTestFailed where none sees all.
+    """
     earlier: list[Record] = []  # read during a try that failed: they are handed on all the same
     failures: list[str] = []
-    for candidate in tries:
+    refusals: list[LoadFailed] = []
+    for hook in (candidate.hook for candidate in tries):
         nonce = new_nonce()
         try:
-            loaded = loader.load(candidate.hook, nonce, budget, uring=uring)
-        except KernelUnsupported:
-            raise
-        except MissingCapability:
-            raise
-        except Exception as error:
-            failures.append(f"{candidate.hook.value}: {error}")
-            if candidate is tries[-1] and len(failures) == len(tries):
-                raise
+            loaded = loader.load(hook, nonce, budget, uring=uring)
+        except LoadFailed as error:
+            # This hook cannot be had; what stops the others as well is another error.
+            refusals.append(error)
+            failures.append(f"hook {hook.value}: {error.message}")
             continue
         try:
             trial = send_and_wait(nonce, b"start", control, socket, loaded, os.getpid())
+            trial = trial._replace(records=earlier + trial.records)
+            failure = _failure(hook, trial.proof, socket)
         except BaseException:
             loaded.close()
             raise
-        trial = trial._replace(records=earlier + trial.records)
-        if trial.proof is Proof.PROVED:
-            if CAVEATS[candidate.hook]:
-                note(f"hook {candidate.hook.value}: {CAVEATS[candidate.hook]}")
-            return candidate, loaded, trial
-        if trial.proof is Proof.SILENT:
-            note(
-                "the self-test's record came back on neither side: a rule drops USER_AVC records, so that the"
-                " hook sees every record is not proved"
-            )
-            return candidate, loaded, trial
+        if not failure:
+            for line in [*failures, *_doubts(hook, trial.proof)]:
+                note(line)
+            return tries[len(failures)], loaded, trial
         loaded.close()
+        failures.append(f"hook {hook.value}: {failure}")
         earlier = trial.records
-        if trial.proof is Proof.NOT_DELIVERED:
-            raise WrongNamespace(
-                "the kernel wrote the self-test's record, but it did not reach this socket",
-                "audit records are sent to the initial network namespace only: run there",
-            )
-        failures.append(f"{candidate.hook.value}: the self-test's record passed it by")
+    if len(refusals) == len(tries):
+        raise refusals[0]
     raise SelfTestFailed(
         "no hook sees every audit record: " + "; ".join(failures),
         "report this with the kernel's version: GCC may have split audit_log_end in a new way",
     )
+
+
+def _failure(hook: Hook, proof: Proof, socket: AuditSocket) -> str:
+    """Why `hook` cannot be used after this outcome; "" where it can. Raises WrongNamespace."""
+    if proof is Proof.NOT_DELIVERED:
+        raise WrongNamespace(
+            "the kernel wrote the self-test's record, but it did not reach this socket"
+            f" (which dropped {socket.drops()} records)",
+            "audit records are sent to the initial network namespace only: run there. If this is it, the host"
+            " makes more records than can be read, or an auditd that does not read holds the kernel up",
+        )
+    if proof is Proof.HOOK_MISSED:
+        return "the self-test's record passed it by"
+    if proof is Proof.SILENT and hook is Hook.QUEUE:
+        return "it finds the audit queue by the self-test's record, and a rule drops USER_AVC records"
+    return ""
+
+
+def _doubts(hook: Hook, proof: Proof) -> list[str]:
+    """What an operator should know of the hook in use."""
+    doubts = [f"hook {hook.value}: {CAVEATS[hook]}"] if CAVEATS[hook] else []
+    if proof is Proof.SILENT:
+        doubts.append(
+            "the self-test's record came back on neither side: a rule drops USER_AVC records, so that the"
+            " hook sees every record is not proved"
+        )
+    return doubts
 
 
 def stop(started: Started) -> None:

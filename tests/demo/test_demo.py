@@ -14,7 +14,7 @@ import sys
 import pytest
 
 from tests.lint.tree import ROOT
-from tests.vm import demo, demo_report
+from tests.vm import demo, demo_report, demo_screen
 
 ROWS = range(30, 71)
 """Enough to see something, few enough to be read."""
@@ -34,7 +34,7 @@ def test_demo(pytestconfig: pytest.Config) -> None:
     )
     shown = done.stdout
     assert done.returncode == 0, shown + done.stderr
-    assert demo.BALANCED in shown
+    assert demo_screen.BALANCED in shown
     assert "\x1b" not in shown
     rows = re.findall(r"^\d\d:\d\d:\d\d\.\d\d\d .* key=demo-\w+$", shown, re.MULTILINE)
     assert len(rows) in ROWS

@@ -22,10 +22,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from enricher.route.views.table import wants_colour
 from tests.suites.staging import COMMAND, ROOT, SHARE, stage
 from tests.vm import demo_report as report
 from tests.vm.demo_acts import ACTS, KEYS, TRUTH_TELLERS, WEB_PID_FILE
+from tests.vm.demo_screen import BALANCED, LIMIT, STEP, Screen, Table
 from tests.vm.errors import GuestTimeout, VmError
 from tests.vm.guest import Guest
 from tests.vm.kernels import SLOTS
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from enricher.enrich.shape import NativeEvent
     from tests.vm.demo_acts import Act
     from tests.vm.process import GuestProcess
 
@@ -42,19 +41,12 @@ EXIT_FAILED: Final = 1
 EXIT_NO_GUEST: Final = 125
 EXIT_INTERRUPTED: Final = 130
 
-BALANCED: Final = "every record is accounted for"
-"""The last line of the account that `audit-enricher run` prints."""
-
 RESULT: Final = ROOT / "build/demo/events.json"
 _RULES: Final = ROOT / "tests/vm/demo.rules"
 _JSON_IN_GUEST: Final = "/run/demo/events.json"
 _LOG_IN_GUEST: Final = "/run/demo/act.log"
-_COLUMNS: Final = 140  # where standard output is no terminal
-_READY_LIMIT = 60.0
 _ACT_LIMIT = 120.0
-_ROWS_LIMIT = 15.0
-_QUIET = 0.8  # seconds without a row after which an act's rows are taken to be all there
-_STEP = 0.03
+_LABEL_LIMIT = 15.0
 
 _LEGEND = """\
 NAMESPACES  host, or the number by which a set of namespaces is known again (that of its mount
@@ -62,91 +54,6 @@ NAMESPACES  host, or the number by which a set of namespaces is known again (tha
 PID, INSIDE the process id as the host sees it, and as the process itself does
 AUID/UID    who logged in, and whom the process runs as
 """
-
-
-class Screen:
-    """Standard output: bold headlines on a terminal, plain text elsewhere."""
-
-    def __init__(self) -> None:
-        self._out = sys.stdout.buffer
-        self.terminal = sys.stdout.isatty()
-        self.colour = wants_colour(os.environ, terminal=self.terminal)
-        self.size = shutil.get_terminal_size((_COLUMNS, 24))
-
-    def write(self, line: bytes) -> None:
-        """Pass a line of the guest on."""
-        self._out.write(line + b"\n")
-        self._out.flush()
-
-    def say(self, text: str = "") -> None:
-        """Print our own words."""
-        self.write(text.encode())
-
-    def headline(self, text: str) -> None:
-        """Set a text off from what comes before; a later line of it is an explanation."""
-        self.say()
-        for line in text.split("\n"):
-            self.say(f"\x1b[1m# {line}\x1b[0m" if self.colour else f"# {line}")
-
-
-class Table:
-    """The running table. Its lines go to the screen whenever somebody calls `show`."""
-
-    def __init__(self, guest: Guest, screen: Screen, argv: Sequence[str]) -> None:
-        env = {"TERM": os.environ.get("TERM", "dumb") if screen.terminal else "dumb"}
-        if not screen.colour:
-            env["NO_COLOR"] = "1"
-        self._screen = screen
-        self._process = guest.popen(argv, env=env, pty=(screen.size.lines, screen.size.columns))
-        self._rest = b""
-        self.lines = 0
-        self.moved = time.monotonic()
-        self.said: list[bytes] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.__exit__(None, None, None)
-
-    def show(self) -> None:
-        """Pass on the whole lines that have arrived."""
-        data = self._rest + self._process.read_available()
-        # The terminal in the guest ends lines as terminals do.
-        *lines, self._rest = data.replace(b"\r\n", b"\n").split(b"\n")
-        for line in lines:
-            self._screen.write(line)
-        self.said += lines
-        if lines:
-            self.lines += len(lines)
-            self.moved = time.monotonic()
-
-    def wait_ready(self) -> None:
-        """Show what it says until it is ready."""
-        deadline = time.monotonic() + _READY_LIMIT
-        while not any(line.endswith(b": ready") for line in self.said):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.show()
-                raise VmError("audit-enricher did not get ready: see above")
-            time.sleep(_STEP)
-            self.show()
-
-    def settle(self, since: int, rows: int) -> int:
-        """Show rows until there are `rows` since the line number `since` and no more come; return how many."""
-        deadline = time.monotonic() + _ROWS_LIMIT
-        while time.monotonic() < deadline:
-            if self.lines - since >= rows and time.monotonic() - self.moved > _QUIET:
-                break
-            time.sleep(_STEP)
-            self.show()
-        return self.lines - since
-
-    def stop(self) -> bool:
-        """End it as Ctrl-C does, show its account; return whether it balances."""
-        self._process.signal(signal.SIGINT)
-        status = self._process.wait(_READY_LIMIT)
-        self.show()
-        return status == 0 and any(line.startswith(BALANCED.encode()) for line in self.said[-3:])
 
 
 class Session:
@@ -208,8 +115,9 @@ class Demo:
                 screen.headline("Ctrl-C: the program's own account of the run")
                 if not table.stop():
                     self.failures.append("the table's account does not balance")
+                self.rows = table.rows
                 writer.signal(signal.SIGINT)
-                if writer.wait(_READY_LIMIT) or BALANCED.encode() not in writer.stderr:
+                if writer.wait(LIMIT) or BALANCED.encode() not in writer.stderr:
                     self.failures.append("the account of the run that wrote the file does not balance")
                     screen.say(writer.stderr.decode(errors="replace"))
         self._conclude()
@@ -228,11 +136,11 @@ class Demo:
         )
 
     def _wait_for(self, writer: GuestProcess) -> None:
-        deadline = time.monotonic() + _READY_LIMIT
+        deadline = time.monotonic() + LIMIT
         while b": ready\n" not in writer.stderr:
             if writer.poll() is not None or time.monotonic() > deadline:
                 raise VmError(f"the run that writes the file did not get ready: {writer.stderr.decode()}")
-            time.sleep(_STEP)
+            time.sleep(STEP)
 
     def _act(self, act: Act, session: Session, table: Table) -> None:
         screen = self._screen
@@ -246,10 +154,9 @@ class Demo:
         while (status := session.ended()) is None:
             if time.monotonic() > deadline:
                 raise GuestTimeout(f"still running after {_ACT_LIMIT:.0f} s: {command}")
-            time.sleep(_STEP)
+            time.sleep(STEP)
             table.show()
         rows = table.settle(since, act.rows)
-        self.rows += rows
         if act.shows:
             screen.say(session.output())
         if status != act.status:
@@ -259,14 +166,24 @@ class Demo:
         elif rows < act.rows:
             self.failures.append(f"{command}: {rows} rows, and at least {act.rows} were to come")
         elif WEB_PID_FILE in command:
-            label = report.label_of_pid(self._events(), int(self._web_pid()))
-            screen.say(f"The container's mount namespace is {label}: look for that number in what follows.")
+            screen.say(
+                f"The container's mount namespace is {self._web_label()}: look for that number in what follows."
+            )
 
     def _web_pid(self) -> str:
         return self._guest.get(WEB_PID_FILE).decode().strip()
 
-    def _events(self) -> list[NativeEvent]:
-        return report.parse(self._guest.get(_JSON_IN_GUEST))
+    def _web_label(self) -> str:
+        """Look into the file that the other run writes; it may lag behind the table."""
+        pid, deadline = int(self._web_pid()), time.monotonic() + _LABEL_LIMIT
+        while time.monotonic() < deadline:
+            data = self._guest.get(_JSON_IN_GUEST)
+            whole = data[: data.rfind(b"\n") + 1]
+            if label := report.label_of_pid(report.parse(whole), pid):
+                return label
+            time.sleep(STEP)
+        self.failures.append(f"no event says that process {pid} started a program")
+        return "not known"
 
     def _conclude(self) -> None:
         screen = self._screen
@@ -300,6 +217,7 @@ class Demo:
         else:
             screen.headline("One of these events, shortened")
             screen.say(report.shortened(sample))
+            screen.say("`where` is unknown: which container these namespaces belong to is not answered yet.")
 
 
 def _parser() -> argparse.ArgumentParser:
