@@ -12,8 +12,8 @@
 #include "stamp.h"
 #include "task.h"
 
-#define BUFFER_RECORDS_MAX 16 /* a syscall's buffer holds a handful; more are counted */
-#define NONCE_WINDOW	   160
+#define BUFFER_RECORDS_MAX 16  /* a syscall's buffer holds a handful; more are counted */
+#define NONCE_WINDOW	   208 /* the nonce comes first in msg=, behind at most a long SELinux label */
 
 /* The address of the kernel's audit_queue, learned from the nonce record; only the queue hook needs it. */
 __u64 audit_queue = 0;
@@ -26,8 +26,8 @@ static __always_inline __u16 subject_flags(const struct task_struct *task, __u16
 		flags |= CONTEXT_KTHREAD;
 	if (in_interrupt_context())
 		flags |= CONTEXT_INTERRUPT;
-	/* xt_AUDIT and nft log run for a packet, on top of whoever is there: softirq or not. */
-	if (!flags && type != AUDIT_NETFILTER_PKT)
+	/* Written for a packet or a block, on top of whoever is there, in an interrupt or not. */
+	if (!flags && type != AUDIT_NETFILTER_PKT && type != AUDIT_DM_EVENT && type != AUDIT_MAC_IPSEC_EVENT)
 		flags = CONTEXT_SUBJECT;
 	return flags;
 }
@@ -192,7 +192,9 @@ static __always_inline __u64 on_record(__u32 serial, const struct sk_buff *skb, 
 		} else {
 			if (open)
 				close_silently_ended(key, TALLY_ORPHAN);
-			flags = begin_event(key, &stamp, type, flags);
+			/* EOE is never the first: the table was full when the event began. */
+			flags = type == AUDIT_EOE ? flags | CONTEXT_UNTRACKED
+						  : begin_event(key, &stamp, type, flags);
 		}
 		if (flags & CONTEXT_UNTRACKED)
 			key = 0;
@@ -304,6 +306,8 @@ int BPF_PROG(record_queued, struct sk_buff_head *list, struct sk_buff *newsk)
 {
 	const struct audit_context *own;
 	const struct task_struct *task;
+	struct event_stamp stamp = {};
+	__u32 serial;
 
 	if (!audit_queue) {
 		const unsigned char *data = BPF_CORE_READ(newsk, data);
@@ -320,7 +324,11 @@ int BPF_PROG(record_queued, struct sk_buff_head *list, struct sk_buff *newsk)
 	}
 	task = (const void *)bpf_get_current_task();
 	own = BPF_CORE_READ(task, audit_context);
-	on_record(own ? audit_context_serial(own) : 0, newsk, 0);
+	serial = own ? audit_context_serial(own) : 0;
+	/* There is no audit_buffer to tell whether the record was started with a context: its text does. */
+	if (serial && !parse_stamp(BPF_CORE_READ(newsk, data), &stamp) && stamp.serial != serial)
+		serial = 0;
+	on_record(serial, newsk, 0);
 	return 0;
 }
 
@@ -350,7 +358,10 @@ int BPF_PROG(syscall_exit)
 SEC("fexit/__audit_uring_exit")
 int BPF_PROG(uring_exit)
 {
-	/* Inline operations end with their io_uring_enter: only a worker's event ends here. */
+	/*
+	 * Inline operations end with their io_uring_enter: only a worker's event ends here. One that
+	 * runs from task_work after the system call ends with the task's next.
+	 */
 	const struct task_struct *task = (const void *)bpf_get_current_task();
 
 	if (BPF_CORE_READ(task, flags) & PF_IO_WORKER)

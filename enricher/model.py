@@ -107,10 +107,14 @@ class Tally(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One kernel record. ``text`` is the netlink payload, byte for byte: ``audit(SEC.MS:SERIAL): ...``."""
+    """One kernel record. ``text`` is the netlink payload, byte for byte: ``audit(SEC.MS:SERIAL): ...``.
+
+    ``truncated`` says that it was longer than what we receive, and that its end is missing.
+    """
 
     type: int
     text: bytes
+    truncated: bool = False
 
 
 class Event:

@@ -28,7 +28,8 @@ typedef __u64 u64;
 #define PF_KTHREAD   0x00200000 /* include/linux/sched.h, stable since 2.6 */
 #define PF_IO_WORKER 0x00000010 /* 5.12 */
 
-/* preempt_count: include/linux/preempt.h, the layout has not moved since 2.6.33. */
+/* preempt_count: include/linux/preempt.h. PREEMPT_RT keeps the softirq bit elsewhere
+ * (docs/kernel-support.md). */
 #define SOFTIRQ_SERVING 0x00000100
 #define HARDIRQ_MASK	0x000f0000
 #define NMI_MASK	0x00f00000
@@ -146,8 +147,10 @@ struct audit_context {
 #define NLMSG_TYPE_OFFSET 4
 #define NLMSG_HDRLEN	  16
 
-#define AUDIT_USER_AVC	    1107
-#define AUDIT_EOE	    1320
-#define AUDIT_NETFILTER_PKT 1324
+#define AUDIT_USER_AVC	      1107
+#define AUDIT_EOE	      1320
+#define AUDIT_NETFILTER_PKT   1324
+#define AUDIT_DM_EVENT	      1339
+#define AUDIT_MAC_IPSEC_EVENT 1415
 
 #endif

@@ -44,8 +44,11 @@ static __always_inline void read_nsproxy(struct context_event *event, const stru
 		net = BPF_CORE_READ(proxy, net_ns);
 		cgroup = BPF_CORE_READ(proxy, cgroup_ns);
 		pid_children = BPF_CORE_READ(proxy, pid_ns_for_children);
-		time = BPF_CORE_READ(proxy, time_ns);
-		time_children = BPF_CORE_READ(proxy, time_ns_for_children);
+		/* Without CONFIG_TIME_NS the struct is declared and never defined. */
+		if (bpf_core_type_exists(struct time_namespace)) {
+			time = BPF_CORE_READ(proxy, time_ns);
+			time_children = BPF_CORE_READ(proxy, time_ns_for_children);
+		}
 	} else {
 		/* exit_task_work runs after exit_task_namespaces: EVENT_LISTENER op=disconnect. */
 		event->flags |= CONTEXT_AFTER_SERVING;

@@ -8,6 +8,7 @@ that standard output holds events and nothing else.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import signal
@@ -16,7 +17,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from enricher.correlate import ledger
-from enricher.errors import UsageError
 from enricher.runtime import startup
 from enricher.runtime.output import FORMATS, Output, Wanted
 from enricher.runtime.pipeline import Pipeline
@@ -26,7 +26,10 @@ from enricher.sources.bpf.loader import DEFAULT_BUDGET
 from enricher.sources.host import read_host_facts
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import FrameType, TracebackType
+    from typing import Self
+
+    from enricher.correlate.ledger import Summary
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -46,7 +49,7 @@ def duration(text: str) -> float:
 def size(text: str) -> int:
     """Bytes of "33554432", "32M" or "64K"."""
     found = _SIZE.fullmatch(text)
-    if not found:
+    if not found or not int(found[1]):
         msg = f"{text!r} is not a size such as 64K or 32M"
         raise argparse.ArgumentTypeError(msg)
     return int(found[1]) << _SHIFTS[found[2]]
@@ -119,18 +122,38 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _say(text: str) -> None:
-    print(f"audit-enricher: {text}", file=sys.stderr, flush=True)
+    _tell(f"audit-enricher: {text}")
+
+
+def _tell(text: str) -> None:
+    # Standard error may have gone with standard output (`2>&1 | head`): then nobody is left to be told.
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 class _Signals:
-    """SIGINT and SIGTERM end the loop: a flag, and a pipe that wakes the wait."""
+    """SIGINT and SIGTERM end the loop, within a `with` block: a flag, and a pipe that wakes the wait."""
 
     def __init__(self) -> None:
         self.stopped = False
+        self.fd = -1
+
+    def __enter__(self) -> Self:
         self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
+        self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._before = {
+            number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._write)
+        os.close(self.fd)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self.stopped = True
@@ -138,7 +161,15 @@ class _Signals:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    signals = _Signals()
+    with _Signals() as signals:
+        summary = _run(options, signals)
+    if summary is not None:
+        _tell(ledger.words(summary))
+    return 0
+
+
+def _run(options: argparse.Namespace, signals: _Signals) -> Summary | None:
+    """The run's account; None where the reader of the output went away before its end."""
     reading = read_host_facts()
     for note in reading.notes:
         _say(note)
@@ -147,9 +178,9 @@ def run(options: argparse.Namespace) -> int:
         options.format, options.output, options.key, options.type, options.count, options.no_self, options.raw
     )
     with Output(wanted, reading.facts) as output:
+        if output.advice:
+            _say(output.advice)
         forced = None if options.hook == "auto" else Hook(options.hook)
-        if options.ring_memory < 1:
-            raise UsageError("--ring-memory must be positive", "the default is 32M")
         started = startup.start(_say, forced=forced, budget=options.ring_memory, verbose=options.verbose)
         try:
             _say(
@@ -161,14 +192,12 @@ def run(options: argparse.Namespace) -> int:
             pipeline.wake_on(signals.fd)
             _say("ready")
             deadline = None if options.duration is None else time.monotonic() + options.duration
-            try:
-                pipeline.run(lambda: signals.stopped or output.full, deadline)
-                summary = pipeline.finish()
-            except OutputClosed:
-                _say("the reader of the output went away")
-                return 0
+            pipeline.run(lambda: signals.stopped or output.full, deadline)
+            summary = pipeline.finish()
             output.flush()
+        except OutputClosed:
+            _say("the reader of the output went away")
+            return None
         finally:
             startup.stop(started)
-    print(ledger.words(summary), file=sys.stderr)
-    return 0
+    return summary

@@ -28,6 +28,7 @@ _AFTER_SERVING = int(ContextFlag.AFTER_SERVING)
 
 SYSCALL = 1300
 URINGOP = 1336
+CONFIG_CHANGE = 1305
 _LOGIN = 1006
 
 # Their `pid=` is task_tgid_nr(current), written by the kernel: the same task the context describes.
@@ -72,6 +73,9 @@ def attribute(event: Event) -> Attribution:
     if not flags & _SUBJECT:
         return Attribution(None, _bystander(flags))
     for record in event.records:
+        if record.type == CONFIG_CHANGE and b" op=updated_rules " in record.text:
+            # A rule followed its file: the task renamed or made the file and knows nothing of the rule.
+            return Attribution(None, _bystander(0))
         if record.type in _PID_IS_CURRENT or is_user(record.type):
             pid = _pid_written(record.text)
             if pid not in (-1, context.pid):

@@ -127,8 +127,8 @@ def type_name(number: int) -> str:
 
 def entry_of(record: Record, *, raw: bool = False) -> RecordEntry:
     """Return the record's entry for ``records[]``; with ``raw`` its text stands beside the fields."""
-    number, text = record
-    fields = _usual(number, text)
+    number, text, truncated = record
+    fields = None if truncated else _usual(number, text)
     if fields is None:
         return _unusual(record, raw=raw)
     entry: RecordEntry = {"type": type_name(number), "fields": fields}
@@ -164,7 +164,9 @@ def _unusual(record: Record, *, raw: bool) -> RecordEntry:
     entry: RecordEntry = {"type": type_name(record.type), "fields": fields}
     if not parsed.clean:
         entry["undecoded"] = True
-    if raw or not parsed.clean:
+    if record.truncated:
+        entry["truncated"] = True
+    if raw or record.truncated or not parsed.clean:
         _put_raw(entry, record.text)
     return entry
 

@@ -82,7 +82,7 @@ class CgroupEntry(TypedDict):
 
 
 class RecordEntry(TypedDict):
-    """One kernel record. ``raw`` is its text, there on request and when ``undecoded``.
+    """One kernel record. ``raw`` is its text, there on request and when ``undecoded`` or ``truncated``.
 
     ``raw_hex`` stands beside ``raw`` when the text is not UTF-8.
     """
@@ -90,6 +90,7 @@ class RecordEntry(TypedDict):
     type: str
     fields: Fields
     undecoded: NotRequired[bool]  # only True: the text does not fit the grammar
+    truncated: NotRequired[bool]  # only True: the record was longer than what we receive, its end is missing
     raw: NotRequired[str]
     raw_hex: NotRequired[str]
 

@@ -7,7 +7,6 @@ Owns the composition of the stages right of the join for one `run`. Never format
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -15,7 +14,7 @@ from enricher.enrich.native import NativeBuilder
 from enricher.route.filters import Filter
 from enricher.route.views import native_json
 from enricher.route.views.audit_text import AuditText
-from enricher.route.views.table import Table
+from enricher.route.views.table import Table, terminal_width, wants_colour
 from enricher.sinks.stream import FileSink, StdoutSink
 
 if TYPE_CHECKING:
@@ -60,10 +59,16 @@ class Output:
         self._everything = not wanted.keys and not wanted.types
         self._skip_self = wanted.skip_self
         self._left = wanted.limit
-        width = shutil.get_terminal_size().columns if terminal else None
-        table = Table(width, colour=terminal and not os.environ.get("NO_COLOR"))
+        width = terminal_width(sys.stdout.fileno()) if terminal else None
+        table = Table(width, colour=wants_colour(os.environ, terminal=terminal))
         self._render = _renderer(view, facts, table, raw=wanted.raw)
-        self._sink: Sink = FileSink(wanted.path) if wanted.path else StdoutSink()
+        self.advice = ""  # a sentence for the operator, if the destination gives rise to one
+        self._sink: Sink
+        if wanted.path:
+            self._sink = file = FileSink(wanted.path)
+            self.advice = file.advice
+        else:
+            self._sink = StdoutSink()
         if view == "table":
             self._sink.write([table.header()])
         self.full = False

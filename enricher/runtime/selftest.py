@@ -65,7 +65,7 @@ def send_and_wait(  # noqa: PLR0913 - both ends of the test, and what it is told
     `word` says what it is for ("start", "stop"); `pid` is our own, by which the hook's context is
     recognised where netlink delivers nothing. Raises what `AuditControl.send_user` raises.
     """
-    control.send_user(USER_AVC, b"op=audit-enricher-%b nonce=%b" % (word, nonce))
+    control.send_user(USER_AVC, b"nonce=%b op=audit-enricher-%b" % (nonce, word))
     needle = b"nonce=" + nonce
     records: list[Record] = []
     contexts: list[Context] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from enricher.errors import LoadFailed, NoBtf, SelfTestFailed, WrongNamespace
+from enricher.errors import LoadFailed, MissingCapability, NoBtf, SelfTestFailed, WrongNamespace
 from enricher.runtime.selftest import Proof, Trial, new_nonce, send_and_wait
 from enricher.sources.audit.control import AuditControl, AuditStatus, RulesCount
 from enricher.sources.audit.socket import AuditSocket
@@ -137,7 +137,8 @@ def _prove(  # noqa: PLR0913 - the steps of one start, in the one place that kno
     earlier: list[Record] = []  # read during a try that failed: they are handed on all the same
     failures: list[str] = []
     refusals: list[LoadFailed] = []
-    for hook in (candidate.hook for candidate in tries):
+    for candidate in tries:
+        hook = candidate.hook
         nonce = new_nonce()
         try:
             loaded = loader.load(hook, nonce, budget, uring=uring)
@@ -156,7 +157,7 @@ def _prove(  # noqa: PLR0913 - the steps of one start, in the one place that kno
         if not failure:
             for line in [*failures, *_doubts(hook, trial.proof)]:
                 note(line)
-            return tries[len(failures)], loaded, trial
+            return candidate, loaded, trial
         loaded.close()
         failures.append(f"hook {hook.value}: {failure}")
         earlier = trial.records

@@ -11,7 +11,7 @@ import pytest
 from tests.lint.tree import ROOT, files
 
 PYTHON_TREES = [name for name in ("enricher", "tests", "tools") if (ROOT / name).is_dir()]
-TYPED = ["enricher", "tests/conftest.py", "tests/lint", "tests/vm", "tests/workload"]
+TYPED = PYTHON_TREES
 
 
 def check(*argv: str) -> None:

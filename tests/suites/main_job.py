@@ -36,8 +36,8 @@ class Job(NamedTuple):
     account: Account
     events: list[Json]
     truths: list[tuple[Json, Truth]]
-    uring: int
-    uring_records: bool
+    uring: tuple[int, int]  # exit statuses of the inline operation and of the worker's
+    audits_uring: bool
 
     def tagged(self, tag: str) -> list[tuple[Json, Truth]]:
         return [pair for pair in self.truths if pair[1].tag == tag]
@@ -55,7 +55,9 @@ class Job(NamedTuple):
 def perform(guest: Guest, rules: Rules, *options: str) -> Job:
     """Run the program over all acts and return what it wrote."""
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
-    has_uring_audit = guest.run([*_PROVOKE, "uring-rule", "add"]).returncode == 0
+    audits_uring = guest.run(["grep", "-q", " __audit_uring_exit$", "/proc/kallsyms"]).returncode == 0
+    if audits_uring:
+        guest.run([*_PROVOKE, "uring-rule", "add"], check=True)
     with Live(guest, "--raw", *options) as live:
         _bursts(guest)
         _new_namespaces(guest)
@@ -63,16 +65,16 @@ def perform(guest: Guest, rules: Rules, *options: str) -> Job:
         _records_of_user_space(guest)
         _orphan(guest, rules)
         uring = guest.run([f"{SHARE}/workload/uring", "inline"]).returncode
-        guest.run([f"{SHARE}/workload/uring", "iowq"])
+        worker = guest.run([f"{SHARE}/workload/uring", "iowq"]).returncode
         _kernel_thread(guest, live)
         rules.add("-a", "always,exclude", "-F", "msgtype=EOE")
         guest.run([TRUTH, str(WITHOUT_EOE), "without-eoe"], check=True)
         account = live.stop()
         events = live.events()
-    if has_uring_audit:
+    if audits_uring:
         guest.run([*_PROVOKE, "uring-rule", "delete"], check=True)
     pairs = [(event, truth) for event in events if (truth := truth_of(event))]
-    return Job(guest.version, live.hook, live.said, account, events, pairs, uring, has_uring_audit)
+    return Job(guest.version, live.hook, live.said, account, events, pairs, (uring, worker), audits_uring)
 
 
 def _bursts(guest: Guest) -> None:

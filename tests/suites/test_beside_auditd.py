@@ -16,7 +16,7 @@ LOG = "/var/log/audit/audit.log"
 ONLY_AUDITD = re.compile(rb"^type=DAEMON_")
 ONLY_OURS = re.compile(rb"^type=(EOE|UNKNOWN\[139\d\]) ")
 _SERIAL = re.compile(rb"msg=audit\(\d+\.\d+:(\d+)\)")
-_NONCE = re.compile(rb"msg=audit\(\d+\.\d+:(\d+)\): .*op=audit-enricher-(start|stop) ")
+_NONCE = re.compile(rb"msg=audit\(\d+\.\d+:(\d+)\): .*op=audit-enricher-(start|stop)[ ']")
 
 
 def settings(guest: Guest) -> tuple[bytes, dict[bytes, bytes]]:

@@ -26,8 +26,13 @@ CPU_SHARE = 0.03
 
 
 @pytest.mark.parametrize("eoe", ["with-eoe", "without-eoe"])
-def test_event_is_out_within_100_ms(guest: Guest, rules: Rules, eoe: str) -> None:
-    """Measured in the guest, from before the exec until the line is in the file; the median of nine."""
+def test_event_is_out_within_100_ms(
+    guest: Guest, rules: Rules, eoe: str, record_property: Callable[[str, object], None]
+) -> None:
+    """Measured in the guest, from before the exec until the line is in the file.
+
+    Eight of nine: one try may meet the emulator at work for somebody else.
+    """
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
     if eoe == "without-eoe":
         rules.add("-a", "always,exclude", "-F", "msgtype=EOE")
@@ -40,7 +45,10 @@ def test_event_is_out_within_100_ms(guest: Guest, rules: Rules, eoe: str) -> Non
         live.stop()
     times = sorted(json.loads(done.stdout))
     assert len(times) == TRIES
-    assert times[TRIES // 2] < LIMIT_MS, times
+    record_property(
+        f"latency {eoe}", f"median {times[TRIES // 2]:.0f} ms, worst {times[-1]:.0f} ms of {TRIES}"
+    )
+    assert times[-2] < LIMIT_MS, times
 
 
 @pytest.mark.usefixtures("auditd")

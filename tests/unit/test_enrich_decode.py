@@ -191,7 +191,7 @@ def test_the_quick_way_says_what_the_long_way_says() -> None:
     for _ in range(20_000):
         number = rng.choice([1300, 1302, 1309, 1327, 1112, 1400])
         record = Record(number, HEAD + mutated(rng, rng.choice(SEEDS)))
-        found = _usual(*record)
+        found = _usual(record.type, record.text)
         if found is not None:
             quick += 1
             slow = _unusual(record, raw=False)
@@ -227,3 +227,11 @@ def test_long_and_ever_changing_words_are_not_remembered() -> None:
 
 def test_fields_of_takes_what_the_parser_gives() -> None:
     assert fields_of(parse(Record(1307, HEAD + b'cwd="/x"')).fields) == {"cwd": "/x"}
+
+
+def test_a_truncated_record_is_marked_and_keeps_its_bytes() -> None:
+    text = HEAD + b'item=0 name="/tmp/cut'
+    entry = entry_of(Record(1302, text, truncated=True))
+    assert entry["truncated"] is True
+    assert entry["raw"] == text.decode()
+    assert "truncated" not in entry_of(Record(1302, text))

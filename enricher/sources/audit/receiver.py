@@ -35,6 +35,7 @@ auditd allows 8970 (MAX_AUDIT_MESSAGE_LENGTH), but the kernel sets no such limit
 more than 16 KiB, so that the beginnings of the slots do not all compete for the same cache lines.
 """
 BATCH: Final = 512
+_WHOLE: Final = repeat(False)  # noqa: FBT003 - Record.truncated of every record of an ordinary batch
 
 MSG_TRUNC: Final = 0x20
 MSG_DONTWAIT: Final = 0x40
@@ -80,7 +81,7 @@ class Receiver:
 
     * ``received``  datagrams handed on, malformed and truncated ones included
     * ``malformed`` shorter than the header; handed on as ``Record(0, the bytes)``
-    * ``truncated`` longer than the slot; handed on as far as they came
+    * ``truncated`` longer than the slot; handed on as far as they came, marked
     * ``foreign``   not sent by the kernel; dropped
     * ``overflows`` times the kernel said ENOBUFS; how many records that cost is `drops`
 
@@ -148,8 +149,8 @@ class Receiver:
         # Everything below runs inside the interpreter's C loops: no byte code per record.
         ends = map(add, self._bases, lengths)
         texts = map(self._memory.__getitem__, map(slice, self._texts, ends))
-        pairs = zip(self._types[:n].tolist(), texts, strict=True)
-        return list(map(tuple.__new__, repeat(Record), pairs))
+        fields = zip(self._types[:n].tolist(), texts, _WHOLE, strict=False)
+        return list(map(tuple.__new__, repeat(Record), fields))
 
     def drops(self) -> int:
         """Return how many records the kernel threw away because this socket was full, since it was opened.
@@ -185,13 +186,13 @@ class Receiver:
                 self.foreign += 1
                 continue
             self.received += 1
-            if self._flags[i] & MSG_TRUNC:
-                self.truncated += 1
+            cut = bool(self._flags[i] & MSG_TRUNC)
+            self.truncated += cut
             begin = i * SLOT
             if length < HEADER_SIZE:
                 self.malformed += 1
                 records.append(Record(0, self._memory[begin : begin + length]))
             else:
                 text = self._memory[begin + HEADER_SIZE : begin + length]
-                records.append(Record(self._types[i], text))
+                records.append(Record(self._types[i], text, cut))
         return records

@@ -52,13 +52,13 @@ def candidates(plain: Found, part: Found, queue: Found) -> list[Candidate]:
     if part.yes:
         # The plain symbol would miss the callers inside kernel/audit.c, so it is not a candidate.
         chosen.append(Candidate(Hook.PART, "GCC split audit_log_end; its part sees every record"))
-    elif not plain.no:
-        doubt = (
-            "" if part.no else f"; whether GCC split it is not known ({part.reason}), the self-test decides"
-        )
-        chosen.append(Candidate(Hook.PLAIN, "audit_log_end is one function and sees every record" + doubt))
-        if not part.no:
-            chosen.append(Candidate(Hook.PART, "audit_log_end missed the nonce: it may have been split"))
+    elif part.no and not plain.no:
+        chosen.append(Candidate(Hook.PLAIN, "audit_log_end is one function and sees every record"))
+    elif not part.no:
+        doubt = f"whether GCC split audit_log_end is not known ({part.reason}), the self-test decides"
+        if not plain.no:
+            chosen.append(Candidate(Hook.PLAIN, doubt))
+        chosen.append(Candidate(Hook.PART, doubt))
     if not queue.no:
         chosen.append(Candidate(Hook.QUEUE, "last resort: the queueing of the finished record"))
     if not chosen:

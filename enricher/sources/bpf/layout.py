@@ -64,7 +64,10 @@ def _members(
 
 
 def expected() -> dict[str, dict[str, tuple[int, int]]]:
-    """What the decoder believes: {struct: {member path: (byte offset, byte size)}}."""
+    """What the decoder believes: {struct: {member path: (byte offset, byte size)}}.
+
+    Elements of arrays are structs of their own here, so that their order is compared as well.
+    """
 
     def table(fields: wire.Fields) -> dict[str, tuple[int, int]]:
         at = 0
@@ -83,8 +86,13 @@ def expected() -> dict[str, dict[str, tuple[int, int]]]:
     more = wire.SIZES["context_event"]
     return {
         "context_event": context,
-        "context_deep_event": {"more": (more, 8 * (wire.LEVELS_MAX - wire.LEVELS_INLINE))},
+        "context_deep_event": {
+            "c": (0, more),
+            "more": (more, wire.SIZES["pid_level"] * (wire.LEVELS_MAX - wire.LEVELS_INLINE)),
+        },
+        "pid_level": table(wire.LEVEL_FIELDS),
         "tally_event": tally,
+        "tally_run": table(wire.RUN_FIELDS),
         "counters": {name: (8 * i, 8) for i, name in enumerate(wire.COUNTERS)},
     }
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint32, c_void_p
+import re
+from ctypes import c_char_p, c_int, c_size_t, c_uint32, c_void_p
 from typing import Final
 
 from enricher.errors import LoadFailed
@@ -22,6 +23,12 @@ BTF_KIND_FUNC: Final = 12
 _KEPT_CHARACTERS: Final = 4 << 20
 _LINE_CHARACTERS: Final = 1 << 16
 _LOG_CHARACTERS: Final = 1 << 22  # a program's whole verifier log is one message
+
+# Register dumps are "R1=.." or "7: R0_w=..", alone or after "from 3 to 7"; a verdict has no "=" there.
+_noise = re.compile(
+    r"processed \d|verification time|stack depth|peak_states|.*-- (BEGIN|END) PROG LOAD LOG"
+    r"|(from \d+ to \d+|\d+): (R\d|frame\d)|\s*R\d+(_\w+)?="
+).match
 
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 
@@ -165,8 +172,7 @@ def error_text(code: int) -> str:
 
 def last_useful_lines(log: str, count: int = 12) -> str:
     """The verifier's verdict: the end of its log without the statistics and the repeated register dumps."""
-    noise = ("processed ", "verification time", "stack depth", "-- END", "-- BEGIN", "peak_states")
-    lines = [line for line in log.splitlines() if line.strip() and not line.startswith(noise)]
+    lines = [line for line in log.splitlines() if line.strip() and not _noise(line)]
     return "\n".join(lines[-count:])
 
 
@@ -174,7 +180,6 @@ __all__ = [
     "BPF_MAP_TYPE_RINGBUF",
     "Libbpf",
     "ProgramInfo",
-    "c_long",
     "error_text",
     "last_useful_lines",
     "library",

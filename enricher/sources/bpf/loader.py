@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 OBJECTS: Final = Path(__file__).parent / "objects"
 DEFAULT_BUDGET: Final = 32 << 20
 SMALLEST_RING: Final = 64 << 10
+LARGEST_RING: Final = 1 << 30  # the kernel takes the size as 32 bits, and we map it twice
 NONCE_LENGTH: Final = 16
 
 # Attached before the record hook, so that no event is begun that nothing would end.
@@ -96,9 +97,9 @@ class Loader(Protocol):
 
 
 def ring_size(budget: int, cpus: int) -> int:
-    """Bytes per ring: the largest power of two that fits the budget, at least 64 KiB."""
+    """Bytes per ring: the largest power of two that fits the budget, from 64 KiB to 1 GiB."""
     share = max(budget // max(cpus, 1), SMALLEST_RING, mmap.PAGESIZE)
-    return 1 << (share.bit_length() - 1)
+    return min(1 << (share.bit_length() - 1), LARGEST_RING)
 
 
 def object_path() -> Path:
@@ -188,6 +189,8 @@ class LibbpfObject:
             raise self._fail("the BPF object cannot be opened", -1)
         layout.check(lib, lib.bpf_object__btf(self._object))
         self._cpus = lib.libbpf_num_possible_cpus()
+        if self._cpus < 1:
+            raise self._fail("the number of possible CPUs cannot be read", self._cpus)
         for name in ("rings", "counters"):
             lib.bpf_map__set_max_entries(self._map(name), self._cpus)
         size = ctypes.c_size_t()
@@ -226,7 +229,13 @@ class LibbpfObject:
             if fd < 0:
                 raise self._fail(f"ring buffer of {size} bytes for CPU {cpu}", fd)
             self._fds.append(fd)
-            self._rings.append(Ring(fd, size))
+            try:
+                self._rings.append(Ring(fd, size))
+            except OSError as error:
+                raise LoadFailed(
+                    f"ring buffer of {size} bytes for CPU {cpu} cannot be mapped: {error.strerror}",
+                    "give less --ring-memory, or raise the limits on locked memory and on open files (three a CPU)",
+                ) from error
             code = lib.bpf_map_update_elem(
                 outer, ctypes.byref(ctypes.c_uint32(cpu)), ctypes.byref(ctypes.c_uint32(fd)), 0
             )

@@ -7,10 +7,11 @@ page with the consumer position, one with the producer position, then the data m
 a record is contiguous even where it wraps. Every record has an 8-byte header whose first word is
 its length, bit 31 "busy" and bit 30 "discarded".
 
-On memory order: a Python program has no load-acquire. It needs none for the join, because the
-context of a record is committed before the record is queued, and the lock of the socket's queue
-that our receive takes orders the two. A message that the processor shows us late for another
-reason is seen at the next drain.
+On memory order: a Python program has no load-acquire. What the join rests on needs none: the context
+of a record is committed before the record is queued, and the lock of the socket's queue that our
+receive takes orders the two. For a message newer than every record received, x86_64 keeps the order
+of loads. aarch64 may load ahead, but not as far as the hundreds of instructions that the interpreter
+runs between the position, the header and the message; that is no guarantee by the architecture.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Ring:
         self._position = self._consumer[0]
 
     def drain(self, contexts: list[Context], tallies: list[Tally]) -> None:
-        """Append every committed message to `contexts` or `tallies`, in the order of commitment."""
+        """Append every committed message to `contexts` or `tallies`, in the order of reservation."""
         position = self._position
         end = self._producer[0]
         if position == end:

@@ -44,7 +44,9 @@ CONTEXT_FIELDS: Final[Fields] = (
     ("inum", f"{len(KINDS)}I"),
     ("unique", f"{len(KINDS)}Q"),
 )
+LEVEL_FIELDS: Final[Fields] = (("ns", "I"), ("pid", "I"))
 TALLY_FIELDS: Final[Fields] = (*_HEADER, *_STAMP, ("records", "I"), ("flags", "H"), ("runs", "H"))
+RUN_FIELDS: Final[Fields] = (("type", "H"), ("count", "H"))
 
 COUNTERS: Final = (
     "records",
@@ -87,7 +89,9 @@ _RUNS = tuple(struct.Struct(f"={2 * n}H") for n in range(TALLY_RUNS + 1))
 SIZES: Final = {
     "context_event": _CONTEXT.size + 8 * LEVELS_INLINE,
     "context_deep_event": _CONTEXT.size + 8 * LEVELS_MAX,
+    "pid_level": 8,
     "tally_event": _TALLY.size + 4 * TALLY_RUNS,
+    "tally_run": 4,
     "counters": COUNTERS_SIZE,
 }
 
@@ -97,10 +101,10 @@ _SCALARS = len(CONTEXT_FIELDS) - 2
 
 
 def decode_context(data: memoryview, at: int) -> Context:
-    """The context message that starts at byte `at` of `data`.
+    """The context message that starts at byte `at` of `data`, which has to hold all of it.
 
-    Raises struct.error where the message is shorter than its kind: the ring gave us a length, so
-    that is a layout mismatch and a bug, not bad input.
+    The message's own size is not looked at: object and decoder were compared when the object was
+    loaded. Raises struct.error where `data` ends before the message does: a bug, not bad input.
     """
     values = _CONTEXT.unpack_from(data, at)
     sec, ms, serial = values[4:7]

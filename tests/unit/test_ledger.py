@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The account of a run: each figure, the window's ends, and that what comes late is not counted twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from enricher.correlate.ledger import KernelCounts, Ledger, Summary, serial_before, serial_of, words
+from enricher.model import Context, ContextFlag, Event, Record, Tally
+from tests.unit.sample_stream import LONG, alone, context, record, stamp, tally
+
+NONE_LOST = KernelCounts(netlink_drops=0, ring_drops=0, hook_misses=0, hook_failures=0)
+
+
+def event(
+    serial: int,
+    read: int,
+    who: Context | None = None,
+    count: Tally | None = None,
+    *,
+    expected: int = 0,
+    part: int = 1,
+    own: bool = False,
+) -> Event:
+    """As the join gives it out."""
+    made = Event(stamp(serial), 0.0)
+    made.records = [record(serial)] * read
+    made.context, made.tally, made.part, made.self_caused = who, count, part, own
+    made.expected = expected or (
+        count.total if count else 1 if who and who.flags & ContextFlag.STANDALONE else 0
+    )
+    made.complete = part == 1 and made.expected == read
+    return made
+
+
+def whole(serial: int, read: int = 3) -> Event:
+    return event(serial, read, context(serial), tally(serial, read))
+
+
+def malformed() -> Event:
+    made = Event(b"1772366400.042:0", 0.0)
+    made.records = [Record(1300, b"nonsense")]
+    made.malformed = True
+    return made
+
+
+def summed(*events: Event, unread: tuple[Event, ...] = (), start: int | None = None) -> Summary:
+    ledger = Ledger(start)
+    ledger.account(events)
+    ledger.account_unread(unread)
+    return ledger.summary(NONE_LOST)
+
+
+# -- figures -----------------------------------------------------------------------------------------
+
+
+def test_whole_events_balance() -> None:
+    summary = summed(whole(1), event(2, 1, alone(2)), whole(3, 7))
+    assert (summary.events, summary.finished, summary.delivered, summary.joined) == (3, 11, 11, 11)
+    assert (summary.missing, summary.without_context, summary.incomplete_events) == (0, 0, 0)
+    assert summary.balanced
+
+
+@pytest.mark.parametrize(
+    ("entered", "figures"),
+    [
+        # finished, delivered, joined, without_context, missing
+        (event(1, 2, context(1), tally(1, 5)), (5, 2, 2, 0, 3)),  # netlink lost three
+        (event(1, 2, None, tally(1, 2)), (2, 2, 0, 2, 0)),  # the ring lost the context
+        (event(1, 2), (0, 2, 0, 2, 0)),  # the hook saw nothing
+        (event(1, 3, context(1), tally(1, 2)), (2, 3, 3, 0, 0)),  # the hook missed one
+    ],
+)
+def test_what_does_not_match_is_told(entered: Event, figures: tuple[int, ...]) -> None:
+    summary = summed(whole(9, 0), entered)
+    found = summary.finished, summary.delivered, summary.joined, summary.without_context, summary.missing
+    assert found == figures
+    assert not summary.balanced
+    assert summary.unmatched == summary.without_context + summary.missing
+
+
+def test_events_never_read_are_missing() -> None:
+    unread = (event(1, 0, alone(1)), event(2, 0, context(2), tally(2, 5)), event(3, 0, None, tally(3, 2)))
+    summary = summed(unread=unread)
+    assert (summary.finished, summary.missing, summary.delivered, summary.events) == (8, 8, 0, 0)
+    assert not summary.balanced
+
+
+def test_a_context_speaks_of_one_record_at_least() -> None:
+    assert summed(unread=(event(1, 0, context(1)),)).missing == 1
+
+
+def test_uncounted_event_counts_as_what_was_read() -> None:
+    summary = summed(event(1, 4, context(1)))
+    assert (summary.finished, summary.delivered, summary.incomplete_events) == (4, 4, 1)
+    assert summary.balanced
+
+
+def test_a_drop_that_nothing_explains_is_not_balanced() -> None:
+    ledger = Ledger(None)
+    ledger.account([whole(1)])
+    assert ledger.summary(NONE_LOST).balanced
+    assert not ledger.summary(NONE_LOST._replace(netlink_drops=1)).balanced
+
+
+def test_malformed_records_are_delivered_and_nothing_else() -> None:
+    ledger = Ledger(5)
+    ledger.stop_at(9)
+    ledger.account([malformed(), whole(6)])
+    summary = ledger.summary(NONE_LOST)
+    assert (summary.malformed, summary.delivered, summary.finished) == (1, 4, 3)
+    assert (summary.without_context, summary.before, summary.after) == (0, 0, 0)
+    assert not summary.balanced
+
+
+def test_whose_events_they_are() -> None:
+    bystander = event(2, 1, alone(2, flags=ContextFlag.INTERRUPT))
+    summary = summed(whole(1), bystander, event(3, 1, alone(3), own=True))
+    assert (summary.no_subject_events, summary.self_events, summary.joined) == (1, 1, 5)
+
+
+# -- parts -------------------------------------------------------------------------------------------
+
+
+def test_parts_of_a_blocked_call_add_up() -> None:
+    """First without a count, then the rest of it."""
+    summary = summed(event(1, 1, context(1)), event(1, 3, context(1), tally(1, 4), expected=3, part=2))
+    assert (summary.finished, summary.delivered, summary.missing) == (4, 4, 0)
+    assert summary.balanced
+
+
+def test_what_was_called_missing_and_came_is_not_counted_twice() -> None:
+    who, count = context(1), tally(1, 5)
+    late = event(1, 2, who, count, expected=3, part=2)
+    last = event(1, 1, who, count, expected=1, part=3)
+    first = summed(event(1, 2, who, count))
+    second = summed(event(1, 2, who, count), late)
+    third = summed(event(1, 2, who, count), late, last)
+    assert [(each.finished, each.delivered, each.missing) for each in (first, second, third)] == [
+        (5, 2, 3),
+        (5, 4, 1),
+        (5, 5, 0),
+    ]
+    assert third.balanced
+
+
+def test_an_unread_event_that_came_after_all() -> None:
+    ledger = Ledger(None)
+    ledger.account_unread([event(1, 0, alone(1)), event(2, 0, context(2)), event(3, 0, context(3))])
+    assert ledger.missing == 3
+    ledger.account([event(1, 1, alone(1)), whole(2), event(3, 2, context(3))])
+    summary = ledger.summary(NONE_LOST)
+    assert (summary.finished, summary.delivered, summary.missing) == (6, 6, 0)
+    assert summary.balanced
+
+
+def test_late_records_that_the_join_has_forgotten() -> None:
+    """Without their context: not missing any more, and not joined either."""
+    ledger = Ledger(None)
+    ledger.account_unread([event(1, 0, context(1), tally(1, 3))])
+    ledger.account([event(1, 1)])
+    assert (ledger.finished, ledger.missing, ledger.without_context) == (3, 2, 1)
+    ledger.account([event(1, 3)])
+    assert (ledger.finished, ledger.missing, ledger.without_context) == (3, 0, 4)
+
+
+def test_remembers_so_many_only() -> None:
+    ledger = Ledger(None)
+    ledger.account_unread([event(serial, 0, alone(serial)) for serial in range(5000)])
+    assert len(ledger._owed) == 4096
+    ledger.account([event(4999, 1, alone(4999))])
+    assert (ledger.missing, len(ledger._owed)) == (4999, 4095)
+
+
+# -- the window --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [100, LONG - 2, 1])
+def test_window_with_serials_that_come_round(start: int) -> None:
+    stop = start + 5
+    ledger = Ledger(start % LONG)
+    ledger.stop_at(stop % LONG)
+    events = [whole(serial % LONG, 1) for serial in range(start - 3, stop + 3)]
+    ledger.account(events)
+    summary = ledger.summary(NONE_LOST)
+    assert (summary.before, summary.delivered, summary.after, summary.events) == (3, 6, 2, 6)
+    assert summary.balanced
+    assert summary.marked
+
+
+def test_outside_the_window_nothing_is_held_against_the_balance() -> None:
+    ledger = Ledger(100)
+    ledger.stop_at(200)
+    ledger.account([event(99, 2), event(201, 3)])
+    ledger.account_unread([event(98, 0, alone(98)), event(202, 0, alone(202))])
+    summary = ledger.summary(NONE_LOST)
+    assert (summary.before, summary.after, summary.finished, summary.delivered) == (2, 3, 0, 0)
+    assert summary.balanced
+
+
+def test_a_long_run_is_not_before_its_own_start() -> None:
+    """2**31 serials after the start the comparison would turn round: a matter of days on a busy host."""
+    ledger = Ledger(5)
+    for step in range(10):
+        ledger.account([whole((5 + step * (LONG // 8)) % LONG, 1)])
+    assert (ledger.before, ledger.delivered) == (0, 10)
+
+
+def test_open_ended_windows_say_so() -> None:
+    for start, stop in ((None, 9), (1, None), (None, None)):
+        ledger = Ledger(start)
+        if stop is not None:
+            ledger.stop_at(stop)
+        ledger.account([whole(5)])
+        summary = ledger.summary(NONE_LOST)
+        assert (summary.delivered, summary.marked, summary.balanced) == (3, False, True)
+        assert "no self-test record marks both ends" in words(summary)
+
+
+def test_serials() -> None:
+    assert serial_of(stamp(4711)) == 4711
+    assert serial_before(1, 2)
+    assert not serial_before(2, 2)
+    assert not serial_before(3, 2)
+    assert serial_before(LONG - 1, 0)
+    assert not serial_before(0, LONG - 1)
+
+
+# -- words -------------------------------------------------------------------------------------------
+
+
+def test_words() -> None:
+    ledger = Ledger(100)
+    ledger.stop_at(900)
+    lossy = event(105, 1, context(105), tally(105, 4))
+    ledger.account([whole(101, 1000), event(102, 20), event(99, 50), event(901, 60), malformed(), lossy])
+    ledger.account([event(103, 300, context(103), tally(103, 300), own=True)])
+    text = words(ledger.summary(KernelCounts(7, 8, None, 9)))
+    rows = [[cell for cell in line.split("  ") if cell] for line in text.splitlines()]
+    assert rows == [
+        ["events", "5", "(2 incomplete, 1 our own)"],
+        ["records finished by the kernel", "1304"],
+        ["records delivered", "1322"],
+        ["joined with their context", "1301"],
+        ["without a context", "20"],
+        ["records finished and not delivered", "3"],
+        ["malformed records passed through", "1"],
+        ["outside the run (before, after)", "50, 60"],
+        ["lost: netlink, ring, re-entry", "7, 8, not counted by this kernel"],
+        ["failed reads in the kernel side", "9"],
+        ["NOT every record could be joined: see above"],
+    ]
+
+
+def test_words_of_a_good_run() -> None:
+    ledger = Ledger(100)
+    ledger.stop_at(900)
+    ledger.account([whole(101)])
+    text = words(ledger.summary(NONE_LOST))
+    assert text.endswith("\nevery record is accounted for")
+    assert "lost: netlink, ring, re-entry       0, 0, 0\n" in text
