@@ -92,12 +92,16 @@ $(VENV)/.stamp: pyproject.toml | $(HOST)
 	@PIP_CACHE_DIR=$(CURDIR)/.cache/pip $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
-# The kernel side: one linked object per architecture. The flags are the same for both but for the
+# The kernel side: one linked object per architecture. The flags are the same for all but for the
 # macro that tells libbpf's headers where a function's arguments are.
 CLANG := clang-14
 BPFTOOL := $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool) bpftool)
-BPF_ARCHES := x86_64 aarch64
+# x86_64 comes thrice: where the preempt count is differs, and asking libbpf to find out needs more
+# privilege than loading does (docs/adr/0006-three-objects-for-x86.md).
+BPF_ARCHES := x86_64 x86_64-pcpu_hot x86_64-nowhere aarch64
 BPF_TARGET_x86_64 := x86
+BPF_TARGET_x86_64-pcpu_hot := x86 -DPREEMPT_COUNT_IN_PCPU_HOT
+BPF_TARGET_x86_64-nowhere := x86 -DPREEMPT_COUNT_NOWHERE
 BPF_TARGET_aarch64 := arm64
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_OBJECTS_DIR := enricher/sources/bpf/objects

@@ -183,6 +183,10 @@ static __always_inline __u64 on_record(__u32 serial, const struct sk_buff *skb, 
 		flags = subject_flags((const void *)key, type);
 		if (!serial || serial != stamp.serial) {
 			COUNT(standalone);
+			/* A security module may have refused a packet, whoever ran: unknown, then. */
+			if (!interrupts_are_known() && type >= AUDIT_FIRST_SECURITY &&
+			    type <= AUDIT_LAST_SECURITY)
+				flags &= ~CONTEXT_SUBJECT;
 			if (more) {
 				key = BUFFER_KEY(key);
 				flags = begin_event(key, &stamp, type, flags);

@@ -122,26 +122,41 @@ static __always_inline __u64 net_unique(const struct net *net)
 	return id;
 }
 
-#if defined(__TARGET_ARCH_x86)
-/* up to 6.1 and again from 6.15: a per-CPU variable of its own; between, in pcpu_hot. */
-extern const int __preempt_count __ksym __weak;
-extern const struct pcpu_hot___count pcpu_hot __ksym __weak;
+/*
+ * x86: up to 6.1 and again from 6.15 a per-CPU variable of its own; between, a member of pcpu_hot; on
+ * 5.10 in no BTF. Not as weak symbols: to tell that one is missing libbpf goes through all modules'
+ * BTF, which needs CAP_SYS_ADMIN. So there are three objects, and the loader looks what the kernel has.
+ */
+#if defined(PREEMPT_COUNT_IN_PCPU_HOT)
+extern const struct pcpu_hot___count pcpu_hot __ksym;
+#elif defined(PREEMPT_COUNT_NOWHERE)
+#elif defined(__TARGET_ARCH_x86)
+extern const int __preempt_count __ksym;
 #endif
+
+/* Whether in_interrupt_context() can tell. */
+static __always_inline int interrupts_are_known(void)
+{
+#if defined(PREEMPT_COUNT_NOWHERE)
+	return 0;
+#else
+	return 1;
+#endif
+}
 
 /* Whether this runs on top of an unrelated task: softirq, hardirq or NMI. */
 static __always_inline int in_interrupt_context(void)
 {
 	int count = 0;
-#if defined(__TARGET_ARCH_x86)
-	if (&__preempt_count) {
-		const int *p = bpf_this_cpu_ptr(&__preempt_count);
+#if defined(PREEMPT_COUNT_IN_PCPU_HOT)
+	const struct pcpu_hot___count *hot = bpf_this_cpu_ptr(&pcpu_hot);
 
-		count = *p;
-	} else if (&pcpu_hot) {
-		const struct pcpu_hot___count *p = bpf_this_cpu_ptr(&pcpu_hot);
+	count = hot->preempt_count;
+#elif defined(PREEMPT_COUNT_NOWHERE)
+#elif defined(__TARGET_ARCH_x86)
+	const int *own = bpf_this_cpu_ptr(&__preempt_count);
 
-		count = p->preempt_count;
-	}
+	count = *own;
 #else
 	const struct task_struct___arm64 *task = (const void *)bpf_get_current_task();
 

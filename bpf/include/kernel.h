@@ -151,6 +151,8 @@ struct audit_context {
 #define AUDIT_EOE	      1320
 #define AUDIT_NETFILTER_PKT   1324
 #define AUDIT_DM_EVENT	      1339
+#define AUDIT_FIRST_SECURITY  1400
 #define AUDIT_MAC_IPSEC_EVENT 1415
+#define AUDIT_LAST_SECURITY   1499
 
 #endif

@@ -112,6 +112,10 @@ class Correlator:
         """How many events are unfinished."""
         return len(self._open)
 
+    def unfinished(self) -> Iterable[Event]:
+        """Events that are not finished, oldest first; valid until the next call of `feed` or `finish`."""
+        return self._open.values()
+
     def feed(
         self,
         records: Sequence[Record],

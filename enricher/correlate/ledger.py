@@ -47,6 +47,7 @@ class KernelCounts(NamedTuple):
     ring_drops: int
     hook_misses: int | None
     hook_failures: int
+    hook_records: int = 0  # the hook's own count since it was attached: what is outside the window included
 
 
 class Summary(NamedTuple):
@@ -223,6 +224,7 @@ def words(summary: Summary) -> str:
         ("outside the run (before, after)", f"{summary.before}, {summary.after}"),
         ("lost: netlink, ring, re-entry", f"{counts.netlink_drops}, {counts.ring_drops}, {misses}"),
         ("failed reads in the kernel side", str(counts.hook_failures)),
+        ("records the hook saw, all told", str(counts.hook_records)),
     ]
     verdict = (
         "every record is accounted for" if summary.balanced else "NOT every record could be joined: see above"

@@ -12,7 +12,7 @@ from tests.unit.sample_stream import LONG, alone, context, record, stamp, tally
 NONE_LOST = KernelCounts(netlink_drops=0, ring_drops=0, hook_misses=0, hook_failures=0)
 
 
-def event(
+def event(  # noqa: PLR0913 - each is a fact a test may want to vary
     serial: int,
     read: int,
     who: Context | None = None,
@@ -235,8 +235,8 @@ def test_words() -> None:
     lossy = event(105, 1, context(105), tally(105, 4))
     ledger.account([whole(101, 1000), event(102, 20), event(99, 50), event(901, 60), malformed(), lossy])
     ledger.account([event(103, 300, context(103), tally(103, 300), own=True)])
-    text = words(ledger.summary(KernelCounts(7, 8, None, 9)))
-    rows = [[cell for cell in line.split("  ") if cell] for line in text.splitlines()]
+    text = words(ledger.summary(KernelCounts(7, 8, None, 9, 1400)))
+    rows = [[cell.strip() for cell in line.split("  ") if cell] for line in text.splitlines()]
     assert rows == [
         ["events", "5", "(2 incomplete, 1 our own)"],
         ["records finished by the kernel", "1304"],
@@ -248,6 +248,7 @@ def test_words() -> None:
         ["outside the run (before, after)", "50, 60"],
         ["lost: netlink, ring, re-entry", "7, 8, not counted by this kernel"],
         ["failed reads in the kernel side", "9"],
+        ["records the hook saw, all told", "1400"],
         ["NOT every record could be joined: see above"],
     ]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from tests.vm.agent import CHUNK, Header, text
-from tests.vm.cache import LockFile, cache_dir, scratch
+from tests.vm.cache import LockFile, cache_dir, scratch, tell
 from tests.vm.channel import Channel, Request
 from tests.vm.disk import make_share
 from tests.vm.errors import CommandFailed, GuestBusy, GuestLost, GuestTimeout
@@ -36,10 +36,12 @@ if TYPE_CHECKING:
 __all__ = ["BootOptions", "Completed", "Machine"]
 
 BOOT_LIMIT = 180.0
+_BOOT_ATTEMPTS = 3
+_WATCHER_LIMIT = 30.0
 # oops=panic: a kernel that oopsed under our programs has failed, whatever it answers afterwards.
 _APPEND = (
     "console=ttyS0 quiet panic=-1 oops=panic audit=1 audit_backlog_limit=8192 mitigations=off nowatchdog "
-    "random.trust_cpu=on 8250.nr_uarts=1 no_timer_check"
+    "random.trust_cpu=on 8250.nr_uarts=1 no_timer_check damon_stat.enabled=0"
 )
 _PANIC = re.compile(rb"Kernel panic - not syncing|vm agent ends|^initramfs: ", re.MULTILINE)
 _PING_EVERY = 5.0
@@ -89,16 +91,32 @@ class Machine:
         self._lost: str | None = None
         self._stopping = threading.Event()
         self._qemu: Qemu
+        self._watcher: threading.Thread
         self._channel: Channel
 
     def __enter__(self) -> Self:
-        """Boot and wait for the agent."""
-        try:
-            self._boot()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
+        """Boot and wait for the agent.
+
+        A guest that is lost before its agent answers is booted again: nothing of ours runs in it yet, and
+        emulated kernels die now and then while they patch their own code (seen on 7.2).
+        """
+        for attempt in range(1, _BOOT_ATTEMPTS + 1):
+            try:
+                self._boot()
+            except GuestLost as error:
+                self._stack.close()
+                if attempt == _BOOT_ATTEMPTS:
+                    raise
+                tell(f"boot {attempt} of {_BOOT_ATTEMPTS} was lost: {str(error).splitlines()[0]}")
+                self._watcher.join(_WATCHER_LIMIT)
+                self._lost = None
+                self._stopping = threading.Event()
+            except BaseException:
+                self._stack.close()
+                raise
+            else:
+                return self
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -231,7 +249,8 @@ class Machine:
         self._stack.callback(self._qemu.kill)
         self._stack.callback(self._stopping.set)
         self._channel = Channel(self._qemu.agent, self._on_broken)
-        threading.Thread(target=self._watch, name="vm-watch", daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, name="vm-watch", daemon=True)
+        self._watcher.start()
         if not self._channel.wait_hello(BOOT_LIMIT):
             message = f"no agent after {BOOT_LIMIT:.0f} s of booting{self._console_tail()}"
             raise GuestTimeout(message)

@@ -15,7 +15,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.sources.bpf.libbpf import BTF_KIND_FUNC
+from enricher.sources.bpf.libbpf import BTF_KIND_FUNC, BTF_KIND_VAR
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -79,6 +79,14 @@ class KernelTypes:
         if not self._btf:
             return Found(Answer.UNKNOWN, "the kernel's BTF cannot be read")
         if self._lib.btf__find_by_name_kind(self._btf, name.encode(), BTF_KIND_FUNC) > 0:
+            return Found(Answer.YES, f"{name} is in the kernel's BTF")
+        return Found(Answer.NO, f"{name} is not in the kernel's BTF")
+
+    def has_variable(self, name: str) -> Found:
+        """Whether BTF describes per-CPU variable `name`."""
+        if not self._btf:
+            return Found(Answer.UNKNOWN, "the kernel's BTF cannot be read")
+        if self._lib.btf__find_by_name_kind(self._btf, name.encode(), BTF_KIND_VAR) > 0:
             return Found(Answer.YES, f"{name} is in the kernel's BTF")
         return Found(Answer.NO, f"{name} is not in the kernel's BTF")
 

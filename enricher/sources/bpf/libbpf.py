@@ -20,6 +20,8 @@ from enricher.errors import LoadFailed
 BPF_MAP_TYPE_RINGBUF: Final = 27
 BTF_KIND_STRUCT: Final = 4
 BTF_KIND_FUNC: Final = 12
+BTF_KIND_VAR: Final = 14
+_INFO: Final = 1  # enum libbpf_print_level; above it are thousands of debugging lines per load
 _KEPT_CHARACTERS: Final = 4 << 20
 _LINE_CHARACTERS: Final = 1 << 16
 _LOG_CHARACTERS: Final = 1 << 22  # a program's whole verifier log is one message
@@ -117,7 +119,7 @@ class Libbpf:
         except OSError as error:
             raise LoadFailed(
                 f"libbpf cannot be loaded: {error}",
-                "install libbpf 1.0 or later (Debian: apt install libbpf1)",
+                "install libbpf 1.1 or later (Debian: apt install libbpf1)",
             ) from error
         for name, (result, *arguments) in _PROTOTYPES.items():
             function = getattr(self._library, name)
@@ -129,7 +131,9 @@ class Libbpf:
         self._callback = _PRINT(self._print)
         self._library.libbpf_set_print(self._callback)
 
-    def _print(self, _level: int, pattern: bytes, arguments: int) -> int:
+    def _print(self, level: int, pattern: bytes, arguments: int) -> int:
+        if level > _INFO:
+            return 0
         # A va_list reaches a callee as a pointer on x86_64 and arm64 alike, so vsnprintf takes it on.
         size = _LOG_CHARACTERS if b"LOG" in pattern else _LINE_CHARACTERS
         buffer = ctypes.create_string_buffer(size)

@@ -13,11 +13,13 @@ import errno
 import mmap
 import os
 import struct
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from enricher.errors import KernelUnsupported, LoadFailed, MissingCapability
 from enricher.sources.bpf import layout, wire
+from enricher.sources.bpf.features import KernelTypes
 from enricher.sources.bpf.hook import PROGRAM, Hook
 from enricher.sources.bpf.libbpf import (
     BPF_MAP_TYPE_RINGBUF,
@@ -69,7 +71,10 @@ class Loaded(Protocol):
         ...
 
     def missed(self) -> int | None:
-        """Runs of the record hook that the kernel skipped to avoid re-entry; None where it keeps no count."""
+        """Runs of our programs that the kernel skipped to avoid re-entry; None where it keeps no count.
+
+        Counted for fentry and fexit since 5.12, for kprobes since 6.7.
+        """
         ...
 
     def detach(self) -> None:
@@ -102,10 +107,16 @@ def ring_size(budget: int, cpus: int) -> int:
     return min(1 << (share.bit_length() - 1), LARGEST_RING)
 
 
+@cache
 def object_path() -> Path:
-    """The BPF object for this machine. Raises KernelUnsupported where there is none."""
+    """The BPF object for this machine and kernel. Raises KernelUnsupported where there is none."""
     machine = os.uname().machine
-    path = OBJECTS / f"{machine}.bpf.o"
+    name = machine
+    if machine == "x86_64":
+        with KernelTypes(library()) as types:
+            if not types.has_variable("__preempt_count").yes:
+                name += "-pcpu_hot" if types.has_variable("pcpu_hot").yes else "-nowhere"
+    path = OBJECTS / f"{name}.bpf.o"
     if not path.exists():
         raise KernelUnsupported(
             f"no BPF object for {machine} in this installation ({path.name})",
@@ -150,12 +161,14 @@ class LibbpfObject:
         self._rings: list[Ring] = []
         self._fds: list[int] = []
         self._object = 0
+        self._names: list[str] = []
         self._counters_map: mmap.mmap | None = None
         self._image = path.read_bytes()
         lib.take_log()
         try:
             self._open(nonce)
-            self._load([PROGRAM[hook], *_ENDINGS, *([_URING] if uring else [])])
+            self._names += [PROGRAM[hook], *_ENDINGS, *([_URING] if uring else [])]
+            self._load(self._names)
             self.ring_count = self._cpus
             self.ring_size = ring_size(budget, self._cpus)
             self._make_rings(self.ring_size)
@@ -175,7 +188,8 @@ class LibbpfObject:
         if text.startswith(("EPERM", "EACCES")) and "BEGIN PROG LOAD LOG" not in log:
             return MissingCapability(
                 f"{what}: {text}",
-                "loading needs CAP_BPF and CAP_PERFMON (or root), and no lockdown of the kernel",
+                "loading needs CAP_BPF and CAP_PERFMON (or root), no lockdown of the kernel, and before Linux 5.11"
+                " a limit on locked memory (LimitMEMLOCK=) above what the rings take",
             )
         detail = log if self._verbose else last_useful_lines(log)
         return LoadFailed(
@@ -290,16 +304,19 @@ class LibbpfObject:
         return named
 
     def missed(self) -> int | None:
-        """See `Loaded.missed`. Linux 5.12 began to count."""
-        info = ProgramInfo()
-        length = ctypes.c_uint32(ctypes.sizeof(info))
-        fd = self._lib.bpf_program__fd(self._program(PROGRAM[self.hook]))
-        if self._lib.bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(length)):
-            return None
-        # The kernel sets length to what it filled in.
-        if length.value < ProgramInfo.recursion_misses.offset + 8:
-            return None
-        return int(info.recursion_misses)
+        """See `Loaded.missed`."""
+        missed = 0
+        for name in self._names:
+            info = ProgramInfo()
+            length = ctypes.c_uint32(ctypes.sizeof(info))
+            fd = self._lib.bpf_program__fd(self._program(name))
+            if self._lib.bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(length)):
+                return None
+            # The kernel sets length to what it filled in.
+            if length.value < ProgramInfo.recursion_misses.offset + 8:
+                return None
+            missed += info.recursion_misses
+        return missed
 
     def detach(self) -> None:
         """See `Loaded.detach`. The record hook goes first: what is open can still end."""

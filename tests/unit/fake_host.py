@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host in one object: socket, control, programs and clock for the tests of the runtime.
+
+It stands for `AuditSocket`, `AuditControl` and `Loaded` at once, so that a record and its context can be
+made in one place. Nothing waits: a wait lets the next act of the script happen, or its time pass.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from enricher.model import Context, ContextFlag, Record, Tally
+from enricher.runtime.selftest import Proof, Trial
+from enricher.runtime.startup import Started
+from enricher.sources.bpf import wire
+from enricher.sources.bpf.hook import Candidate, Hook
+from tests.unit.sample_stream import EOE, alone, context, record, records, tally
+
+USER_AVC = 1107
+SOCKET_FD, RING_FDS = 1000, [1001, 1002]
+OTHER = 4711
+"""A process that is not us."""
+
+
+class Host:
+    """What is finished is seen by the hook if `hook_sees`, and comes to the socket if `delivers`."""
+
+    def __init__(self) -> None:
+        self.hook_sees = True
+        self.delivers = True
+        self.refusal: BaseException | None = None  # of the next messages to audit
+        self.hidden_for = 0  # so many drains find the rings parked, and nothing in them
+        self.script: list[Callable[[], object] | None] = []  # None: nothing happens, the time passes
+        self.queue: list[Record] = []
+        self.messages: list[Context | Tally] = []
+        self.sent: list[bytes] = []
+        self.log: list[str] = []
+        self.slept: list[float] = []
+        self.waits: list[float] = []
+        self.registered: dict[int, int] = {}
+        self.dropped = 0
+        self.counted = dict.fromkeys(wire.COUNTERS, 0) | {"unknown_messages": 0}
+        self.serial = 100
+        self.now = 50.0
+        # AuditSocket
+        self.batch = 512
+        self.buffer_limited = False
+        self.receive_buffer = 32 << 20
+        # Loaded
+        self.hook = Hook.PLAIN
+        self.parked = False
+        self.ring_count, self.ring_size = 2, 16 << 20
+
+    # -- the kernel ----------------------------------------------------------------------------------
+
+    def finish(self, *items: Record | Context | Tally) -> None:
+        """Contexts and counts to the rings, then records to the queue, as the kernel does."""
+        if self.hook_sees:
+            self.messages += [item for item in items if not isinstance(item, Record)]
+        if self.delivers:
+            self.queue += [item for item in items if isinstance(item, Record)]
+
+    def event(self, pid: int = OTHER, *numbers: int, flags: int = ContextFlag.SUBJECT) -> int:
+        """A whole event of `pid`; returns its serial."""
+        self.serial += 1
+        made = records(self.serial, *(numbers or (1300, EOE)))
+        who = context(self.serial, int(self.now * 1e9), flags, pid=pid)
+        self.finish(*made, who, tally(self.serial, len(made), int(self.now * 1e9)))
+        return self.serial
+
+    # -- AuditControl --------------------------------------------------------------------------------
+
+    def send_user(self, record_type: int, text: bytes) -> None:
+        assert record_type == USER_AVC
+        if self.refusal:
+            raise self.refusal
+        self.sent.append(text)
+        self.serial += 1
+        made = alone(self.serial, int(self.now * 1e9))._replace(pid=os.getpid(), record_type=USER_AVC)
+        body = b"pid=%d uid=0 auid=4294967295 ses=4294967295 msg='%b exe=\"/usr/bin/python3\" res=success'"
+        self.finish(record(self.serial, USER_AVC, body % (os.getpid(), text)), made)
+
+    # -- AuditSocket ---------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        return SOCKET_FD
+
+    def receive(self) -> list[Record]:
+        self.log.append("receive")
+        taken, self.queue = self.queue[: self.batch], self.queue[self.batch :]
+        return taken
+
+    def drops(self) -> int:
+        return self.dropped
+
+    # -- Loaded --------------------------------------------------------------------------------------
+
+    def drain(self) -> tuple[list[Context], list[Tally]]:
+        self.log.append("drain")
+        self.parked = self.hidden_for > 0
+        if self.parked:
+            self.hidden_for -= 1
+            return [], []
+        taken, self.messages = self.messages, []
+        contexts = [each for each in taken if isinstance(each, Context)]
+        return contexts, [each for each in taken if isinstance(each, Tally)]
+
+    def wake_fds(self) -> list[int]:
+        return RING_FDS
+
+    def counters(self) -> dict[str, int]:
+        return self.counted
+
+    def missed(self) -> int | None:
+        return 3
+
+    def detach(self) -> None:
+        self.log.append("detach")
+        self.hook_sees = False
+
+    def close(self) -> None:
+        self.log.append("close")
+
+    # -- time and waiting ----------------------------------------------------------------------------
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self._pass(seconds)
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        if not self.queue:
+            self._pass(seconds)
+
+    def _pass(self, seconds: float) -> None:
+        act = self.script.pop(0) if self.script else None
+        self.now += min(seconds, 0.001) if act else seconds
+        if act:
+            act()
+
+
+class Poll:
+    """select.poll and select.epoll; the first takes milliseconds."""
+
+    def __init__(self, host: Host, unit: float) -> None:
+        self._host = host
+        self._unit = unit
+
+    def register(self, fd: int, mask: int) -> None:
+        assert fd not in self._host.registered or self._unit != 1
+        self._host.registered[fd] = mask
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        assert 0 < timeout * self._unit <= 24 * 86400, "the kernel takes 31 bits of milliseconds"
+        self._host.wait(timeout * self._unit)
+        return []
+
+    def close(self) -> None:
+        self._host.log.append("epoll closed")
+
+
+def install(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the runtime's time and waits the host's. The modules' own names for them: no other sees it."""
+    for module in ("pipeline", "selftest"):
+        monkeypatch.setattr(f"enricher.runtime.{module}.time", _Time(host))
+        monkeypatch.setattr(f"enricher.runtime.{module}.select", _Select(host))
+
+
+class _Time:
+    def __init__(self, host: Host) -> None:
+        self.monotonic, self.sleep = host.monotonic, host.sleep
+        self.time_ns = time.time_ns
+
+
+class _Select:
+    POLLIN, EPOLLIN, EPOLLET = select.POLLIN, select.EPOLLIN, select.EPOLLET
+
+    def __init__(self, host: Host) -> None:
+        self.poll = lambda: Poll(host, 0.001)
+        self.epoll = lambda: Poll(host, 1)
+
+
+def started(host: Host, trial: Trial | None = None) -> Started:
+    """What a start-up on this host gives; as if the nonce had had serial 100."""
+    ends = cast("Any", host)
+    proved = trial or Trial(Proof.PROVED, 100, [], [], [])
+    return Started(ends, ends, ends, "double", Candidate(Hook.PLAIN, "told to"), proved, None, None)

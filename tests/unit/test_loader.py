@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a loaded object, with a libbpf of our own: nothing is loaded, and nothing is left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from enricher.errors import EnricherError, KernelUnsupported, LayoutMismatch, LoadFailed, MissingCapability
+from enricher.sources.bpf import loader, wire
+from enricher.sources.bpf.features import Answer, Found
+from enricher.sources.bpf.hook import Hook
+from enricher.sources.bpf.libbpf import ProgramInfo
+from enricher.sources.bpf.loader import LibbpfObject, ring_size
+
+CPUS = 2
+PAGE = mmap.PAGESIZE
+NONCE = b"0123456789abcdef"
+VERIFIER = "libbpf: prog 'x': -- BEGIN PROG LOAD LOG --\nR0 invalid mem access\n-- END PROG LOAD LOG --\n"
+PROGRAMS = (
+    "record_end",
+    "record_end_part",
+    "record_queued",
+    "event_exit",
+    "syscall_exit",
+    "task_exit",
+    "uring_exit",
+)
+
+
+class Lib:
+    """libbpf's functions by their names. `fails` maps one of them, or "name:argument", to a result."""
+
+    def __init__(self) -> None:
+        self.fails: dict[str, Any] = {}
+        self.log = ""
+        self.autoloaded: dict[str, bool] = {}
+        self.attached: list[str] = []
+        self.detached: list[str] = []
+        self.closed = 0
+        self.entries: dict[str, int] = {}
+        self.rings: list[int] = []
+        self.inner: dict[int, int] = {}
+        self.rodata = ctypes.create_string_buffer(16)
+        self.misses = dict.fromkeys(PROGRAMS, 0)
+        self.info_size = ctypes.sizeof(ProgramInfo)
+        self.counters = os.memfd_create("counters")
+        os.ftruncate(self.counters, PAGE)
+        self._names = [b"", *(name.encode() for name in (*PROGRAMS, "rings", "counters", ".rodata"))]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Give what fails as told, else the double below, else 0."""
+        double = getattr(type(self), "do_" + name, None)
+
+        def call(*arguments: Any) -> Any:  # noqa: ANN401 - C's
+            words = [self.name(each) for each in arguments if isinstance(each, int) and 0 < each < 100]
+            for key in (name, *(f"{name}:{word}" for word in words)):
+                if key in self.fails:
+                    result = self.fails[key]
+                    ctypes.set_errno(-result if result else errno.ENOENT)
+                    return result
+            return double(self, *arguments) if double else 0
+
+        return call
+
+    def name(self, handle: int) -> str:
+        return self._names[handle].decode() if handle < len(self._names) else str(handle)
+
+    def take_log(self) -> str:
+        said, self.log = self.log, ""
+        return said
+
+    def do_bpf_object__open_mem(self, image: bytes, size: int, _: None) -> int:
+        assert len(image) == size
+        return 99
+
+    def do_bpf_object__close(self, handle: int) -> None:
+        assert handle == 99
+        self.closed += 1
+
+    def do_libbpf_num_possible_cpus(self) -> int:
+        return CPUS
+
+    def do_bpf_object__find_map_by_name(self, _: int, name: bytes) -> int:
+        return self._names.index(name)
+
+    do_bpf_object__find_program_by_name = do_bpf_object__find_map_by_name
+
+    def do_bpf_map__set_max_entries(self, handle: int, number: int) -> None:
+        self.entries[self.name(handle)] = number
+
+    def do_bpf_map__initial_value(self, _: int, size: Any) -> int:  # noqa: ANN401
+        size._obj.value = len(self.rodata)
+        return ctypes.addressof(self.rodata)
+
+    def do_bpf_program__set_autoload(self, handle: int, wanted: bool) -> None:  # noqa: FBT001
+        self.autoloaded[self.name(handle)] = wanted
+
+    def do_bpf_map__fd(self, handle: int) -> int:
+        return self.counters if self.name(handle) == "counters" else 7777
+
+    def do_bpf_map_create(self, kind: int, *rest: Any) -> int:  # noqa: ANN401
+        assert kind == 27
+        fd = os.memfd_create("ring")
+        os.ftruncate(fd, 2 * PAGE + 2 * rest[3])
+        self.rings.append(fd)
+        return fd
+
+    def do_bpf_map_update_elem(self, outer: int, key: Any, value: Any, _: int) -> int:  # noqa: ANN401
+        assert outer == 7777
+        self.inner[key._obj.value] = value._obj.value
+        return 0
+
+    def do_bpf_program__attach(self, handle: int) -> int:
+        self.attached.append(self.name(handle))
+        return handle
+
+    def do_bpf_program__attach_kprobe(self, handle: int, retprobe: bool, symbol: bytes) -> int:  # noqa: FBT001
+        assert (retprobe, symbol) == (False, b"audit_log_end.part.0")
+        return self.do_bpf_program__attach(handle)
+
+    def do_bpf_link__destroy(self, handle: int) -> None:
+        self.detached.append(self.name(handle))
+
+    def do_bpf_program__fd(self, handle: int) -> int:
+        return handle
+
+    def do_bpf_obj_get_info_by_fd(self, handle: int, info: Any, length: Any) -> int:  # noqa: ANN401
+        info._obj.recursion_misses = self.misses[self.name(handle)]
+        length._obj.value = self.info_size
+        return 0
+
+
+@pytest.fixture
+def lib(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lib]:
+    monkeypatch.setattr("enricher.sources.bpf.loader.layout.check", lambda *_: None)
+    made = Lib()
+    yield made
+    os.close(made.counters)
+
+
+@pytest.fixture
+def load(lib: Lib, tmp_path: Path) -> Callable[..., LibbpfObject]:
+    image = tmp_path / "x.bpf.o"
+    image.write_bytes(b"ELF")
+
+    def make(
+        hook: Hook = Hook.PLAIN, *, uring: bool = True, verbose: bool = False, budget: int = 0
+    ) -> LibbpfObject:
+        return LibbpfObject(cast("Any", lib), image, hook, NONCE, budget, uring=uring, verbose=verbose)
+
+    return make
+
+
+def descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+Load = Callable[..., LibbpfObject]
+
+
+# -- sizes and objects -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("budget", "cpus", "size"),
+    [
+        (32 << 20, 1, 32 << 20),
+        (32 << 20, 2, 16 << 20),
+        (32 << 20, 3, 8 << 20),
+        (32 << 20, 240, 128 << 10),
+        (32 << 20, 4096, 64 << 10),
+        (1, 8, 64 << 10),
+        (32 << 20, 0, 32 << 20),
+        (1 << 50, 2, 1 << 30),
+    ],
+)
+def test_ring_size(budget: int, cpus: int, size: int) -> None:
+    """A power of two within the budget, at least 64 KiB, and no more than 32 bits hold."""
+    assert ring_size(budget, cpus) == size
+
+
+def test_object_for_a_machine_that_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enricher.sources.bpf.loader.os.uname", lambda: SimpleNamespace(machine="riscv64"))
+    loader.object_path.cache_clear()
+    with pytest.raises(KernelUnsupported, match="riscv64"):
+        loader.object_path()
+
+
+@pytest.mark.parametrize(
+    ("known", "name"),
+    [
+        ({"__preempt_count"}, "x86_64"),
+        ({"pcpu_hot"}, "x86_64-pcpu_hot"),
+        ({"__preempt_count", "pcpu_hot"}, "x86_64"),
+        (set(), "x86_64-nowhere"),
+    ],
+)
+def test_object_by_where_the_preempt_count_is(
+    monkeypatch: pytest.MonkeyPatch, known: set[str], name: str
+) -> None:
+    class Types:
+        def __init__(self, _: object) -> None:
+            pass
+
+        def __enter__(self) -> Types:  # noqa: PYI034 - a double
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def has_variable(self, variable: str) -> Found:
+            return Found(Answer.YES if variable in known else Answer.NO, "")
+
+    monkeypatch.setattr("enricher.sources.bpf.loader.os.uname", lambda: SimpleNamespace(machine="x86_64"))
+    monkeypatch.setattr(loader, "KernelTypes", Types)
+    loader.object_path.cache_clear()
+    assert loader.object_path().name == f"{name}.bpf.o"
+    loader.object_path.cache_clear()
+
+
+# -- a life ------------------------------------------------------------------------------------------
+
+
+def test_life(lib: Lib, load: Load) -> None:
+    before = descriptors()
+    loaded = load(budget=1 << 20)
+    assert lib.entries == {"rings": CPUS, "counters": CPUS}
+    assert lib.rodata.raw == struct.pack("=QQ", 0x3031323334353637, 0x3839616263646566)
+    assert {name for name, wanted in lib.autoloaded.items() if wanted} == set(PROGRAMS[:1] + PROGRAMS[3:])
+    assert set(lib.autoloaded) == set(PROGRAMS)
+    # The record hook last: no event is begun that nothing would end. And first to go.
+    assert lib.attached == ["event_exit", "syscall_exit", "task_exit", "uring_exit", "record_end"]
+    assert (loaded.ring_count, loaded.ring_size) == (CPUS, 512 << 10)
+    assert loaded.wake_fds() == lib.rings == [lib.inner[cpu] for cpu in range(CPUS)]
+    assert (loaded.drain(), loaded.parked) == (([], []), False)
+    loaded.detach()
+    assert lib.detached == lib.attached[::-1]
+    assert loaded.drain() == ([], [])
+    loaded.close()
+    loaded.close()
+    assert (lib.closed, len(lib.detached)) == (1, 5)
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize(("hook", "program"), [(Hook.PART, "record_end_part"), (Hook.QUEUE, "record_queued")])
+def test_other_hooks_and_no_io_uring(lib: Lib, load: Load, hook: Hook, program: str) -> None:
+    loaded = load(hook, uring=False)
+    assert lib.attached == ["event_exit", "syscall_exit", "task_exit", program]
+    assert {name for name, wanted in lib.autoloaded.items() if wanted} == set(lib.attached)
+    loaded.close()
+
+
+def test_counters_are_the_sum_over_all_cpus(lib: Lib, load: Load) -> None:
+    first = [100 + i for i in range(24)]
+    second = [1 << 40] * 24
+    os.pwrite(lib.counters, struct.pack("=48Q", *first, *second), 0)
+    loaded = load()
+    counted = loaded.counters()
+    assert list(counted) == [*wire.COUNTERS, "unknown_messages"]
+    assert counted["records"] == 100 + (1 << 40)
+    assert counted["fail_queue_unknown"] == 118 + (1 << 40)
+    loaded.close()
+    assert loaded.counters() == {}
+
+
+def test_a_parked_ring_is_told(lib: Lib, load: Load) -> None:
+    loaded = load()
+    busy = struct.pack("=Q", 16).ljust(PAGE, b"\0") + struct.pack("=I", 8 | 1 << 31)
+    os.pwrite(lib.rings[1], busy, PAGE)
+    assert loaded.drain() == ([], [])
+    assert loaded.parked
+    loaded.close()
+
+
+def test_skipped_runs(lib: Lib, load: Load) -> None:
+    lib.misses |= {"record_end": 3, "task_exit": 4, "record_queued": 1000}
+    loaded = load()
+    assert loaded.missed() == 7
+    lib.info_size = ProgramInfo.recursion_misses.offset
+    assert loaded.missed() is None
+    lib.fails["bpf_obj_get_info_by_fd"] = -errno.EPERM
+    assert loaded.missed() is None
+    loaded.close()
+
+
+# -- failing half way --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "result", "kind", "words"),
+    [
+        ("bpf_object__open_mem", None, LoadFailed, "cannot be opened: ENOENT"),
+        ("libbpf_num_possible_cpus", -errno.EINVAL, LoadFailed, "possible CPUs cannot be read: EINVAL"),
+        ("bpf_map__initial_value", None, LoadFailed, "unexpected size"),
+        ("bpf_object__find_map_by_name", None, LoadFailed, "no map rings"),
+        ("bpf_object__find_program_by_name", None, LoadFailed, "no program"),
+        ("bpf_object__load", -errno.EINVAL, LoadFailed, "refused the programs: EINVAL"),
+        ("bpf_object__load", -errno.EPERM, MissingCapability, "refused the programs: EPERM"),
+        ("bpf_map_create", -errno.ENOMEM, LoadFailed, "bytes for CPU 0: ENOMEM"),
+        ("bpf_map_update_elem", -errno.E2BIG, LoadFailed, "ring buffer for CPU 0: E2BIG"),
+        ("bpf_program__attach:event_exit", None, LoadFailed, "event_exit cannot be attached: ENOENT"),
+        ("bpf_program__attach:record_end", None, LoadFailed, "record_end cannot be attached: ENOENT"),
+    ],
+)
+def test_a_failure_leaves_nothing(
+    lib: Lib, load: Load, place: str, result: int | None, kind: type[EnricherError], words: str
+) -> None:
+    before = descriptors()
+    lib.fails[place] = result
+    with pytest.raises(kind) as caught:
+        load()
+    assert words in caught.value.message
+    assert descriptors() == before
+    assert lib.detached == lib.attached[::-1]
+    assert lib.closed == (place != "bpf_object__open_mem")
+
+
+def test_rings_that_cannot_be_mapped(lib: Lib, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    before = descriptors()
+    monkeypatch.setattr(loader, "Ring", refuse)
+    with pytest.raises(LoadFailed, match="Too many open files"):
+        load()
+    assert descriptors() == before
+    assert lib.closed == 1
+
+
+def test_another_layout_is_refused(lib: Lib, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    def differ(*_: object) -> None:
+        raise LayoutMismatch("differ")
+
+    monkeypatch.setattr("enricher.sources.bpf.loader.layout.check", differ)
+    with pytest.raises(LayoutMismatch):
+        load()
+    assert (lib.closed, lib.rings) == (1, [])
+
+
+def test_the_verifiers_refusal_is_quoted(lib: Lib, load: Load) -> None:
+    """EACCES with a log is the verifier's word, and no missing capability."""
+    for verbose, quoted in ((False, False), (True, True)):
+        lib.fails["bpf_object__load"] = -errno.EACCES
+        original = lib.take_log
+        lib.take_log = lambda: VERIFIER  # type: ignore[method-assign]
+        with pytest.raises(LoadFailed) as caught:
+            load(verbose=verbose)
+        lib.take_log = original  # type: ignore[method-assign]
+        assert "R0 invalid mem access" in caught.value.message
+        assert ("BEGIN PROG LOAD LOG" in caught.value.message) == quoted
+        assert "--verbose" in caught.value.hint

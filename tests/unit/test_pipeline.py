@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop over a host of our own: the order of its steps, its waits, what it says of events, its end."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+
+import pytest
+
+from enricher.correlate import join
+from enricher.errors import AuditUnavailable, OutputFailed
+from enricher.model import ContextFlag, Event, Record
+from enricher.runtime.pipeline import OWN_NOISE_WAIT, OWN_NOISE_WAIT_MAX, Pipeline, pause_after
+from enricher.runtime.selftest import Proof, Trial
+from tests.unit.fake_host import OTHER, RING_FDS, SOCKET_FD, Host, install, started
+from tests.unit.sample_stream import EOE, context, record, records, stamp, tally
+
+US = os.getpid()
+NOW = 50_000_000_000  # nanoseconds since boot when the host begins
+SILENT = Trial(Proof.SILENT, None, [], [], [])
+
+
+class Run:
+    """A pipeline on a host, and what it gave out."""
+
+    def __init__(self, host: Host, trial: Trial | None = None) -> None:
+        self.host = host
+        self.events: list[Event] = []
+        self.pipeline = Pipeline(started(host, trial), self.emit)
+
+    def emit(self, events: list[Event]) -> None:
+        assert events
+        self.events += events
+
+    def turns(self, *script: Callable[[], object] | None) -> list[Event]:
+        """One turn for each act of the script, once it has happened; returns what these gave out."""
+        before = len(self.events)
+        self.host.script = list(script)
+        left = iter(range(len(script)))
+        self.pipeline.run(lambda: next(left, None) is None)
+        return self.events[before:]
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    made = Host()
+    install(made, monkeypatch)
+    return made
+
+
+@pytest.fixture
+def run(host: Host) -> Run:
+    return Run(host)
+
+
+def once(host: Host) -> None:
+    """An event of another process."""
+    host.event(OTHER)
+
+
+# -- a turn ------------------------------------------------------------------------------------------
+
+
+def test_receive_then_drain(run: Run, host: Host) -> None:
+    """The join rests on this order: contexts of every record that was received, or newer ones."""
+    (event,) = run.turns(host.event)
+    assert event.complete
+    assert host.log == ["receive", "drain"]
+
+
+def test_what_the_start_has_read_comes_first(host: Host) -> None:
+    trial = Trial(Proof.PROVED, 100, records(101, 1300, EOE), [context(101)], [tally(101, 2)])
+    run = Run(host, trial)
+    assert [(event.stamp, event.complete) for event in run.events] == [(stamp(101), True)]
+    assert run.pipeline.ledger.delivered == 2
+
+
+def test_before_the_start(host: Host) -> None:
+    """Finished before the programs were proved: not complete, whatever the hook counted of it."""
+    old = [record(98, EOE), *records(99, 1300, EOE)]
+    run = Run(host, Trial(Proof.PROVED, 100, old, [context(99)], [tally(99, 2)]))
+    assert [(event.complete, event.reason) for event in run.events] == [
+        (False, join.BEFORE_START),
+        (False, join.BEGUN_BEFORE_START),
+    ]
+    assert (run.pipeline.ledger.before, run.pipeline.ledger.delivered) == (3, 0)
+
+
+def test_rings_parked_at_the_start_are_waited_for(host: Host) -> None:
+    host.parked = True
+    run = Run(host, Trial(Proof.PROVED, 100, records(101, 1300, EOE), [], []))
+    assert run.events == []
+    host.finish(context(101), tally(101, 2))
+    (event,) = run.turns(None)
+    assert (event.complete, event.context is not None) == (True, True)
+
+
+def test_malformed_record_gets_the_time_of_its_receipt(run: Run, host: Host) -> None:
+    (event,) = run.turns(lambda: host.finish(Record(1300, b"nonsense")))
+    sec, _, rest = event.stamp.partition(b".")
+    assert (int(sec) > 1_700_000_000, rest[3:]) == (True, b":0")
+    assert run.pipeline.ledger.malformed == 1
+
+
+def test_lost_events_are_accounted_for_though_nothing_is_given_out(run: Run, host: Host) -> None:
+    """And do not gather: a socket that brings nothing would fill the memory with contexts."""
+    host.delivers = False
+    assert run.turns(host.event, *[None] * 60) == []
+    assert (len(run.pipeline.correlator), run.pipeline.correlator.orphan_contexts) == (0, [])
+    assert (run.pipeline.ledger.missing, run.pipeline.ledger.finished) == (2, 2)
+
+
+# -- our own doing -----------------------------------------------------------------------------------
+
+
+def test_own_events_are_marked(run: Run, host: Host) -> None:
+    done = run.turns(lambda: host.event(US), host.event)
+    assert [event.self_caused for event in done] == [True, False]
+
+
+def test_a_bystander_in_an_interrupt_has_caused_nothing(run: Run, host: Host) -> None:
+    (event,) = run.turns(lambda: host.event(US, 1324, flags=ContextFlag.INTERRUPT))
+    assert not event.self_caused
+
+
+@pytest.mark.parametrize(
+    ("body", "own"),
+    [
+        (b"ppid=1 pid=%d auid=0", True),
+        (b"pid=%d uid=0 auid=0 msg='op=x'", True),
+        (b"ppid=%d pid=4711 auid=0", False),
+        (b"pid=4711 uid=0 msg='op=x pid=%d '", False),  # the sender's words, not the kernel's
+        (b"pid=%d1 uid=0 auid=0", False),
+    ],
+)
+def test_without_a_context_the_kernels_own_words_decide(run: Run, host: Host, body: bytes, own: bool) -> None:  # noqa: FBT001
+    made = record(101, EOE, body % US)
+    (event,) = run.turns(lambda: host.finish(made))
+    assert event.self_caused is own
+
+
+# -- waits -------------------------------------------------------------------------------------------
+
+
+def made(who: str) -> list[Event]:
+    """One event for each letter: o for our own."""
+    events = [Event(b"1.000:1", 0.0) for _ in who]
+    for event, letter in zip(events, who, strict=True):
+        event.self_caused = letter == "o"
+    return events
+
+
+@pytest.mark.parametrize(
+    ("events", "before", "after"),
+    [
+        (made(".."), 0.0, 0.0),
+        (made("."), 1.0, 0.0),
+        (made("o"), 0.0, OWN_NOISE_WAIT),
+        (made("oo"), OWN_NOISE_WAIT, 2 * OWN_NOISE_WAIT),
+        (made("o"), OWN_NOISE_WAIT_MAX, OWN_NOISE_WAIT_MAX),
+        (made("o."), OWN_NOISE_WAIT_MAX, OWN_NOISE_WAIT),
+    ],
+)
+def test_pause_for_our_own_noise(events: list[Event], before: float, after: float) -> None:
+    assert pause_after(events, before) == after
+
+
+def test_own_noise_is_slept_upon_and_work_is_not(run: Run, host: Host) -> None:
+    def own() -> None:
+        host.event(US)
+
+    run.turns(own, own, own, own, host.event, host.event)
+    assert host.slept == [0.25, 0.5, 1.0, 1.0]
+    assert len(host.waits) == 2
+
+
+def test_silence_ends_the_pause(run: Run, host: Host) -> None:
+    run.turns(lambda: host.event(US), None, None)
+    assert (len(host.slept), len(host.waits)) == (1, 2)
+
+
+def test_a_full_batch_is_never_made_to_wait(run: Run, host: Host) -> None:
+    host.batch = 2
+    run.turns(lambda: host.event(US), None)
+    assert host.slept == []
+
+
+def test_waits(run: Run, host: Host) -> None:
+    """An hour with nothing to do, a tenth of a second with events open, a millisecond for a parked ring."""
+    run.turns(lambda: host.finish(record(101), context(101)), None)
+    assert host.waits == [3600.0, 0.1]
+    host.hidden_for = 1
+    run.turns(None, None)
+    assert host.waits[2:] == [0.1, 0.001]
+
+
+def test_deadline_bounds_the_waits_and_ends_the_run(run: Run, host: Host) -> None:
+    run.pipeline.run(lambda: False, host.now + 10_000.0)
+    assert host.now == pytest.approx(10_050.0)
+    assert [round(wait) for wait in host.waits] == [3600, 3600, 2800]
+    host.event(US)
+    run.pipeline.run(lambda: False, host.now + 0.1)
+    assert host.slept == [pytest.approx(0.1)]
+
+
+def test_a_deadline_is_kept_under_load(run: Run, host: Host) -> None:
+    """The socket is never empty: each wait ends at once, and time passes with the work."""
+    host.batch = 2
+
+    def stop() -> bool:
+        host.now += 0.5
+        host.event()
+        return False
+
+    run.pipeline.run(stop, host.now + 10)
+    assert 18 <= len(run.events) <= 20
+
+
+def test_what_ends_a_wait(run: Run, host: Host) -> None:
+    """The rings and the signal's pipe by their edge only: nobody empties them on waking."""
+    run.pipeline.wake_on(2000)
+    edge = select.EPOLLIN | select.EPOLLET
+    assert host.registered == {SOCKET_FD: select.EPOLLIN, RING_FDS[0]: edge, RING_FDS[1]: edge, 2000: edge}
+
+
+# -- the end -----------------------------------------------------------------------------------------
+
+
+def test_account_between_two_nonces(run: Run, host: Host) -> None:
+    run.turns(host.event, lambda: host.event(US))
+    host.script = [host.event]
+    summary = run.pipeline.finish()
+    assert b"op=audit-enricher-stop" in host.sent[0]
+    assert (summary.finished, summary.delivered, summary.joined) == (5, 5, 5)
+    assert (summary.balanced, summary.marked, summary.self_events, summary.events) == (True, True, 2, 3)
+    assert run.events[2].self_caused
+
+
+def test_what_follows_the_last_nonce_is_not_of_the_run(run: Run, host: Host) -> None:
+    host.script = [lambda: host.finish(*records(201, 1300, EOE)), lambda: host.finish(record(202))]
+    run.turns(lambda: host.finish(record(101), context(101)))
+    host.serial = 150
+    summary = run.pipeline.finish()
+    assert (summary.delivered, summary.after) == (2, 0)
+    assert summary.balanced
+
+
+def test_events_of_the_run_that_are_open_get_their_time(run: Run, host: Host) -> None:
+    first, last = records(101, 1300, EOE)
+    run.turns(lambda: host.finish(first, context(101)))
+    host.serial = 150
+    host.script = [lambda: host.finish(last, tally(101, 2))]
+    host.log.clear()
+    summary = run.pipeline.finish()
+    event = next(event for event in run.events if event.stamp == stamp(101))
+    assert event.complete
+    assert summary.balanced
+
+
+def test_the_end_does_not_last(run: Run, host: Host) -> None:
+    run.turns(lambda: host.finish(record(101), context(101, NOW)))
+    host.serial = 150
+    before = host.now
+    summary = run.pipeline.finish()
+    assert 2.0 <= host.now - before <= 2.2
+    (event,) = [event for event in run.events if event.stamp == stamp(101)]
+    assert (event.complete, event.reason) == (False, join.STOPPED)
+    assert summary.incomplete_events == 1
+
+
+def test_nothing_is_read_once_the_hook_is_gone(run: Run, host: Host) -> None:
+    """Records that no hook has seen would be called unjoined."""
+    host.log.clear()
+    run.pipeline.finish()
+    assert host.log[-2:] == ["detach", "epoll closed"]
+
+
+def test_drops_after_the_last_nonce_are_not_of_the_run(run: Run, host: Host) -> None:
+    def burst() -> None:
+        host.dropped += 7
+
+    run.turns(lambda: host.finish(record(101), context(101)))
+    host.script = [burst]
+    host.serial = 150
+    assert run.pipeline.finish().counts.netlink_drops == 0
+
+
+def test_drops_are_told(run: Run, host: Host) -> None:
+    host.dropped = 7
+    summary = run.pipeline.finish()
+    assert summary.counts.netlink_drops == 7
+    assert not summary.balanced
+
+
+def test_a_nonce_that_cannot_be_sent_does_not_cost_the_account(run: Run, host: Host) -> None:
+    run.turns(host.event)
+    host.refusal = AuditUnavailable("the kernel did not answer")
+    summary = run.pipeline.finish()
+    assert (summary.delivered, summary.balanced, summary.marked) == (2, True, False)
+
+
+def test_a_nonce_that_is_lost_still_bounds_the_run(run: Run, host: Host) -> None:
+    """The hook has seen it."""
+    host.delivers = False
+    host.dropped = 1
+    summary = run.pipeline.finish()
+    assert (summary.marked, summary.balanced) == (True, False)
+
+
+def test_without_proof_none_is_sent(host: Host) -> None:
+    run = Run(host, SILENT)
+    run.turns(host.event)
+    # The rings are ahead of the socket; nothing says that these were lost.
+    run.turns(lambda: setattr(host, "delivers", False), host.event)
+    summary = run.pipeline.finish()
+    assert host.sent == []
+    assert (summary.delivered, summary.missing, summary.marked) == (2, 0, False)
+    assert summary.balanced
+
+
+def test_a_failing_output_is_not_taken_for_a_lost_nonce(host: Host) -> None:
+    def fail(_: list[Event]) -> None:
+        raise OutputFailed("no space left")
+
+    pipeline = Pipeline(started(host), fail)
+    with pytest.raises(OutputFailed):
+        pipeline.finish()
+
+
+def test_figures_of_the_kernel_side(run: Run, host: Host) -> None:
+    host.counted |= {"drop_context": 1, "drop_tally": 2, "fail_text": 10, "fail_track": 20, "records": 99}
+    host.counted |= {"fail_nsproxy": 1000, "fail_queue_unknown": 1000, "queue_other": 1000, "orphans": 1000}
+    counts = run.pipeline.finish().counts
+    assert (counts.ring_drops, counts.hook_failures, counts.hook_misses, counts.hook_records) == (
+        3,
+        30,
+        3,
+        99,
+    )
