@@ -312,7 +312,7 @@ def test_skipped_runs(lib: Lib, load: Load) -> None:
         ("bpf_program__attach:record_end", None, LoadFailed, "record_end cannot be attached: ENOENT"),
     ],
 )
-def test_a_failure_leaves_nothing(
+def test_a_failure_leaves_nothing(  # noqa: PLR0913 - the columns of the table above  # noqa: PLR0913 - a row of the table
     lib: Lib, load: Load, place: str, result: int | None, kind: type[EnricherError], words: str
 ) -> None:
     before = descriptors()
