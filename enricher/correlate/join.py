@@ -6,10 +6,9 @@ or a clock: each call is given one batch of records, everything drained from the
 that batch was received, and the time. That order is what makes the join exact: the kernel commits
 the context of a serial before it queues the serial's first record.
 
-An event is finished when as many records are here as the kernel side counted. While a ring says
-that an uncommitted reservation hides messages (`parked`), one without its context waits a moment for
-it all the same. Where an event cannot be finished any more it is given out marked incomplete, with
-the reason:
+An event is finished when as many records are here as the kernel side counted, and its context is, if
+a ring says that an uncommitted reservation hides messages (`parked`); that is waited for a moment.
+Where an event cannot be finished any more it is given out marked incomplete, with the reason:
 
 - its records have neither context nor count: a moment is enough, for other records of the same stamp
   or for what a ring hides;
@@ -18,8 +17,7 @@ the reason:
 - its EOE is here and no count is: the count is committed before EOE is queued, so none will come;
 - the kernel has held it open for longer than `patience`: a system call that blocks.
 
-What comes of a stamp after it was given out is a further part: it has the context, and is never
-called complete.
+A further part, of a stamp that was given out before, has its context and is never called complete.
 """
 
 from __future__ import annotations
@@ -39,8 +37,8 @@ _STANDALONE: Final = int(ContextFlag.STANDALONE)
 _SUBJECT: Final = int(ContextFlag.SUBJECT)
 _UNTRACKED: Final = int(ContextFlag.UNTRACKED)
 
-# Two tasks pass the hook in one order and may queue their records in the other. Further apart than this
-# only where a virtual CPU is held up in between: then what was called lost comes as a further part.
+# Two tasks may pass the hook in one order and queue their records in the other. Further apart than this
+# only where a virtual CPU is held up: then what was called lost comes as a further part.
 _QUEUE_SKEW_NS: Final = 100_000_000
 # How often unfinished events are looked over, in seconds.
 _REVIEW: Final = 0.05
@@ -94,8 +92,7 @@ class Correlator:
         self._limits = limits or Limits()
         self._open: dict[bytes, Event] = {}
         self._given: OrderedDict[bytes, _Given] = OrderedDict()
-        # Parts by stamp of finished events, for a late record that the kernel side did not count: two
-        # generations, so that forgetting costs nothing per event.
+        # Parts by stamp of finished events, for a late record that was not counted; two generations.
         self._finished: dict[bytes, int] = {}
         self._finished_before: dict[bytes, int] = {}
         self._newest = 0  # time (ns since boot) of the newest context whose first record has arrived
@@ -166,8 +163,7 @@ class Correlator:
     def finish(self, now: float) -> list[Event]:
         """Give out everything that is left, marked: the stream has ended.
 
-        What the kernel side told after every record that was read is forgotten, contexts and counts:
-        the records may be on their way and are not missing.
+        What the kernel side told after every record that was read is forgotten: those may be on their way.
         """
         done: list[Event] = []
         for event in list(self._open.values()):
@@ -351,4 +347,4 @@ def _lost(event: Event) -> str:
 
 
 def _or_no_context(event: Event, reason: str) -> str:
-    return reason if event.context is not None else NO_CONTEXT
+    return reason if event.context else NO_CONTEXT

@@ -226,12 +226,13 @@ def words(summary: Summary) -> str:
         ("failed reads in the kernel side", str(counts.hook_failures)),
         ("records the hook saw, all told", str(counts.hook_records)),
     ]
-    verdict = (
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    if not summary.marked:
+        lines.append(
+            "(the run is not marked by a self-test record at both ends: records there may lack one side)"
+        )
+    lines.append(
         "every record is accounted for" if summary.balanced else "NOT every record could be joined: see above"
     )
-    if not summary.marked:
-        verdict += (
-            "\n(no self-test record marks both ends of the run: they are where the reading began and ended)"
-        )
-    width = max(len(name) for name, _ in rows)
-    return "\n".join([f"{name:<{width}}  {value}" for name, value in rows] + [verdict])
+    return "\n".join(lines)

@@ -219,6 +219,12 @@ def test_a_record_queued_later_proves_the_loss(correlator: Correlator) -> None:
     assert [told(event) for event in done[1:]] == [(stamp(7), 1, False, join.RECORDS_LOST)]
 
 
+def test_eoe_before_what_was_counted_does_not_end_the_wait(correlator: Correlator) -> None:
+    feed(correlator, record(7), record(7, EOE), context(7), tally(7, 3))
+    assert len(correlator) == 1
+    assert only(feed(correlator, now=PATIENCE + 0.1)).reason == join.RECORDS_LOST
+
+
 def test_time_proves_the_loss_only_while_nothing_comes(correlator: Correlator) -> None:
     feed(correlator, record(7), context(7), tally(7, 2))
     for now in (3.0, 6.0, 9.0):
@@ -260,6 +266,28 @@ def test_further_part_before_its_count(correlator: Correlator) -> None:
     assert feed(correlator, second, now=30.0) == []
     event = only(feed(correlator, tally(7, 2), now=30.1))
     assert (event.part, event.records) == (2, [second])
+
+
+def test_parts_are_numbered_through(correlator: Correlator) -> None:
+    first, second, third = records(7, 1326, 1300, 1307)
+    feed(correlator, first, context(7))
+    done = feed(correlator, now=PATIENCE + 0.1)
+    done += feed(correlator, second, tally(7, 2), now=30.0)
+    feed(correlator, third, now=31.0)
+    done += feed(correlator, now=32.0)
+    assert [(event.part, event.records) for event in done] == [(1, [first]), (2, [second]), (3, [third])]
+
+
+def test_context_that_comes_too_late_serves_further_parts(correlator: Correlator) -> None:
+    """It was hidden behind an uncommitted reservation; it speaks of the record that is out already."""
+    first, second = records(7, 1326, 1300)
+    feed(correlator, first, parked=True)
+    assert only(feed(correlator, now=MOMENT + 0.1, parked=True)).reason == join.PARKED_TOO_LONG
+    assert feed(correlator, context(7), now=1.0) == []
+    assert len(correlator) == 0
+    event = only(feed(correlator, second, tally(7, 2), now=30.0))
+    assert (event.part, event.context) == (2, context(7))
+    assert correlator.orphan_contexts == []
 
 
 def test_late_count_of_what_is_out_already_leaves_nothing(correlator: Correlator) -> None:

@@ -102,7 +102,7 @@ def account(ledger: Ledger, events: list[Event], correlator: Correlator) -> list
     return events
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(cases())
 def test_every_event_is_whole_once_and_nothing_is_left(case: Case) -> None:
     correlator = Correlator()
@@ -163,7 +163,7 @@ def troubles(draw: st.DrawFn) -> tuple[dict[int, int], dict[int, int], list[Step
     return totals, lost, steps
 
 
-@settings(max_examples=600)
+@settings(max_examples=600, deadline=None)
 @given(troubles())
 def test_whatever_is_lost_or_late_nothing_is_claimed_that_is_not_so(
     trouble: tuple[dict[int, int], dict[int, int], list[Step]],

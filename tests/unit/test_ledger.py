@@ -164,6 +164,15 @@ def test_late_records_that_the_join_has_forgotten() -> None:
     assert (ledger.finished, ledger.missing, ledger.without_context) == (3, 0, 4)
 
 
+def test_late_records_whose_count_the_join_has_forgotten() -> None:
+    ledger = Ledger(None)
+    ledger.account_unread([event(1, 0, context(1), tally(1, 3))])
+    ledger.account([event(1, 1, context(1))])
+    assert (ledger.finished, ledger.missing, ledger.joined) == (3, 2, 1)
+    ledger.account([event(1, 4, context(1))])
+    assert (ledger.finished, ledger.missing, ledger.joined) == (5, 0, 5)
+
+
 def test_remembers_so_many_only() -> None:
     ledger = Ledger(None)
     ledger.account_unread([event(serial, 0, alone(serial)) for serial in range(5000)])
@@ -214,7 +223,9 @@ def test_open_ended_windows_say_so() -> None:
         ledger.account([whole(5)])
         summary = ledger.summary(NONE_LOST)
         assert (summary.delivered, summary.marked, summary.balanced) == (3, False, True)
-        assert "no self-test record marks both ends" in words(summary)
+        *_, note, verdict = words(summary).splitlines()
+        assert "not marked by a self-test record at both ends" in note
+        assert verdict == "every record is accounted for"
 
 
 def test_serials() -> None:

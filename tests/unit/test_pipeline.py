@@ -259,6 +259,13 @@ def test_events_of_the_run_that_are_open_get_their_time(run: Run, host: Host) ->
     assert summary.balanced
 
 
+def test_events_after_the_run_are_not_waited_for(run: Run, host: Host) -> None:
+    host.finish(record(201), context(201, NOW))
+    summary = run.pipeline.finish()
+    assert host.slept == []
+    assert (summary.delivered, summary.after, summary.balanced) == (1, 1, True)
+
+
 def test_the_end_does_not_last(run: Run, host: Host) -> None:
     run.turns(lambda: host.finish(record(101), context(101, NOW)))
     host.serial = 150

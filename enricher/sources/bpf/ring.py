@@ -60,12 +60,11 @@ class Ring:
         """Append every committed message to `contexts` or `tallies`, in the order of reservation."""
         position = self._position
         end = self._producer[0]
+        self.parked = False
         if position == end:
-            self.parked = False
             return
         data = self._data
         mask = self._mask
-        self.parked = False
         while position < end:
             at = position & mask
             (word,) = _word(data, at)
