@@ -33,7 +33,7 @@ one, so that an idle host becomes idle again. The first also follows a batch in 
 part, because they feed on their own noise as well: without auditd the kernel prints every record,
 and the journal that reads it is audited in turn. A full batch is work and is never made to wait.
 """
-_PENDING_WAIT: Final = 0.1
+_PENDING_WAIT: Final = 0.05
 _PARKED_WAIT: Final = 0.001
 _LONGEST_WAIT: Final = 3600.0  # epoll takes milliseconds in 31 bits: some 24 days
 _FINISH_WAIT: Final = 0.05

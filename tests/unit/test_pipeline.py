@@ -107,7 +107,7 @@ def test_malformed_record_gets_the_time_of_its_receipt(run: Run, host: Host) -> 
 def test_lost_events_are_accounted_for_though_nothing_is_given_out(run: Run, host: Host) -> None:
     """And do not gather: a socket that brings nothing would fill the memory with contexts."""
     host.delivers = False
-    assert run.turns(host.event, *[None] * 60) == []
+    assert run.turns(host.event, *[None] * 120) == []
     assert (len(run.pipeline.correlator), run.pipeline.correlator.orphan_contexts) == (0, [])
     assert (run.pipeline.ledger.missing, run.pipeline.ledger.finished) == (2, 2)
 
@@ -190,10 +190,10 @@ def test_a_full_batch_is_never_made_to_wait(run: Run, host: Host) -> None:
 def test_waits(run: Run, host: Host) -> None:
     """An hour with nothing to do, a tenth of a second with events open, a millisecond for a parked ring."""
     run.turns(lambda: host.finish(record(101), context(101)), None)
-    assert host.waits == [3600.0, 0.1]
+    assert host.waits == [3600.0, 0.05]
     host.hidden_for = 1
     run.turns(None, None)
-    assert host.waits[2:] == [0.1, 0.001]
+    assert host.waits[2:] == [0.05, 0.001]
 
 
 def test_deadline_bounds_the_waits_and_ends_the_run(run: Run, host: Host) -> None:
