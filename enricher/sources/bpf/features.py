@@ -76,17 +76,16 @@ class KernelTypes:
 
     def has_function(self, name: str) -> Found:
         """Whether BTF describes function `name`, which fentry needs."""
-        if not self._btf:
-            return Found(Answer.UNKNOWN, "the kernel's BTF cannot be read")
-        if self._lib.btf__find_by_name_kind(self._btf, name.encode(), BTF_KIND_FUNC) > 0:
-            return Found(Answer.YES, f"{name} is in the kernel's BTF")
-        return Found(Answer.NO, f"{name} is not in the kernel's BTF")
+        return self._has(name, BTF_KIND_FUNC)
 
     def has_variable(self, name: str) -> Found:
         """Whether BTF describes per-CPU variable `name`."""
+        return self._has(name, BTF_KIND_VAR)
+
+    def _has(self, name: str, kind: int) -> Found:
         if not self._btf:
             return Found(Answer.UNKNOWN, "the kernel's BTF cannot be read")
-        if self._lib.btf__find_by_name_kind(self._btf, name.encode(), BTF_KIND_VAR) > 0:
+        if self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind) > 0:
             return Found(Answer.YES, f"{name} is in the kernel's BTF")
         return Found(Answer.NO, f"{name} is not in the kernel's BTF")
 
