@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether an event's kernel context may be named as the one that acted, and why not.
 
-Owns that one decision, which every view and filter takes from here. Never guesses a subject in place of a
-missing one, and never parses more of a record than its ``pid=``.
+Owns that one decision, which every view and filter takes from here, and the words for what is missing, which
+are the same in every view. Never guesses a subject in place of a missing one, and never parses more of a
+record than its ``pid=``.
 
 Three things speak against a context: there is none; the kernel side marked its task as a bystander (a
 kernel thread at work for somebody else, a softirq on top of whoever ran); or the record names another
@@ -18,6 +19,8 @@ from enricher.model import ContextFlag
 from enricher.sources.audit.types import is_user
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from enricher.model import Context, Event
 
 # IntFlag operations build an enum member each time (about 1 us); these are tested once per event.
@@ -86,3 +89,17 @@ def attribute(event: Event) -> Attribution:
     if flags & _AFTER_SERVING:
         return Attribution(context, "the task had already left its namespaces")
     return Attribution(context, "")
+
+
+def not_read(kinds: Sequence[str]) -> str:
+    """Return the words for kinds of namespaces that a context lacks; "" for none."""
+    return f"not read: namespaces {', '.join(kinds)}" if kinds else ""
+
+
+def reason_of(event: Event, doubt: str) -> str:
+    """Return all that is missing of an event, in words; "" when nothing is. ``doubt`` is about its context."""
+    reason = event.reason
+    if doubt and (event.context is not None or not reason):
+        # Without a context, the stage that waited for it knows better why than "no kernel context".
+        return f"{reason}; {doubt}" if reason else doubt
+    return reason

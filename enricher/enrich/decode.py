@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A record's fields as JSON values: which are numbers, which are text, and what happens to the rest.
+"""A record's fields as JSON values with their meanings beside them, and what happens to the rest.
 
-Owns the conversion of one `Record` to its entry in ``records[]``. The grammar is the parser's
-(`sources.audit.text`). Never interprets a value: names of users, system calls and errors are another piece.
+Owns the conversion of the records of an event to ``records[]``. The grammar is the parser's
+(`sources.audit.text`), what a value means is `enrich.interpret_record`'s. Never drops a value, with one
+exception that loses nothing: the arguments of EXECVE once ``ARGV`` holds them all.
 
 * A field known to be decimal becomes a number, up to 2^53; everything else, hex-looking numbers
   (``a0``, ``arch``, ``mode``, ``cap_fp``) included, is text.
+* Beside a field stands, under its name in upper case, what it means, where that says more than the value.
+  If the record has a field of that name itself (auditd's ENRICHED format), that one stays.
 * Text that is not UTF-8 has U+FFFD in place of what cannot be shown, and a sibling ``<field>_hex`` with
   all bytes.
-* A name that stands more than once in a record has the list of its values, in order; its ``_hex``
-  sibling is then a list as long, null where the text is exact.
+* A name that stands more than once in a record has the list of its values, in order; its siblings are
+  lists as long, null where there is nothing to say.
 * Words without a name (``avc:``, ``denied``) are the list ``words``.
 * What a program sent inside ``msg='...'`` is the object ``msg``, so that it cannot pass for the
   kernel's fields.
@@ -23,96 +26,28 @@ give the same.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from enricher.enrich.shape import LARGEST_NUMBER
-from enricher.sources.audit.text import EXECVE, VOLATILE, Encoding, Words, parse
+from enricher.enrich.memo import CallMemo, UnusualError, WordMemo
+from enricher.enrich.values import shown_of, text_of
+from enricher.sources.audit.text import EXECVE, parse
 from enricher.sources.audit.types import is_user, name_of
+from enricher.sources.names import NoNames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from enricher.enrich.shape import Fields, RecordEntry, Value
+    from enricher.enrich.interpret_record import Meaning, Meanings
+    from enricher.enrich.shape import Fields, FieldValue, RecordEntry, Value
     from enricher.model import Record
-    from enricher.sources.audit.text import Field
+    from enricher.sources.audit.text import Field, Parsed
+    from enricher.sources.names import Names
 
-NUMBERS: Final = frozenset(
-    """
-    argc auid audit_backlog_limit audit_backlog_wait_time audit_enabled audit_failure audit_pid
-    audit_rate_limit cap_fe cap_frootid capability compat denials egid enforcing entries errno euid exit
-    family fan_type fd fd0 fd1 fport fsgid fsuid gid ino inode item items list lport mq_curmsgs mq_maxmsg
-    mq_msgsize mqdes msg_len msg_prio nargs nl-mcgrp nsec oauid obj_gid obj_trust obj_uid ogid old-auid
-    old-ses old_enforcing old_prom opid oses ouid pid ppid prog-id prom proto resp sauid sec ses sgid sig
-    spid subj_trust suid syscall tid uid uring_op
-    """.split()
-)
-"""Fields the kernel prints with %d, %u or %lu. ``res``, ``old`` and ``id`` are not here: elsewhere they hold
-words, and a field that is now a number and now text breaks an index."""
-
-_SAFE_DIGITS: Final = 15  # any number of so many digits is below 2^53
-_ZERO: Final = b"0"[0]
-
-
-def value_of(name: str, value: bytes) -> Value:
-    """Return the JSON value of a field that was neither quoted nor hex. Raises UnicodeDecodeError."""
-    if name in NUMBERS:
-        digits = value[1:] if value[:1] == b"-" else value
-        # A leading zero or a lone sign is not how the kernel prints a number: text, so that no byte is lost.
-        if digits.isdigit() and (digits[0] != _ZERO or value == b"0"):
-            if len(digits) <= _SAFE_DIGITS:
-                return int(value)
-            if len(digits) == _SAFE_DIGITS + 1 and abs(int(value)) <= LARGEST_NUMBER:
-                return int(value)
-    return value.decode()
-
-
-# Fields that differ from record to record and are never quoted nor hex: most of the words that no memory
-# helps with. The parser would say the same of them in three times the time; a test holds both together.
-_QUICK_NUMBERS: Final = {name: name.decode() for name in VOLATILE if name.decode() in NUMBERS}
-_QUICK_WORDS: Final = {b"a0": "a0", b"a1": "a1", b"a2": "a2", b"a3": "a3"}
-
-
-class _UnusualError(Exception):
-    """A word that cannot be looked up by itself: the record takes the long way."""
-
-
-class _Pairs(dict[bytes, tuple[str, "Value"]]):
-    """Words already converted, at most `LIMIT` of at most `LONGEST` bytes; when full it begins anew."""
-
-    LIMIT: Final = 8192
-    LONGEST: Final = 96
-
-    def __init__(self, *, execve: bool) -> None:
-        super().__init__()
-        self._parse = Words(execve=execve).parse
-        self._execve = execve
-
-    def __missing__(self, word: bytes) -> tuple[str, Value]:
-        name, _, value = word.partition(b"=")
-        if name in _QUICK_NUMBERS:
-            if len(value) <= _SAFE_DIGITS and value.isdigit() and value[0] != _ZERO:
-                return _QUICK_NUMBERS[name], int(value)
-        elif name in _QUICK_WORDS and not self._execve and value.isalnum():
-            return _QUICK_WORDS[name], value.decode("ascii")
-        field = self._parse(word)
-        if field is None or not field.name:
-            raise _UnusualError
-        try:
-            if field.encoding is Encoding.PLAIN:
-                pair = (field.name, value_of(field.name, field.value))
-            else:
-                pair = (field.name, field.value.decode())
-        except UnicodeDecodeError:
-            raise _UnusualError from None
-        if len(word) <= self.LONGEST and not self._execve and name not in VOLATILE:
-            if len(self) >= self.LIMIT:
-                self.clear()
-            self[word] = pair
-        return pair
-
-
-_PAIRS: Final = _Pairs(execve=False)
-_EXECVE_PAIRS: Final = _Pairs(execve=True)
+_SYSCALL: Final = 1300
+_SECCOMP: Final = 1326  # has a system call as well, in another place; too rare for a memo
+_MOST_QUICK_ARGUMENTS: Final = 256
+_ARGUMENT_NAMES: Final = tuple(f"a{index}" for index in range(_MOST_QUICK_ARGUMENTS))
 
 _names: dict[int, str] = {}
 
@@ -125,81 +60,176 @@ def type_name(number: int) -> str:
     return name
 
 
-def entry_of(record: Record, *, raw: bool = False) -> RecordEntry:
-    """Return the record's entry for ``records[]``; with ``raw`` its text stands beside the fields."""
-    number, text, truncated = record
-    fields = None if truncated else _usual(number, text)
-    if fields is None:
-        return _unusual(record, raw=raw)
-    entry: RecordEntry = {"type": type_name(number), "fields": fields}
-    if raw:
-        _put_raw(entry, text)
-    return entry
+class Decoder:
+    """Makes the entries of records; holds what was looked up, so keep one per pipeline.
 
+    ``raw`` adds the text of every record beside its fields.
+    """
 
-def _usual(number: int, text: bytes) -> Fields | None:
-    """Convert by looking up each word; None when the record is not of the usual kind."""
-    end = text.find(b"):")
-    if end < 0 or text[:6] != b"audit(" or b"\x1d" in text or b"  " in text or is_user(number):
-        return None
-    body = text[end + 2 :].strip(b" ")
-    if not body:
-        return {}
-    words = body.split(b" ")
-    try:
-        fields = dict(map((_EXECVE_PAIRS if number == EXECVE else _PAIRS).__getitem__, words))
-    except _UnusualError:
-        return None
-    return fields if len(fields) == len(words) else None  # type: ignore[return-value]  # dict is invariant
+    def __init__(self, names: Names | None = None, *, raw: bool = False) -> None:
+        # Not at the top: the tables behind it take time to load, and no command needs them but to decode.
+        from enricher.enrich.interpret_record import MEMOS, Meanings  # noqa: PLC0415
 
+        self._people: Names = NoNames() if names is None else names
+        self._raw = raw
+        self._meanings: Meanings = Meanings(self._people)
+        self._own_memos: Final = MEMOS
+        self._generation = self._people.generation
+        self._forget()
 
-def _unusual(record: Record, *, raw: bool) -> RecordEntry:
-    """Convert what the parser makes of the record: any bytes, nothing lost."""
-    parsed = parse(record)
-    fields = fields_of([*parsed.fields, *parsed.enriched])
-    if parsed.msg or (is_user(record.type) and b" msg='" in record.text):
-        message = fields_of(parsed.msg)
-        before = fields.get("msg")
-        fields["msg"] = message if before is None else [before, message]
-    entry: RecordEntry = {"type": type_name(record.type), "fields": fields}
-    if not parsed.clean:
-        entry["undecoded"] = True
-    if record.truncated:
-        entry["truncated"] = True
-    if raw or record.truncated or not parsed.clean:
-        _put_raw(entry, record.text)
-    return entry
+    def _forget(self) -> None:
+        """Begin anew: users may have other names than those remembered."""
+        self._common = WordMemo(0, self._meanings)
+        self._own: dict[int, WordMemo] = {}
+        self._arguments = WordMemo(EXECVE, self._meanings)
+        self._calls = CallMemo(self._meanings)
 
+    def entries(self, records: Sequence[Record]) -> list[RecordEntry]:
+        """Return the entries for all records of an event, ``records[]``."""
+        generation = self._people.generation
+        if generation != self._generation:
+            self._generation = generation
+            self._forget()
+        entries = list(map(self.entry_of, records))
+        if len(records) > 1:
+            execves = [at for at, record in enumerate(records) if record[0] == EXECVE]
+            if len(execves) > 1:
+                together = self._execve([records[at] for at in execves])
+                for at, entry in zip(execves, together, strict=True):
+                    entries[at] = entry
+        return entries
 
-def fields_of(parsed: Sequence[Field]) -> Fields:
-    """Convert a list of fields, repeated names and damaged text included."""
-    gathered: dict[str, list[tuple[Value, str | None]]] = {}
-    for name, value, encoding in parsed:
-        exact: str | None = None
-        shown: Value
+    def entry_of(self, record: Record) -> RecordEntry:
+        """Return the entry of a record that needs no other one."""
+        number, text, truncated = record
+        fields = None if truncated else self._usual(number, text)
+        if fields is None:
+            return self._execve([record])[0] if number == EXECVE else self._unusual(record)
+        entry: RecordEntry = {"type": type_name(number), "fields": fields}
+        if self._raw:
+            _put_raw(entry, text)
+        return entry
+
+    # -- the usual record --------------------------------------------------------------------------
+
+    def _usual(self, number: int, text: bytes) -> Fields | None:
+        """Convert by looking up each word; None when the record is not of the usual kind."""
+        end = text.find(b"):")
+        if (
+            end < 0
+            or text[:6] != b"audit("
+            or b"\x1d" in text
+            or b"  " in text
+            or number == _SECCOMP
+            or is_user(number)
+        ):
+            return None
+        body = text[end + 2 :].strip(b" ")
+        if not body:
+            return {}
+        words = body.split(b" ")
         try:
-            shown = value_of(name, value) if encoding is Encoding.PLAIN else value.decode()
-        except UnicodeDecodeError:
-            shown, exact = text_of(value)
-        gathered.setdefault(name or "words", []).append((shown, exact))
+            if number == EXECVE:
+                return self._usual_execve(words)
+            memo = self._common if number not in self._own_memos else self._memo_of(number)
+            members = list(map(memo.__getitem__, words))
+            if number == _SYSCALL:
+                self._calls.put(words, members)
+        except UnusualError:
+            return None
+        flat = list(chain.from_iterable(members))
+        fields = dict(flat)
+        return fields if len(fields) == len(flat) else None
+
+    def _memo_of(self, number: int) -> WordMemo:
+        memo = self._own.get(number)
+        if memo is None:
+            memo = self._own[number] = WordMemo(number, self._meanings)
+        return memo
+
+    def _usual_execve(self, words: list[bytes]) -> Fields | None:
+        """Convert one that holds a whole command line, each argument in one piece; None for any other."""
+        members = [self._arguments[word][0] for word in words]
+        name, count = members[0]
+        arguments = members[1:]
+        names = _ARGUMENT_NAMES[: len(arguments)]
+        if name != "argc" or count != len(names) or tuple(member[0] for member in arguments) != names:
+            return None
+        return {"argc": count, "ARGV": [member[1] for member in arguments]}
+
+    # -- any other ---------------------------------------------------------------------------------
+
+    def _unusual(self, record: Record) -> RecordEntry:
+        """Convert what the parser makes of the record: any bytes, nothing lost."""
+        parsed = parse(record)
+        return self._entry(record, parsed, self.fields_of(record.type, [*parsed.fields, *parsed.enriched]))
+
+    def _entry(self, record: Record, parsed: Parsed, fields: Fields) -> RecordEntry:
+        if parsed.msg or (is_user(record.type) and b" msg='" in record.text):
+            message = self.fields_of(record.type, parsed.msg)
+            before = fields.get("msg")
+            fields["msg"] = message if before is None else [before, message]
+        entry: RecordEntry = {"type": type_name(record.type), "fields": fields}
+        if not parsed.clean:
+            entry["undecoded"] = True
+        if record.truncated:
+            entry["truncated"] = True
+        if self._raw or record.truncated or not parsed.clean:
+            _put_raw(entry, record.text)
+        return entry
+
+    def _execve(self, records: Sequence[Record]) -> list[RecordEntry]:
+        """Convert all EXECVE records of an event: the command line goes to the first of them."""
+        from enricher.enrich.interpret_argv import arguments, is_argument, shown  # noqa: PLC0415 - as above
+
+        parsed = [parse(record) for record in records]
+        whole = all(text.clean for text in parsed) and not any(record.truncated for record in records)
+        found = arguments(text.fields for text in parsed) if whole else None
+        entries = []
+        for record, text in zip(records, parsed, strict=True):
+            fields = text.fields
+            if found is not None:
+                fields = [field for field in fields if not is_argument(field.name)]
+            converted = self.fields_of(EXECVE, [*fields, *text.enriched])
+            if found is not None and record is records[0]:
+                converted = {**converted, **shown(found)}
+            entries.append(self._entry(record, text, converted))
+        return entries
+
+    def fields_of(self, number: int, parsed: Sequence[Field]) -> Fields:
+        """Convert a list of fields, repeated names and damaged text included."""
+        gathered: dict[str, list[tuple[Value, str | None, Meaning]]] = {}
+        for field in parsed:
+            shown, exact = shown_of(number, field)
+            meaning = self._meanings.of_field(number, field, shown)
+            gathered.setdefault(field.name or "words", []).append((shown, exact, meaning))
+
+        def single(name: str) -> Value | None:
+            values = gathered.get(name, ())
+            return values[0][0] if len(values) == 1 else None
+
+        for name, meaning in self._meanings.of_call(number, single).items():
+            shown, exact, _ = gathered[name][0]
+            gathered[name] = [(shown, exact, meaning)]
+        return _members(gathered)
+
+
+def _members(gathered: dict[str, list[tuple[Value, str | None, Meaning]]]) -> Fields:
     fields: Fields = {}
     for name, values in gathered.items():
         single = len(values) == 1 and name != "words"
-        fields[name] = values[0][0] if single else [shown for shown, _ in values]
-        if any(exact is not None for _, exact in values):
+        fields[name] = values[0][0] if single else [shown for shown, _, _ in values]
+        if any(exact is not None for _, exact, _ in values):
             sibling = name + "_hex"
             while sibling in gathered:  # the record has a field of that name: both stay
                 sibling += "_"
-            fields[sibling] = (values[0][1] or "") if single else [exact for _, exact in values]
+            fields[sibling] = (values[0][1] or "") if single else [exact for _, exact, _ in values]
+        meanings = [dict(meaning) for _, _, meaning in values]
+        for sibling in dict.fromkeys(chain.from_iterable(meanings)):
+            if sibling not in gathered:
+                found: list[FieldValue | None] = [meaning.get(sibling) for meaning in meanings]
+                fields[sibling] = meanings[0][sibling] if single else found
     return fields
-
-
-def text_of(value: bytes) -> tuple[str, str | None]:
-    """Return a value as text and, when the text does not show all of it, its bytes in hex."""
-    try:
-        return value.decode(), None
-    except UnicodeDecodeError:
-        return value.decode("utf-8", "replace"), value.hex().upper()
 
 
 def _put_raw(entry: RecordEntry, text: bytes) -> None:

@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an event was about, in a few words: the system call's name, its result, the command, the path.
 
-Owns picking those out of a native event for people to read. Never feeds a machine: the native event keeps the
-kernel's numbers, and the full interpretation of fields is another piece.
+Owns picking those out of a native event for people to read. Never interprets a field: the names are those that
+`enrich.decode` put beside the numbers.
 """
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Final
-
-from enricher.enrich.tables_syscalls import BY_ARCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
     from enricher.enrich.shape import Fields, NativeEvent
 
 _MOST_ARGUMENTS: Final = 256
-"""Of a longer command line nobody reads the rest; a record's argc may claim any number."""
+"""Of a longer command line nobody reads the rest."""
 
 
 def _fields(native: NativeEvent, record_type: str) -> Iterator[Fields]:
@@ -30,11 +27,8 @@ def _fields(native: NativeEvent, record_type: str) -> Iterator[Fields]:
 def action(native: NativeEvent) -> str:
     """Return the system call's name, ``syscall 600`` if it has none here, else the event's type."""
     for fields in _fields(native, "SYSCALL"):
-        number = fields.get("syscall")
-        table = BY_ARCH.get(str(fields.get("arch")), ())
-        if isinstance(number, int) and 0 <= number < len(table) and table[number] != "-":
-            return table[number]
-        return f"syscall {number}"
+        name = fields.get("SYSCALL")
+        return name if isinstance(name, str) else f"syscall {fields.get('syscall')}"
     return native["type"]
 
 
@@ -48,37 +42,26 @@ def result(native: NativeEvent) -> str:
     for fields in _fields(native, "SYSCALL"):
         code = fields.get("exit")
         if isinstance(code, int) and code < 0:
-            return errno.errorcode.get(-code, str(code))
+            return str(fields.get("EXIT", code))
     return "failed"
 
 
 def command(native: NativeEvent) -> list[str]:
     """Return the command line: from EXECVE where the event has one, else from PROCTITLE; [] without both.
 
-    PROCTITLE is what the process says of itself and holds 128 bytes at most.
+    PROCTITLE is what the process says of itself and holds 128 bytes at most. An argument that never came is "".
     """
-    fields: Fields = {}
-    for part in _fields(native, "EXECVE"):  # a long command line takes several records
-        fields.update(part)
-    count = fields.get("argc")
-    if isinstance(count, int):
-        return [_argument(fields, index) for index in range(min(count, _MOST_ARGUMENTS))]
-    for part in _fields(native, "PROCTITLE"):
-        title = part.get("proctitle")
-        if isinstance(title, str) and title != "(null)":
-            return title.rstrip("\0").split("\0")
+    for record_type in ("EXECVE", "PROCTITLE"):
+        for fields in _fields(native, record_type):
+            arguments = fields.get("ARGV")
+            if isinstance(arguments, list):
+                shown = [
+                    "" if argument is None else str(argument) for argument in arguments[:_MOST_ARGUMENTS]
+                ]
+                while record_type == "PROCTITLE" and shown and not shown[-1]:
+                    shown.pop()  # NULs behind the title
+                return shown
     return []
-
-
-def _argument(fields: Fields, index: int) -> str:
-    """Return one argument, put together where the kernel split it (``a1[0]=``, ``a1[1]=``); "" if missing."""
-    whole = fields.get(f"a{index}")
-    if whole is not None:
-        return str(whole)
-    parts: list[str] = []
-    while (piece := fields.get(f"a{index}[{len(parts)}]")) is not None:
-        parts.append(str(piece))
-    return "".join(parts)
 
 
 def path(native: NativeEvent) -> str:

@@ -24,10 +24,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from enricher.clock import rfc3339
-from enricher.enrich.attribution import SYSCALL, attribute
-from enricher.enrich.decode import entry_of, text_of, type_name
+from enricher.enrich.attribution import SYSCALL, attribute, not_read, reason_of
+from enricher.enrich.decode import Decoder, type_name
 from enricher.enrich.keys import keys_of
 from enricher.enrich.shape import SCHEMA
+from enricher.enrich.values import text_of
 from enricher.model import KINDS, UNSET
 from enricher.sources.audit.text import split_stamp
 
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
         RecordEntry,
         Subject,
     )
-    from enricher.model import Context, Event, HostFacts, Record
+    from enricher.model import Context, Event, HostFacts, Loss, Record
+    from enricher.sources.names import Names
 
 Outcome = Literal["success", "failure"]
 
@@ -63,17 +65,14 @@ _CREDENTIALS: Final = ("uid", "gid", "euid", "suid", "fsuid", "egid", "sgid", "f
 class NativeBuilder:
     """Builds the native events of one boot of one host; holds the caches, so keep one per pipeline.
 
-    ``raw`` adds the text of every record beside its decoded fields.
+    ``raw`` adds the text of every record beside its decoded fields; ``names`` knows the users of the host.
     """
 
-    def __init__(self, host: HostFacts, *, raw: bool = False) -> None:
+    def __init__(self, host: HostFacts, *, raw: bool = False, names: Names | None = None) -> None:
         self._host = host
-        self._raw = raw
-        self._host_entry: HostEntry = {
-            "name": host.name,
-            "machine_id": host.machine_id,
-            "boot_id": host.boot_id,
-        }
+        self._entries = Decoder(names, raw=raw).entries
+        facts = {"name": host.name, "machine_id": host.machine_id, "boot_id": host.boot_id}
+        self._host_entry = cast("HostEntry", {name: fact for name, fact in facts.items() if fact})
         self._uid_prefix = host.boot_id + "/"
         self._namespaces: dict[bytes, tuple[Namespaces, str]] = {}
 
@@ -81,9 +80,10 @@ class NativeBuilder:
         """Make the event's dict. Raises ValueError if the stamp is none; records may hold any bytes."""
         sec, ms, _serial = split_stamp(event.stamp)
         ident = event.stamp.decode("ascii")
+        if event.loss is not None:
+            return self._own(event, event.loss, rfc3339(sec, ms), ident)
         context, doubt = attribute(event)
-        raw = self._raw
-        entries = [entry_of(record, raw=raw) for record in event.records]
+        entries = self._entries(event.records)
         primary, fields = _primary(event, entries)
 
         # In the documented order of members, which a dict keeps.
@@ -92,7 +92,7 @@ class NativeBuilder:
             "time": rfc3339(sec, ms),
             "id": ident,
             "uid": self._uid_prefix + (ident if event.part == 1 else f"{ident}/{event.part}"),
-            "host": self._host_entry,
+            "host": self._host_of(event),
             "type": primary,
             "keys": _keys(event.records),
         }
@@ -108,6 +108,33 @@ class NativeBuilder:
             native["cgroup"] = {"id": str(context.cgroup_id)}
         native["records"] = entries
         native["enrichment"] = _enrichment(event, context, doubt)
+        return cast("NativeEvent", native)
+
+    def _host_of(self, event: Event) -> HostEntry:
+        return {"name": text_of(event.node)[0]} if event.node else self._host_entry
+
+    def _own(self, event: Event, loss: Loss, time: str, ident: str) -> NativeEvent:
+        """Make the dict of an event that tells of a loss; it has no records and nobody's context."""
+        lost: dict[str, object] = {"cause": loss.cause, "stage": loss.stage, loss.unit: loss.lost}
+        if loss.first is not None:
+            lost["first"] = loss.first
+        if loss.last is not None:
+            lost["last"] = loss.last
+        if loss.types:
+            lost["types"] = {type_name(number): times for number, times in loss.types}
+        native = {
+            "schema": SCHEMA,
+            "time": time,
+            "id": ident,
+            "uid": self._uid_prefix + event.own_id,
+            "host": self._host_entry,
+            "type": "LOST",
+            "keys": [],
+            "where": "unknown",
+            "lost": lost,
+            "records": [],
+            "enrichment": {"context": "none", "container": "none", "complete": True},
+        }
         return cast("NativeEvent", native)
 
     def _namespaces_of(self, context: Context) -> tuple[Namespaces, str]:
@@ -231,7 +258,7 @@ def _namespaces(context: Context, host: HostFacts) -> tuple[Namespaces, str]:
 
     A kind whose initial namespace is not known either is not missing: the kernel was built without it.
     """
-    namespaces: Namespaces = {"dev": host.ns_dev}
+    namespaces: Namespaces = {"dev": host.ns_dev} if host.ns_dev else {}
     missing = []
     for kind, inum, ident, initial in zip(KINDS, context.inums, context.ids, host.initial, strict=True):
         if inum:
@@ -243,20 +270,17 @@ def _namespaces(context: Context, host: HostFacts) -> tuple[Namespaces, str]:
             namespaces[kind] = entry
         elif initial:
             missing.append(kind)
-    return namespaces, f"not read: namespaces {', '.join(missing)}" if missing else ""
+    return namespaces, not_read(missing)
 
 
 def _enrichment(event: Event, context: Context | None, doubt: str) -> Enrichment:
     enrichment: Enrichment = {
         "context": "none" if event.context is None else "kernel",
         "container": "none",
-        "complete": event.complete,
     }
-    reason = event.reason
-    if doubt and (event.context is not None or not reason):
-        # Without a context, the stage that waited for it knows better why than "no kernel context".
-        reason = f"{reason}; {doubt}" if reason else doubt
-    if reason:
+    if event.complete is not None:
+        enrichment["complete"] = event.complete
+    if reason := reason_of(event, doubt):
         enrichment["reason"] = reason
     if event.context is not None and context is None:
         enrichment["subject"] = False

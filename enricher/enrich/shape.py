@@ -2,7 +2,8 @@
 """The native event, schema ``audit-enricher/1``, as types: what `enrich.native` makes and views read.
 
 Owns the names and shapes of its members, and nothing at run time but aliases: an event is a plain dict in the
-order given here. Never holds a rule about how a member is found; `enrich.native` does.
+order given here. The same, as data for consumers, is ``enricher/schemas/audit-enricher-1.schema.json``; a test
+holds both together. Never holds a rule about how a member is found; `enrich.native` does.
 
 A member that is not known is absent, never null and never a stand-in value. Numbers are JSON numbers up to
 2^53; namespace ids, cgroup ids and start times are decimal strings, because jq and Elasticsearch keep numbers
@@ -24,8 +25,8 @@ Fields = dict[str, FieldValue]
 """A record's fields; the conversion is described in `enrich.decode`."""
 
 
-class HostEntry(TypedDict):
-    """Which machine and which boot; (boot_id, id) is unique across a fleet."""
+class HostEntry(TypedDict, total=False):
+    """Which machine and which boot; (boot_id, id) is unique across a fleet. A log may tell neither."""
 
     name: str
     machine_id: str
@@ -48,7 +49,7 @@ class NsEntry(TypedDict):
 
 
 Namespaces = dict[str, str | NsEntry]
-"""``dev`` (the nsfs device), then one `NsEntry` per kind that is known, in the order of `model.KINDS`."""
+"""``dev`` (the nsfs device, if known), then one `NsEntry` per kind that is known, as `model.KINDS` has them."""
 
 
 class Subject(TypedDict, total=False):
@@ -81,6 +82,24 @@ class CgroupEntry(TypedDict):
     id: str
 
 
+Cause = Literal[
+    "netlink", "ring", "kernel", "rate_limit", "backlog", "memory", "hold_queue", "reentry", "queue", "sink"
+]
+Stage = Literal["kernel", "netlink", "ring", "queue", "sink"]
+
+
+class Lost(TypedDict):
+    """What was lost and where; only in events of type LOST, which are our own."""
+
+    cause: Cause
+    stage: Stage
+    records: NotRequired[int]  # either these, or
+    messages: NotRequired[int]  # the kernel side's, without which records have no context or events no count
+    first: NotRequired[int]  # serials, where they are known
+    last: NotRequired[int]
+    types: NotRequired[dict[str, int]]  # by the record type's name
+
+
 class RecordEntry(TypedDict):
     """One kernel record. ``raw`` is its text, there on request and when ``undecoded`` or ``truncated``.
 
@@ -101,13 +120,16 @@ class Enrichment(TypedDict):
     context: Literal["kernel", "none"]
     container: Literal["none"]
     reason: NotRequired[str]
-    complete: bool
+    complete: NotRequired[bool]  # absent when not known: a log has no counts
     subject: NotRequired[bool]  # only False, and only then: the context's task is not the one that acted
     self_caused: NotRequired[bool]  # only True: this program provoked the event itself
 
 
 class NativeEvent(TypedDict):
-    """One audit event."""
+    """One audit event.
+
+    One that we make ourselves has serial 0 in ``id``, ``BOOT_ID/RUN/COUNTER`` as its ``uid`` and no records.
+    """
 
     schema: str
     time: str
@@ -121,5 +143,6 @@ class NativeEvent(TypedDict):
     namespaces: NotRequired[Namespaces]
     where: Literal["host", "container", "unknown"]
     cgroup: NotRequired[CgroupEntry]
+    lost: NotRequired[Lost]
     records: list[RecordEntry]
     enrichment: Enrichment

@@ -5,7 +5,7 @@
 
 The event is an exec with seven records (SYSCALL, EXECVE, CWD, two PATH, PROCTITLE, EOE). Pids, addresses,
 arguments and inodes differ from event to event and the containers take turns, as they do on a busy host;
-what repeats there repeats here: credentials, programs, rule keys. Best of five runs.
+what repeats there repeats here: credentials, programs, rule keys. Then the same for a connect. Best of five runs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 from enricher import codec
+from enricher.enrich.decode import Decoder
 from enricher.enrich.native import NativeBuilder
 from enricher.model import Context, ContextFlag, Event, HostFacts, Level, Record
 from enricher.route.filters import Filter
@@ -22,6 +23,7 @@ from enricher.route.views.audit_text import AuditText
 from enricher.route.views.native_json import render
 from enricher.route.views.table import Table
 from enricher.sources.audit.text import parse
+from enricher.sources.names import HostNames
 
 EVENTS = 20_000
 RUNS = 5
@@ -87,6 +89,27 @@ def exec_event(number: int) -> Event:
     return event
 
 
+def call_event(number: int) -> Event:
+    """A connect that fails: arguments and an address with a meaning, and an error."""
+    event = exec_event(number)
+    head = b"audit(" + event.stamp + b"): "
+    port = 1024 + number % 60000
+    event.records = [
+        Record(
+            1300,
+            head
+            + b"arch=c000003e syscall=42 success=no exit=-111 a0=%x a1=7ffc%06x a2=10 a3=0 items=0 ppid=1"
+            b" pid=%d auid=1000 uid=33 gid=33 euid=33 suid=33 fsuid=33 egid=33 sgid=33 fsgid=33 tty=(none) ses=3"
+            b' comm="web" exe="/usr/bin/web" subj=unconfined key="net"'
+            % (3 + number % 9, number, 4000 + number),
+        ),
+        Record(1306, head + b"saddr=0200%04X0A0000%02X0000000000000000" % (port, number % 250)),
+        Record(1327, head + b"proctitle=" + (b"web\0--port\0%d" % port).hex().upper().encode()),
+        Record(1320, head),
+    ]
+    return event
+
+
 def best(events: list[Event], work: Callable[[Event], object]) -> float:
     """Return the least microseconds per event of all runs."""
     least = float("inf")
@@ -102,13 +125,16 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else EVENTS
     events = [exec_event(number) for number in range(count)]
     records = len(events[0].records)
-    builder, text, table, wanted = NativeBuilder(HOST), AuditText(HOST), Table(120), Filter(keys=["exec"])
+    text, table, wanted = AuditText(HOST), Table(120), Filter(keys=["exec"])
+    builder, decoder = NativeBuilder(HOST, names=HostNames()), Decoder(HostNames())
+    calls = [call_event(number) for number in range(count)]
     size = len(render(builder.build(events[0])))
     library = "stdlib json" if codec._encode is codec._stdlib else "orjson"
     print(f"{count} events of {records} records, {size} bytes of JSON each, Python {sys.version.split()[0]}")
     work: dict[str, Callable[[Event], object]] = {
         "parse alone": lambda event: [parse(record) for record in event.records],
         "filter on a key": wanted.matches,
+        "decode and interpret": lambda event: decoder.entries(event.records),
         "native event": builder.build,
         f"native event and JSON ({library})": lambda event: render(builder.build(event)),
         "audit text": text.render,
@@ -118,6 +144,13 @@ def main() -> None:
         work["native event and JSON (stdlib json)"] = lambda event: codec._stdlib(builder.build(event))
     for name, step in work.items():
         cost = best(events, step)
+        print(f"{name:40} {cost:7.1f} us/event {records / cost * 1e6:12,.0f} records/s")
+    records = len(calls[0].records)
+    print(
+        f"{count} events of a connect, {records} records, {len(render(builder.build(calls[0])))} bytes of JSON each"
+    )
+    for name in ("decode and interpret", f"native event and JSON ({library})"):
+        cost = best(calls, work[name])
         print(f"{name:40} {cost:7.1f} us/event {records / cost * 1e6:12,.0f} records/s")
 
 

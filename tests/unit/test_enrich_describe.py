@@ -8,7 +8,7 @@ import pytest
 from enricher.enrich.describe import action, command, message, path, result
 from enricher.enrich.native import build
 from enricher.enrich.shape import NativeEvent
-from enricher.enrich.tables_syscalls import ARCH_NAMES, BY_ARCH
+from enricher.enrich.tables.syscalls import BY_ARCH
 from tests.unit.sample_events import EXEC, HOST, USER_LOGIN, event
 
 
@@ -44,7 +44,6 @@ def test_an_event_without_a_system_call_is_named_by_its_type() -> None:
 
 
 def test_the_tables_hold_one_name_per_number() -> None:
-    assert set(BY_ARCH) == set(ARCH_NAMES)
     for names in BY_ARCH.values():
         used = [name for name in names if name != "-"]
         assert len(used) == len(set(used)) > 300
@@ -56,7 +55,8 @@ def test_the_tables_hold_one_name_per_number() -> None:
     [
         ((1300, b"success=yes exit=3"), "ok"),
         ((1300, b"success=no exit=-13"), "EACCES"),
-        ((1300, b"success=no exit=-512"), "-512"),
+        ((1300, b"success=no exit=-512"), "ERESTARTSYS"),
+        ((1300, b"success=no exit=-999"), "-999"),
         ((1300, b"success=no exit=0"), "failed"),
         ((1112, USER_LOGIN), "failed"),
         ((1334, b"op=LOAD"), ""),
@@ -80,7 +80,8 @@ def test_split_and_long_command_lines_are_put_together() -> None:
 
 def test_a_missing_argument_keeps_its_place_and_a_huge_count_is_not_believed() -> None:
     assert command(native((1309, b'argc=3 a0="a" a2="c"'))) == ["a", "", "c"]
-    assert len(command(native((1309, b'argc=999999999 a0="a"')))) == 256
+    assert command(native((1309, b'argc=999999999 a0="a"'))) == []
+    assert len(command(native((1309, b'argc=4000 a0="a"')))) == 256
 
 
 def test_without_execve_the_title_is_what_there_is() -> None:

@@ -2,11 +2,12 @@
 """System call names by number, per architecture. Generated: do not edit.
 
 Owns the names and nothing else. Never says which architecture an event has: `BY_ARCH` is keyed by the
-text of the SYSCALL record's ``arch=`` field. A "-" in a table is a number the architecture does not use.
+text of the SYSCALL record's ``arch=`` field, and by "x32" for numbers of c000003e less 0x40000000. A "-"
+in a table is a number the architecture does not use.
 
 Made from linux-libc-dev 7.2.13-1 by::
 
-    tools/gen_tables.py --uapi DIR --source "linux-libc-dev 7.2.13-1"
+    tools/gen_tables.py, with the arguments its docstring shows
 """
 
 from __future__ import annotations
@@ -54,6 +55,52 @@ _X86_64 = tuple(
     fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount lsm_get_self_attr
     lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat open_tree_attr
     file_getattr file_setattr listns rseq_slice_yield
+    """.split()
+)
+
+_X32 = tuple(
+    """
+    read write open close stat fstat lstat poll lseek mmap mprotect munmap brk - rt_sigprocmask - - pread64
+    pwrite64 - - access pipe select sched_yield mremap msync mincore madvise shmget shmat shmctl dup dup2
+    pause nanosleep getitimer alarm setitimer getpid sendfile socket connect accept sendto - - - shutdown
+    bind listen getsockname getpeername socketpair - - clone fork vfork - exit wait4 kill uname semget semop
+    semctl shmdt msgget msgsnd msgrcv msgctl fcntl flock fsync fdatasync truncate ftruncate getdents getcwd
+    chdir fchdir rename mkdir rmdir creat link unlink symlink readlink chmod fchmod chown fchown lchown umask
+    gettimeofday getrlimit getrusage sysinfo times - getuid syslog getgid setuid setgid geteuid getegid
+    setpgid getppid getpgrp setsid setreuid setregid getgroups setgroups setresuid getresuid setresgid
+    getresgid getpgid setfsuid setfsgid getsid capget capset - - - rt_sigsuspend - utime mknod - personality
+    ustat statfs fstatfs sysfs getpriority setpriority sched_setparam sched_getparam sched_setscheduler
+    sched_getscheduler sched_get_priority_max sched_get_priority_min sched_rr_get_interval mlock munlock
+    mlockall munlockall vhangup modify_ldt pivot_root - prctl arch_prctl adjtimex setrlimit chroot sync acct
+    settimeofday mount umount2 swapon swapoff reboot sethostname setdomainname iopl ioperm - init_module
+    delete_module - - quotactl - getpmsg putpmsg afs_syscall tuxcall security gettid readahead setxattr
+    lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr
+    fremovexattr tkill time futex sched_setaffinity sched_getaffinity - - io_destroy io_getevents - io_cancel
+    - lookup_dcookie epoll_create - - remap_file_pages getdents64 set_tid_address restart_syscall semtimedop
+    fadvise64 - timer_settime timer_gettime timer_getoverrun timer_delete clock_settime clock_gettime
+    clock_getres clock_nanosleep exit_group epoll_wait epoll_ctl tgkill utimes - mbind set_mempolicy
+    get_mempolicy mq_open mq_unlink mq_timedsend mq_timedreceive - mq_getsetattr - - add_key request_key
+    keyctl ioprio_set ioprio_get inotify_init inotify_add_watch inotify_rm_watch migrate_pages openat mkdirat
+    mknodat fchownat futimesat newfstatat unlinkat renameat linkat symlinkat readlinkat fchmodat faccessat
+    pselect6 ppoll unshare - - splice tee sync_file_range - - utimensat epoll_pwait signalfd timerfd_create
+    eventfd fallocate timerfd_settime timerfd_gettime accept4 signalfd4 eventfd2 epoll_create1 dup3 pipe2
+    inotify_init1 - - - perf_event_open - fanotify_init fanotify_mark prlimit64 name_to_handle_at
+    open_by_handle_at clock_adjtime syncfs - setns getcpu - - kcmp finit_module sched_setattr sched_getattr
+    renameat2 seccomp getrandom memfd_create kexec_file_load bpf - userfaultfd membarrier mlock2
+    copy_file_range - - pkey_mprotect pkey_alloc pkey_free statx io_pgetevents rseq uretprobe uprobe - - - -
+    - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - -
+    - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - pidfd_send_signal io_uring_setup
+    io_uring_enter io_uring_register open_tree move_mount fsopen fsconfig fsmount fspick pidfd_open clone3
+    close_range openat2 pidfd_getfd faccessat2 process_madvise epoll_pwait2 mount_setattr quotactl_fd
+    landlock_create_ruleset landlock_add_rule landlock_restrict_self memfd_secret process_mrelease
+    futex_waitv set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake futex_wait
+    futex_requeue statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat
+    getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr listns rseq_slice_yield - -
+    - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - rt_sigaction rt_sigreturn
+    ioctl readv writev recvfrom sendmsg recvmsg execve ptrace rt_sigpending rt_sigtimedwait rt_sigqueueinfo
+    sigaltstack timer_create mq_notify kexec_load waitid set_robust_list get_robust_list vmsplice move_pages
+    preadv pwritev rt_tgsigqueueinfo recvmmsg sendmmsg process_vm_readv process_vm_writev setsockopt
+    getsockopt io_setup io_submit execveat preadv2 pwritev2
     """.split()
 )
 
@@ -206,14 +253,8 @@ _ARM = tuple(
 
 BY_ARCH: dict[str, tuple[str, ...]] = {
     "c000003e": _X86_64,
+    "x32": _X32,
     "40000003": _I386,
     "c00000b7": _AARCH64,
     "40000028": _ARM,
-}
-
-ARCH_NAMES: dict[str, str] = {
-    "c000003e": "x86_64",
-    "40000003": "i386",
-    "c00000b7": "aarch64",
-    "40000028": "arm",
 }
