@@ -105,13 +105,21 @@ BPF_TARGET_x86_64-nowhere := x86 -DPREEMPT_COUNT_NOWHERE
 BPF_TARGET_aarch64 := arm64
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_OBJECTS_DIR := enricher/sources/bpf/objects
+# The same sources for the package, whose bcc loader compiles them on the host it runs on. A copy that is
+# made, like the objects: bpf/ is the only one to edit.
+BPF_SHIPPED := $(wildcard bpf/*.bpf.c bpf/include/*.h bpf/bcc/*)
+BPF_SHIPPED_DIR := enricher/sources/bpf/source
 # -mcpu=v2: 5.10's verifier and JIT. BPF_PROG() gives every program a ctx, used or not. The prefix map
 # keeps this directory's name out of the BTF.
 BPF_CFLAGS := -g -O2 -mcpu=v2 -target bpf -Wall -Wextra -Wno-unused-parameter -Werror -Ibpf/include \
 	-I/usr/include/$(shell uname -m)-linux-gnu -ffile-prefix-map=$(CURDIR)=.
 
 .PHONY: bpf
-bpf: $(BPF_ARCHES:%=$(BPF_OBJECTS_DIR)/%.bpf.o) ## Compile and link the BPF programs
+bpf: $(BPF_ARCHES:%=$(BPF_OBJECTS_DIR)/%.bpf.o) $(BPF_SHIPPED:bpf/%=$(BPF_SHIPPED_DIR)/%) ## Compile and link the BPF programs
+
+$(BPF_SHIPPED_DIR)/%: bpf/%
+	@mkdir -p $(@D)
+	@cp $< $@
 
 define BPF_RULES
 build/bpf/$(1)/%.bpf.o: bpf/%.bpf.c Makefile | $$(HOST)
@@ -168,6 +176,23 @@ bench: $(VENV)/.stamp ## What the code costs on this machine: every program in t
 		$(VENV)/bin/python -m tests.bench.$$program; \
 	done
 
+# What `make test` leaves out: the sizes that take too long for every change. Each stays below an hour, on all
+# kernels or on KERNEL.
+.PHONY: soak-records
+soak-records: $(READY) ## The main job at its full size, every record type, every loss, on every kernel
+	@$(PYTEST) --full tests/suites/test_main_job.py tests/suites/test_variety.py tests/suites/test_losses.py tests/interop
+
+.PHONY: soak-bcc
+soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without
+	@$(PYTEST) --full tests/suites/test_bcc.py
+
+# The fuzzer is not in the test tools, so it is asked for here; what it knows stays in .cache/fuzz.
+.PHONY: soak-fuzz
+soak-fuzz: $(VENV)/.stamp ## Fuzz every reader of hostile bytes, eleven minutes each; ARGS='--seconds 60 join'
+	@$(VENV)/bin/python -c 'import atheris' 2>/dev/null || PIP_CACHE_DIR=$(CURDIR)/.cache/pip \
+		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@$(VENV)/bin/python -m tests.fuzz $(ARGS)
+
 .PHONY: format
 format: $(VENV)/.stamp ## Rewrite the sources in the project's format
 	@$(VENV)/bin/ruff format $(wildcard enricher tests tools)
@@ -175,7 +200,7 @@ format: $(VENV)/.stamp ## Rewrite the sources in the project's format
 
 ##@ Clean up
 
-MADE := build dist .cache .venv $(BPF_OBJECTS_DIR) audit_enricher.egg-info \
+MADE := build dist .cache $(BPF_SHIPPED_DIR) .venv $(BPF_OBJECTS_DIR) audit_enricher.egg-info \
 	.hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .PHONY: clean

@@ -16,7 +16,9 @@
 #define NONCE_WINDOW	   208 /* the nonce comes first in msg=, behind at most a long SELinux label */
 
 /* The address of the kernel's audit_queue, learned from the nonce record; only the queue hook needs it. */
+#ifndef audit_queue /* bcc has no variables: there it is in a map */
 __u64 audit_queue = 0;
+#endif
 
 static __always_inline __u16 subject_flags(const struct task_struct *task, __u16 type)
 {
@@ -32,6 +34,17 @@ static __always_inline __u16 subject_flags(const struct task_struct *task, __u16
 	return flags;
 }
 
+/* A record without a tally to come: whether it was counted is known now. */
+static __always_inline void account_alone(__u32 flags, int sent)
+{
+	if (sent && flags & CONTEXT_STANDALONE) {
+		COUNT(standalone);
+		COUNT(counted);
+	} else if (flags & (CONTEXT_STANDALONE | CONTEXT_UNTRACKED)) {
+		COUNT(uncounted);
+	}
+}
+
 static __noinline int emit_context(const struct event_stamp *stamp, __u32 type, __u32 flags)
 {
 	const struct task_struct *task = (const void *)bpf_get_current_task();
@@ -39,8 +52,10 @@ static __noinline int emit_context(const struct event_stamp *stamp, __u32 type, 
 	__u32 level = pid ? BPF_CORE_READ(pid, level) : 0;
 	void *ring = ring_of_cpu();
 
-	if (!ring)
+	if (!ring) {
+		account_alone(flags, 0);
 		return 0;
+	}
 	if (level >= LEVELS_MAX)
 		level = LEVELS_MAX - 1;
 	if (level < LEVELS_INLINE) {
@@ -48,6 +63,7 @@ static __noinline int emit_context(const struct event_stamp *stamp, __u32 type, 
 
 		if (!event) {
 			COUNT(drop_context);
+			account_alone(flags, 0);
 			return 0;
 		}
 		fill_header(&event->header, EVENT_CONTEXT, sizeof(*event));
@@ -61,6 +77,7 @@ static __noinline int emit_context(const struct event_stamp *stamp, __u32 type, 
 
 		if (!deep) {
 			COUNT(drop_context);
+			account_alone(flags, 0);
 			return 0;
 		}
 		__builtin_memset(deep->more, 0, sizeof(deep->more));
@@ -72,6 +89,7 @@ static __noinline int emit_context(const struct event_stamp *stamp, __u32 type, 
 		bpf_ringbuf_submit(deep, BPF_RB_NO_WAKEUP);
 	}
 	COUNT(contexts);
+	account_alone(flags, 1);
 	return 0;
 }
 
@@ -101,8 +119,6 @@ static __always_inline void close_event(__u64 key, __u16 flags, __u64 wakeup)
 
 	if (!open)
 		return;
-	if (flags & TALLY_ORPHAN)
-		COUNT(orphans);
 	emit_tally(open, flags, wakeup);
 	bpf_map_delete_elem(&open_events, &key);
 }
@@ -157,6 +173,7 @@ static __always_inline __u64 on_record(__u32 serial, const struct sk_buff *skb, 
 	COUNT(records);
 	if (bpf_probe_read_kernel(&type, sizeof(type), data + NLMSG_TYPE_OFFSET)) {
 		COUNT(fail_type);
+		COUNT(uncounted);
 		return 0;
 	}
 	open = bpf_map_lookup_elem(&open_events, &key);
@@ -178,11 +195,12 @@ static __always_inline __u64 on_record(__u32 serial, const struct sk_buff *skb, 
 		if (!flags)
 			return key;
 	} else {
-		if (parse_stamp(data, &stamp))
+		if (parse_stamp(data, &stamp)) {
+			COUNT(uncounted);
 			return 0;
+		}
 		flags = subject_flags((const void *)key, type);
 		if (!serial || serial != stamp.serial) {
-			COUNT(standalone);
 			/* A security module may have refused a packet, whoever ran: unknown, then. */
 			if (!interrupts_are_known() && type >= AUDIT_FIRST_SECURITY &&
 			    type <= AUDIT_LAST_SECURITY)
@@ -219,21 +237,21 @@ static __always_inline void on_further_record(__u64 key, const struct sk_buff *s
 		COUNT(fail_type);
 	if (open)
 		count_record(open, type);
+	else
+		COUNT(uncounted);
 }
 
 static __always_inline int on_buffer(const struct audit_buffer *ab)
 {
-	const struct audit_context *ctx;
 	const struct sk_buff *skb, *end, *next;
 	__u32 serial;
 	__u64 key;
 
 	if (!ab) /* audit_log_start gave nothing; callers do not check */
 		return 0;
-	ctx = BPF_CORE_READ(ab, ctx);
-	serial = ctx ? audit_context_serial(ctx) : 0;
+	serial = audit_buffer_serial(ab);
 	if (!audit_buffer_has_list()) {
-		skb = BPF_CORE_READ(ab, skb);
+		skb = audit_buffer_skb(ab);
 		if (skb)
 			on_record(serial, skb, 0);
 		else

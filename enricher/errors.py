@@ -18,6 +18,7 @@ prints it and exits, a traceback means a bug.
       LoadFailed            7   libbpf or the verifier refused the programs
       SelfTestFailed        8   the nonce record was not seen by the hook
       OutputFailed          9   the output cannot be opened or written
+      DamagedInput         12   a capture or a log is damaged; all before the damage was used
 """
 
 from __future__ import annotations
@@ -92,3 +93,9 @@ class OutputFailed(EnricherError):
     """The output cannot be created or written."""
 
     exit_code = 9
+
+
+class DamagedInput(EnricherError):
+    """A capture or a log file is damaged; everything before the damage was used, the message says where."""
+
+    exit_code = 12

@@ -117,23 +117,96 @@ class Record(NamedTuple):
     truncated: bool = False
 
 
+class KernelCounts(NamedTuple):
+    """What sources other than the event stream counted in a run; None where a source keeps no count.
+
+    All in records unless named otherwise. ``hook_records`` is in ``counted`` plus ``uncounted``, but for
+    the records of events that are still open.
+    """
+
+    netlink_drops: int = 0  # SO_MEMINFO of the socket: its buffer was full
+    contexts_dropped: int = 0  # messages; a ring was full
+    tallies_dropped: int = 0  # messages
+    hook_records: int = 0  # the hook's own count
+    counted: int = 0  # of those, in a message that was committed
+    uncounted: int = 0  # of those, in none
+    hook_failures: int = 0  # reads
+    unknown_messages: int = 0  # committed, and not understood by the decoder
+    truncated: int = 0  # longer than what we receive
+    foreign: int = 0  # datagrams that the kernel did not send, refused
+    hook_misses: int | None = None  # runs of the hook skipped to avoid re-entry
+    rate_limit: int | None = None  # audit_log_lost: finished, then dropped
+    backlog: int | None = None  # audit_log_lost: never made
+    memory: int | None = None  # audit_log_lost: never made
+    auditd_queue: int | None = None  # audit_log_lost: of auditd's copy only, no loss to us
+    lost_other: int | None = None  # audit_log_lost with words that we do not know
+    lost_unseen: int | None = None  # calls of audit_log_lost that our program was kept from seeing
+    status_lost: int | None = None  # `lost` of AUDIT_GET, all of these together; needs CAP_AUDIT_CONTROL
+
+
+def counts_since(base: KernelCounts, now: KernelCounts) -> KernelCounts:
+    """What was counted after `base` was read; None stays None."""
+    return KernelCounts(
+        *(after if after is None else after - (before or 0) for before, after in zip(base, now, strict=True))  # type: ignore[arg-type]
+    )
+
+
+class Batch(NamedTuple):
+    """What one turn of the loop took in. The rings were drained after the records were received.
+
+    ``now`` is monotonic seconds, ``wall`` seconds since the epoch. ``parked`` says that a ring holds
+    messages behind an uncommitted one. ``counts`` is there when the source has just read them.
+    """
+
+    records: list[Record]
+    contexts: list[Context]
+    tallies: list[Tally]
+    parked: bool
+    now: float
+    wall: float
+    counts: KernelCounts | None = None
+
+
+class Loss(NamedTuple):
+    """What was lost since the last loss of this cause was told.
+
+    ``lost`` is the cause's own, in ``unit``: "records", or "messages" of the kernel side, without which
+    records have no context or events no count. ``first``, ``last`` and ``types`` are what is known of them from
+    the kernel side's context and tally: serials, and (record type, count) pairs; they may speak of fewer.
+    """
+
+    cause: str
+    stage: str
+    lost: int
+    unit: str
+    first: int | None
+    last: int | None
+    types: tuple[tuple[int, int], ...]
+
+
 class Event:
     """All records of one stamp, with the context and the tally the kernel side sent for it.
 
     ``expected`` is how many records this event will have, 0 while that is not known. ``complete`` is
-    True only when the kernel side counted as many records as are here. ``reason`` says what is
-    missing, in words an operator can read; it is "" when nothing is. ``part`` is 1, or more for a
-    late further part of a stamp that was already given out. ``malformed`` marks a record without a
-    stamp: it is an event of its own, with the time of its receipt and serial 0. ``self_caused`` marks
-    records that this program provoked (its own BPF load, its own socket, its own system calls).
+    True only when the kernel side counted as many records as are here, None where nobody counted (a log
+    file). ``reason`` says what is missing, in words an operator can read; it is "" when nothing is.
+    ``part`` is 1, or more for a late further part of a stamp that was already given out. ``malformed``
+    marks a record without a stamp: it is an event of its own, with the time of its receipt and serial 0.
+    ``self_caused`` marks records that this program provoked (its own BPF load, its own socket, its own system calls).
+
+    An event that we make ourselves has no record, serial 0 and an ``own_id``, RUN/COUNTER, unique within
+    the boot; ``loss`` is what it tells. ``node`` is the host's name where the records bring it (a log file).
     """
 
     __slots__ = (
         "complete",
         "context",
         "expected",
+        "loss",
         "malformed",
+        "node",
         "opened",
+        "own_id",
         "part",
         "reason",
         "records",
@@ -151,9 +224,12 @@ class Event:
         self.expected = 0
         self.part = 1
         self.malformed = False
-        self.complete = False
+        self.complete: bool | None = False
         self.reason = ""
         self.self_caused = False
+        self.loss: Loss | None = None
+        self.own_id = ""
+        self.node = b""
 
     def __repr__(self) -> str:
         return f"Event({self.stamp!r}, {len(self.records)} records, complete={self.complete})"

@@ -63,6 +63,19 @@ static __noinline __u32 audit_context_serial(const struct audit_context *ctx)
 	return BPF_CORE_READ(ctx, serial);
 }
 
+/* The serial of the context that the record was started with, 0 where it had none. */
+static __always_inline __u32 audit_buffer_serial(const struct audit_buffer *ab)
+{
+	const struct audit_context *ctx = BPF_CORE_READ(ab, ctx);
+
+	return ctx ? audit_context_serial(ctx) : 0;
+}
+
+static __always_inline const struct sk_buff *audit_buffer_skb(const struct audit_buffer *ab)
+{
+	return BPF_CORE_READ(ab, skb);
+}
+
 static __always_inline int audit_buffer_has_list(void)
 {
 	const struct audit_buffer___list *ab = 0;
@@ -100,6 +113,11 @@ static __always_inline __u64 ns_id(const struct ns_common *ns)
 	if (have_ns_id())
 		bpf_core_read(&id, sizeof(id), &with_id->ns_id);
 	return id;
+}
+
+static __always_inline const struct mnt_namespace *nsproxy_mnt(const struct nsproxy *proxy)
+{
+	return BPF_CORE_READ(proxy, mnt_ns);
 }
 
 static __always_inline __u64 mnt_unique(const struct mnt_namespace *mnt)

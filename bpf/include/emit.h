@@ -30,11 +30,11 @@ static __always_inline void emit_tally(const struct open_event *open, __u16 flag
 	struct tally_event *tally;
 	void *ring = ring_of_cpu();
 
-	if (!ring)
-		return;
-	tally = bpf_ringbuf_reserve(ring, sizeof(*tally), 0);
+	tally = ring ? bpf_ringbuf_reserve(ring, sizeof(*tally), 0) : NULL;
 	if (!tally) {
-		COUNT(drop_tally);
+		if (ring)
+			COUNT(drop_tally);
+		COUNT_MANY(uncounted, open->records);
 		return;
 	}
 	fill_header(&tally->header, EVENT_TALLY, sizeof(*tally));
@@ -46,6 +46,9 @@ static __always_inline void emit_tally(const struct open_event *open, __u16 flag
 		tally->flags |= TALLY_TRUNCATED;
 	__builtin_memcpy(tally->run, open->run, sizeof(tally->run));
 	COUNT(tallies);
+	COUNT_MANY(counted, open->records);
+	if (flags & TALLY_ORPHAN)
+		COUNT(orphans);
 	bpf_ringbuf_submit(tally, wakeup);
 }
 

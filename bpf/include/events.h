@@ -132,7 +132,16 @@ struct counters {
 	__u64 fail_pids;	  /* thread_pid could not be read */
 	__u64 queue_other;	  /* skb_queue_tail calls that were not the audit queue */
 	__u64 fail_queue_unknown; /* skb_queue_tail calls before the audit queue was learned */
-	__u64 reserved[5];	  /* up to a multiple of a cache line: no two CPUs share one */
+	/* Every record the hook saw is in one of these two, or in an event that is still open. */
+	__u64 counted;	 /* in a tally or a standalone context that was committed */
+	__u64 uncounted; /* in one that was not, or unreadable, or of an event that could not be tracked */
+	/* audit_log_lost(), by what it was told. */
+	__u64 lost_rate_limit; /* finished, then dropped: over the rate limit */
+	__u64 lost_backlog;    /* never made: over the backlog limit */
+	__u64 lost_memory;     /* never made: out of memory */
+	__u64 lost_queue;      /* auditd's copy only: the hold or retry queue overflowed */
+	__u64 lost_other;
+	__u64 reserved[6]; /* up to a multiple of a cache line: no two CPUs share one */
 };
 
 #define CHECK_SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type)
@@ -141,6 +150,6 @@ CHECK_SIZE(struct event_stamp, 16);
 CHECK_SIZE(struct context_event, 248);
 CHECK_SIZE(struct context_deep_event, 480);
 CHECK_SIZE(struct tally_event, 168);
-CHECK_SIZE(struct counters, 24 * 8);
+CHECK_SIZE(struct counters, 32 * 8);
 
 #endif

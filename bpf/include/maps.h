@@ -70,12 +70,13 @@ extern struct counters_map counters SEC(".maps");
  * COUNT(place): one more at this place. An atomic add whose result is not used (5.10 has no other):
  * an interrupt between load and store would lose one, and the ledger adds these figures up.
  */
-#define COUNT(place)                                                                                         \
+#define COUNT(place) COUNT_MANY(place, 1)
+#define COUNT_MANY(place, n)                                                                                 \
 	({                                                                                                   \
 		__u32 cpu_ = bpf_get_smp_processor_id();                                                     \
 		struct counters *set_ = bpf_map_lookup_elem(&counters, &cpu_);                               \
 		if (set_)                                                                                    \
-			__sync_fetch_and_add(&set_->place, 1);                                               \
+			__sync_fetch_and_add(&set_->place, n);                                               \
 	})
 
 #endif

@@ -38,7 +38,7 @@ static __always_inline void read_nsproxy(struct context_event *event, const stru
 	const struct net *net = 0;
 
 	if (proxy) {
-		mnt = BPF_CORE_READ(proxy, mnt_ns);
+		mnt = nsproxy_mnt(proxy);
 		uts = BPF_CORE_READ(proxy, uts_ns);
 		ipc = BPF_CORE_READ(proxy, ipc_ns);
 		net = BPF_CORE_READ(proxy, net_ns);
@@ -64,6 +64,12 @@ static __always_inline void read_nsproxy(struct context_event *event, const stru
 	READ_NAMESPACE(event, NS_TIME_FOR_CHILDREN, time_children, 0);
 }
 
+/*
+ * Hides from clang what it knows of a variable's range. Knowing that level is small it would end a loop by
+ * comparing pointers for equality, of which the verifier learns no bound (seen in the build by bcc).
+ */
+#define KEEP_COMPARING(variable) asm volatile("" : "+r"(variable))
+
 /* numbers[0..level] of the thread group's pid: one {namespace, pid} per level, outermost first. */
 static __always_inline void read_levels(struct context_event *event, struct pid_level *more,
 					const struct pid *pid, __u32 level)
@@ -74,6 +80,7 @@ static __always_inline void read_levels(struct context_event *event, struct pid_
 	const struct upid *at;
 
 	for (__u32 i = 0; i < LEVELS_INLINE; i++) {
+		KEEP_COMPARING(level);
 		if (i > level)
 			break;
 		at = (const void *)numbers + i * stride;
@@ -86,6 +93,7 @@ static __always_inline void read_levels(struct context_event *event, struct pid_
 	if (!more)
 		return;
 	for (__u32 i = LEVELS_INLINE; i < LEVELS_MAX; i++) {
+		KEEP_COMPARING(level);
 		if (i > level)
 			break;
 		at = (const void *)numbers + i * stride;

@@ -1,66 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """``audit-enricher run``: enriched events from the running kernel, until Ctrl-C, a time or a count.
 
-Owns this command's options and its signals. What it says about itself goes to standard error, so
-that standard output holds events and nothing else.
+Owns this command's options. What it says about itself goes to standard error, so that standard output
+holds events and nothing else.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import os
-import re
-import signal
-import sys
+import secrets
 import time
-from typing import TYPE_CHECKING, Final
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
+from enricher import __version__
+from enricher.cli.options import Signals, add_output, duration, say, size, tell, wanted
 from enricher.correlate import ledger
+from enricher.errors import OutputFailed, UsageError
 from enricher.runtime import startup
-from enricher.runtime.output import FORMATS, Output, Wanted
+from enricher.runtime.loaders import LOADERS, pick
+from enricher.runtime.output import Output
 from enricher.runtime.pipeline import Pipeline
+from enricher.runtime.stages import Opening
 from enricher.sinks.stream import OutputClosed
+from enricher.sources.audit.socket import RECEIVE_BUFFER
 from enricher.sources.bpf.hook import Hook
 from enricher.sources.bpf.loader import DEFAULT_BUDGET
+from enricher.sources.capture import CaptureWriter, Head
 from enricher.sources.host import read_host_facts
+from enricher.sources.names import HostNames
+from enricher.sources.recorded import RecordingNames
 
 if TYPE_CHECKING:
-    from types import FrameType, TracebackType
-    from typing import Self
+    import argparse
 
     from enricher.correlate.ledger import Summary
-
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
-_SIZE: Final = re.compile(r"(\d+)([KMG]?)")
-_SHIFTS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
-
-
-def duration(text: str) -> float:
-    """Seconds of "30", "30s", "500ms", "5m" or "1h"."""
-    found = _DURATION.fullmatch(text)
-    if not found or not float(found[1]):
-        msg = f"{text!r} is not a duration such as 30s, 5m or 1h"
-        raise argparse.ArgumentTypeError(msg)
-    return float(found[1]) * _UNITS[found[2]]
-
-
-def size(text: str) -> int:
-    """Bytes of "33554432", "32M" or "64K"."""
-    found = _SIZE.fullmatch(text)
-    if not found or not int(found[1]):
-        msg = f"{text!r} is not a size such as 64K or 32M"
-        raise argparse.ArgumentTypeError(msg)
-    return int(found[1]) << _SHIFTS[found[2]]
-
-
-def count(text: str) -> int:
-    """A whole number of at least one."""
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"{text!r} is not a whole number of 1 or more"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
+    from enricher.runtime.startup import Started
+    from enricher.sources.host import HostReading
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -71,38 +47,20 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="Load the programs, read the audit stream beside auditd, and write enriched events."
         " Ends on Ctrl-C with an account of every record.",
     )
+    add_output(parser)
     parser.add_argument(
-        "--format",
-        choices=FORMATS,
-        help="table for people, json one event a line, text the kernel's lines plus ours"
-        " (default: table on a terminal, else json)",
+        "--capture",
+        metavar="FILE",
+        help="also write a capture of both raw streams, for `replay`; FILE must not exist",
     )
-    parser.add_argument(
-        "--output", metavar="FILE", help="write to FILE (made with mode 0600) instead of stdout"
-    )
+    add_sources(parser)
+    parser.set_defaults(call=run, discard=False, max_size=None)
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Declare what `run` and `record` can be told of where events come from and when to stop."""
     parser.add_argument(
         "--for", dest="duration", type=duration, metavar="DURATION", help="stop after 30s, 5m, 1h"
-    )
-    parser.add_argument("--count", type=count, metavar="N", help="stop after N events were written")
-    parser.add_argument(
-        "--key",
-        action="append",
-        default=[],
-        metavar="K",
-        help="only events with this audit key (may be repeated)",
-    )
-    parser.add_argument(
-        "--type",
-        action="append",
-        default=[],
-        metavar="T",
-        help="only events with a record of this type, by name or number (may be repeated)",
-    )
-    parser.add_argument(
-        "--no-self", action="store_true", help="leave out events that this program itself caused"
-    )
-    parser.add_argument(
-        "--raw", action="store_true", help="json: add each record's text as the kernel wrote it"
     )
     parser.add_argument(
         "--hook",
@@ -111,93 +69,131 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="the kernel function to attach to (default: chosen by what the kernel offers)",
     )
     parser.add_argument(
+        "--loader",
+        choices=LOADERS,
+        default="auto",
+        help="how the programs are loaded: libbpf, or compiled on this host by bcc, which needs no BTF but the"
+        " kernel's headers (default: bcc where there is no BTF and bcc is installed, else libbpf)",
+    )
+    parser.add_argument(
         "--ring-memory",
         type=size,
         default=DEFAULT_BUDGET,
         metavar="SIZE",
         help="memory of all BPF rings together, at least 64K each (default: 32M)",
     )
+    parser.add_argument(
+        "--receive-buffer",
+        type=size,
+        default=RECEIVE_BUFFER,
+        metavar="SIZE",
+        help="memory for records that wait to be read; the kernel doubles it (default: 16M)",
+    )
     parser.add_argument("--verbose", action="store_true", help="the verifier's whole log where loading fails")
-    parser.set_defaults(call=run)
-
-
-def _say(text: str) -> None:
-    _tell(f"audit-enricher: {text}")
-
-
-def _tell(text: str) -> None:
-    # Standard error may have gone with standard output (`2>&1 | head`): then nobody is left to be told.
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
-
-
-class _Signals:
-    """SIGINT and SIGTERM end the loop, within a `with` block: a flag, and a pipe that wakes the wait."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self.fd = -1
-
-    def __enter__(self) -> Self:
-        self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        self._before = {
-            number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-        signal.set_wakeup_fd(self._wakeup_before)
-        os.close(self._write)
-        os.close(self.fd)
-
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self.stopped = True
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    with _Signals() as signals:
+    with Signals() as signals:
         summary = _run(options, signals)
     if summary is not None:
-        _tell(ledger.words(summary))
+        tell(ledger.words(summary))
     return 0
 
 
-def _run(options: argparse.Namespace, signals: _Signals) -> Summary | None:
+def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
     """The run's account; None where the reader of the output went away before its end."""
+    _keep_apart(options)
     reading = read_host_facts()
     for note in reading.notes:
-        _say(note)
-    # The output first: a file that cannot be written is known before anything is attached.
-    wanted = Wanted(
-        options.format, options.output, options.key, options.type, options.count, options.no_self, options.raw
-    )
-    with Output(wanted, reading.facts) as output:
+        say(note)
+    names = HostNames()
+    # The outputs first: a file that cannot be written is known before anything is attached.
+    with (
+        CaptureWriter(options.capture) if options.capture else nullcontext() as capture,
+        Output(
+            wanted(options),
+            reading.facts,
+            RecordingNames(names, capture) if capture else names,
+            discard=options.discard,
+        ) as output,
+    ):
         if output.advice:
-            _say(output.advice)
+            say(output.advice)
         forced = None if options.hook == "auto" else Hook(options.hook)
-        started = startup.start(_say, forced=forced, budget=options.ring_memory, verbose=options.verbose)
+        started = startup.start(
+            say,
+            forced=forced,
+            budget=options.ring_memory,
+            receive_buffer=options.receive_buffer,
+            tap=capture is not None,
+            verbose=options.verbose,
+            loader=pick(options.loader, say, verbose=options.verbose),
+        )
         try:
-            _say(
+            say(
                 f"Linux {os.uname().release}, hook {started.candidate.hook.value} ({started.candidate.reason}),"
                 f" self-test {started.trial.proof.value}, loader {started.loader},"
                 f" {started.loaded.ring_count} rings of {started.loaded.ring_size >> 10} KiB"
             )
-            pipeline = Pipeline(started, output.emit)
-            pipeline.wake_on(signals.fd)
-            _say("ready")
-            deadline = None if options.duration is None else time.monotonic() + options.duration
-            pipeline.run(lambda: signals.stopped or output.full, deadline)
-            summary = pipeline.finish()
-            output.flush()
+            opening = Opening(os.getpid(), secrets.token_hex(4), started.trial.serial)
+            if capture:
+                capture.head(_head(reading, started, opening))
+            pipeline = Pipeline(started, output.emit, opening, capture)
+            try:
+                return _work(pipeline, output, options, signals, capture)
+            except OutputFailed:
+                tell(ledger.words(pipeline.summary()))  # what went wrong is told by the exception
+                raise
         except OutputClosed:
-            _say("the reader of the output went away")
+            say("the reader of the output went away")
             return None
         finally:
             startup.stop(started)
+
+
+def _keep_apart(options: argparse.Namespace) -> None:
+    """Raise UsageError where events and capture would go to one file, which nobody could read."""
+    if options.discard or not options.capture:
+        return
+    if options.capture == "-" and not options.output:
+        raise UsageError("events and capture would both go to standard output", "give --output FILE as well")
+    if options.output and os.path.realpath(options.output) == os.path.realpath(options.capture):
+        raise UsageError(f"{options.output}: both the output and the capture", "name two files")
+
+
+def _work(
+    pipeline: Pipeline,
+    output: Output,
+    options: argparse.Namespace,
+    signals: Signals,
+    capture: CaptureWriter | None,
+) -> Summary:
+    """From ready to the account."""
+    pipeline.wake_on(signals.fd)
+    say("ready")
+    deadline = None if options.duration is None else time.monotonic() + options.duration
+
+    def stop() -> bool:
+        if signals.take_report():
+            tell(ledger.words(pipeline.summary()))
+        full = capture is not None and options.max_size is not None and capture.size >= options.max_size
+        return signals.stopped or output.full or full
+
+    pipeline.run(stop, deadline)
+    summary = pipeline.finish()
+    output.flush()
     return summary
+
+
+def _head(reading: HostReading, started: Started, opening: Opening) -> Head:
+    return Head(
+        reading.facts,
+        opening.pid,
+        opening.run,
+        __version__,
+        os.uname().release,
+        started.candidate.hook.value,
+        started.loader,
+        opening.start,
+    )

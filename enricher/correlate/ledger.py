@@ -4,6 +4,9 @@
 Owns the figures of one run and the words they are reported in. Never decides anything: it is told
 which events were given out and what the kernel side and the socket counted.
 
+Each cause of loss has a figure of its own, read from its own source (`KernelCounts`): nothing is
+explained by subtraction, and what no source explains is a line of the account as well.
+
 The window is bounded by serials, not by time: a record before the start nonce's serial was
 finished before the programs were proved to see all, one after the stop nonce's is not ours any
 more. Both are counted apart and are never held against the balance.
@@ -14,10 +17,10 @@ the figures are corrected by what the earlier parts of the same stamp entered.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.model import ContextFlag, Event
+from enricher.model import ContextFlag, Event, KernelCounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,16 +43,6 @@ def serial_before(serial: int, other: int) -> bool:
     return (serial - other) % _SERIALS >= _HALF
 
 
-class KernelCounts(NamedTuple):
-    """What sources other than the event stream counted; None where a source keeps no count."""
-
-    netlink_drops: int
-    ring_drops: int
-    hook_misses: int | None
-    hook_failures: int
-    hook_records: int = 0  # the hook's own count since it was attached: what is outside the window included
-
-
 class Summary(NamedTuple):
     """The figures of a run; all in records unless named otherwise.
 
@@ -70,12 +63,25 @@ class Summary(NamedTuple):
     no_subject_events: int
     self_events: int
     marked: bool  # both ends of the window are self-test records
-    counts: KernelCounts
+    counts: KernelCounts  # since the start, not cut at the window's ends
 
     @property
     def unmatched(self) -> int:
         """Records on one side only: read without a context, or counted and never read."""
         return self.without_context + self.missing
+
+    @property
+    def explained(self) -> int:
+        """Records that a source says it dropped between the hook and the reader."""
+        return self.counts.netlink_drops + (self.counts.rate_limit or 0)
+
+    @property
+    def never_made(self) -> int:
+        """Records that the kernel could not make, or lost for a reason that is not known here."""
+        counts = self.counts
+        return sum(
+            count or 0 for count in (counts.backlog, counts.memory, counts.lost_other, counts.lost_unseen)
+        )
 
     @property
     def balanced(self) -> bool:
@@ -85,7 +91,15 @@ class Summary(NamedTuple):
         in an event whose context or count is missing as well.
         """
         agreed = self.unmatched == 0 and self.malformed == 0 and self.finished == self.delivered
-        return agreed and self.counts.netlink_drops == 0
+        return agreed and self.explained == 0 and self.never_made == 0
+
+
+class Missing(NamedTuple):
+    """What was found missing since it was last asked for: serials, and how many records of which type."""
+
+    first: int | None
+    last: int | None
+    types: tuple[tuple[int, int], ...]
 
 
 class Ledger:
@@ -97,6 +111,9 @@ class Ledger:
         self._stop: int | None = None
         # Entered as missing, by stamp: they may still come.
         self._owed: OrderedDict[bytes, int] = OrderedDict()
+        self._missing_types: Counter[int] = Counter()
+        self._missing_first: int | None = None
+        self._missing_last: int | None = None
         self.events = 0
         self.finished = 0
         self.delivered = 0
@@ -181,10 +198,36 @@ class Ledger:
         short = max(due - records, 0)
         self.finished += due - owed
         self.missing += short - owed
+        if short > owed:
+            self._note_missing(event, again=owed > 0)
         if short:
             self._owed[event.stamp] = short
             if len(self._owed) > _OWED_MAX:
                 self._owed.popitem(last=False)  # stays missing, also if it should come
+
+    def _note_missing(self, event: Event, *, again: bool) -> None:
+        """Remember what a LOST event will say of it."""
+        serial = serial_of(event.stamp)
+        if self._missing_first is None or serial_before(serial, self._missing_first):
+            self._missing_first = serial
+        if self._missing_last is None or serial_before(self._missing_last, serial):
+            self._missing_last = serial
+        if again or event.part > 1:
+            return  # the tally is of all parts, and what of it was noted or read is not known any more
+        if event.tally is not None:
+            counted = Counter[int]()
+            for number, times in event.tally.runs:
+                counted[number] += times
+            self._missing_types += counted - Counter(record.type for record in event.records)
+        elif event.context is not None and not event.records:
+            self._missing_types[event.context.record_type] += 1
+
+    def take_missing(self) -> Missing:
+        """Return what was found missing since the last call."""
+        taken = Missing(self._missing_first, self._missing_last, tuple(sorted(self._missing_types.items())))
+        self._missing_types.clear()
+        self._missing_first = self._missing_last = None
+        return taken
 
     def summary(self, counts: KernelCounts) -> Summary:
         """Freeze the figures."""
@@ -206,10 +249,15 @@ class Ledger:
         )
 
 
+def _told(count: int | None, unit: str) -> str:
+    return "not counted by this kernel" if count is None else f"{count} {unit}"
+
+
 def words(summary: Summary) -> str:
     """The summary as the lines that `run` prints when it ends."""
     counts = summary.counts
-    misses = "not counted by this kernel" if counts.hook_misses is None else str(counts.hook_misses)
+    seen = counts.hook_records
+    still_open = seen - counts.counted - counts.uncounted
     rows = [
         (
             "events",
@@ -222,10 +270,37 @@ def words(summary: Summary) -> str:
         ("records finished and not delivered", str(summary.missing)),
         ("malformed records passed through", str(summary.malformed)),
         ("outside the run (before, after)", f"{summary.before}, {summary.after}"),
-        ("lost: netlink, ring, re-entry", f"{counts.netlink_drops}, {counts.ring_drops}, {misses}"),
+        ("lost: netlink buffer full", f"{counts.netlink_drops} records"),
+        ("lost: over the rate limit", _told(counts.rate_limit, "records")),
+        ("lost: over the backlog limit", _told(counts.backlog, "records, never made")),
+        ("lost: out of kernel memory", _told(counts.memory, "records, never made")),
+        ("lost: ring full", f"{counts.contexts_dropped} contexts, {counts.tallies_dropped} tallies"),
+        ("lost: re-entry of the hook", _told(counts.hook_misses, "contexts or counts")),
         ("failed reads in the kernel side", str(counts.hook_failures)),
-        ("records the hook saw, all told", str(counts.hook_records)),
+        (
+            "records the hook saw since attached",
+            f"{seen}  ({counts.counted} told, {counts.uncounted} not told, {still_open} of events still open)",
+        ),
     ]
+    if counts.lost_other:
+        rows.append(("lost: for another reason", f"{counts.lost_other} records"))
+    if counts.lost_unseen:
+        rows.append(("lost: for one of these, not seen which", f"{counts.lost_unseen} records"))
+    if counts.auditd_queue:
+        rows.append(("auditd's queue overflowed (not lost here)", f"{counts.auditd_queue} records"))
+    if counts.status_lost is not None:
+        rows.append(("the kernel's own `lost` since the start", str(counts.status_lost)))
+    rows += [
+        (name, str(count))
+        for name, count in (
+            ("messages of the kernel side not understood", counts.unknown_messages),
+            ("records longer than what is received", counts.truncated),
+            ("datagrams not from the kernel, refused", counts.foreign),
+        )
+        if count
+    ]
+    if summary.missing > summary.explained:
+        rows.append(("missing, and explained by no count", str(summary.missing - summary.explained)))
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}}  {value}" for name, value in rows]
     if not summary.marked:

@@ -15,7 +15,8 @@ from enricher.route.filters import Filter
 from enricher.route.views import native_json
 from enricher.route.views.audit_text import AuditText
 from enricher.route.views.table import Table, terminal_width, wants_colour
-from enricher.sinks.stream import FileSink, StdoutSink
+from enricher.sinks.stream import FileSink, NullSink, StdoutSink
+from enricher.sources.names import NoNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from enricher.model import Event, HostFacts
     from enricher.sinks.stream import Sink
+    from enricher.sources.names import Names
 
 FORMATS: Final = ("table", "json", "text")
 
@@ -40,19 +42,26 @@ class Wanted(NamedTuple):
     raw: bool = False
 
 
-def _renderer(view: str, facts: HostFacts, table: Table, *, raw: bool) -> Callable[[Event], bytes]:
+def _renderer(
+    view: str, facts: HostFacts, names: Names, table: Table, *, raw: bool
+) -> Callable[[Event], bytes]:
     if view == "text":
         return AuditText(facts).render
-    build = NativeBuilder(facts, raw=raw).build
+    build = NativeBuilder(facts, raw=raw, names=names).build
     if view == "json":
         return lambda event: native_json.render(build(event))
     return lambda event: table.render(build(event))
 
 
 class Output:
-    """One destination. ``full`` becomes true when `limit` events were written."""
+    """One destination. ``full`` becomes true when `limit` events were written.
 
-    def __init__(self, wanted: Wanted, facts: HostFacts) -> None:
+    With `discard` everything is done but the writing.
+    """
+
+    def __init__(
+        self, wanted: Wanted, facts: HostFacts, names: Names | None = None, *, discard: bool = False
+    ) -> None:
         terminal = wanted.path is None and sys.stdout.isatty()
         view = wanted.view or ("table" if terminal else "json")
         self._filter = Filter(wanted.keys, wanted.types)
@@ -61,10 +70,12 @@ class Output:
         self._left = wanted.limit
         width = terminal_width(sys.stdout.fileno()) if terminal else None
         table = Table(width, colour=wants_colour(os.environ, terminal=terminal))
-        self._render = _renderer(view, facts, table, raw=wanted.raw)
+        self._render = _renderer(view, facts, names or NoNames(), table, raw=wanted.raw)
         self.advice = ""  # a sentence for the operator, if the destination gives rise to one
         self._sink: Sink
-        if wanted.path:
+        if discard:
+            self._sink = NullSink()
+        elif wanted.path:
             self._sink = file = FileSink(wanted.path)
             self.advice = file.advice
         else:
@@ -87,7 +98,8 @@ class Output:
         if self._skip_self:
             chosen = [event for event in chosen if not event.self_caused]
         if not self._everything:
-            chosen = [event for event in chosen if self._filter.matches(event)]
+            # What was lost concerns whoever reads: it passes every filter.
+            chosen = [event for event in chosen if event.loss or self._filter.matches(event)]
         if self._left is not None:
             chosen = chosen[: self._left]
             self._left -= len(chosen)

@@ -1,27 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop: receive a batch, drain the rings, join, hand the finished events on.
+"""The loop: receive a batch, drain the rings, hand both to the stages.
 
-Owns the order of these steps (the join rests on it), the waiting, and the throttle against our own
-noise. Never formats or writes: finished events go to a callable.
+Owns the order of these steps (the join rests on it), the waiting, the throttle against our own noise,
+and what the capture is told. Never formats or writes: finished events go to a callable.
 """
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from typing import TYPE_CHECKING, Final
 
-from enricher.correlate.join import BEFORE_START, BEGUN_BEFORE_START, Correlator
-from enricher.correlate.ledger import KernelCounts, Ledger, Summary
 from enricher.errors import EnricherError
+from enricher.model import Batch, KernelCounts, counts_since
 from enricher.runtime.selftest import Proof, Trial, new_nonce, send_and_wait
+from enricher.runtime.stages import Opening, Stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from enricher.correlate.ledger import Summary
     from enricher.model import Event
     from enricher.runtime.startup import Started
+    from enricher.sources.capture import CaptureWriter
 
 OWN_NOISE_WAIT: Final = 0.25
 OWN_NOISE_WAIT_MAX: Final = 1.0
@@ -38,6 +39,8 @@ _PARKED_WAIT: Final = 0.001
 _LONGEST_WAIT: Final = 3600.0  # epoll takes milliseconds in 31 bits: some 24 days
 _FINISH_WAIT: Final = 0.05
 _DRAIN_WAIT: Final = 2.0
+_COUNTS_EVERY: Final = 1.0
+"""Seconds between two looks at the counters, and so between two LOST events of one cause."""
 _EDGE: Final = select.EPOLLIN | select.EPOLLET
 
 
@@ -52,17 +55,24 @@ def pause_after(events: list[Event], before: float) -> float:
 
 
 class Pipeline:
-    """One run over started sources. `emit` gets every batch of finished events, in order."""
+    """One run over started sources. `emit` gets every batch of finished events, in order.
 
-    def __init__(self, started: Started, emit: Callable[[list[Event]], None]) -> None:
+    With a `capture`, whose head is written, everything that goes into the stages is written to it first.
+    """
+
+    def __init__(
+        self,
+        started: Started,
+        emit: Callable[[list[Event]], None],
+        opening: Opening,
+        capture: CaptureWriter | None = None,
+    ) -> None:
         self._socket = started.socket
         self._loaded = started.loaded
         self._control = started.control
-        self._emit = emit
-        self._pid = os.getpid()
-        self._needle = b" pid=%d " % self._pid
-        self.correlator = Correlator()
-        self.ledger = Ledger(started.trial.serial)
+        self._capture = capture
+        self._pid = opening.pid
+        self.stages = Stages(opening, emit)
         self._pause = 0.0  # how long to let our own noise gather before the next batch, in seconds
         self._proved = started.trial.proof is Proof.PROVED
         self._epoll = select.epoll()
@@ -71,15 +81,28 @@ class Pipeline:
             # Edge-triggered: contexts are committed without a wake-up and wait for their record. Only
             # what the kernel side sends with one (the end of an event without EOE) must end our sleep.
             self._epoll.register(fd, _EDGE)
-        self._take(started.trial)
+        # From before the nonce, as far as it can be: what is dropped while it is under way is explained.
+        self._base = KernelCounts()
+        self._base = self._counts()._replace(
+            netlink_drops=started.trial.drops, status_lost=self._lost() if started.status else None
+        )
+        self._counted = time.monotonic()  # when the counters were last read
+        self._wall = time.time() - self._counted
+        self._take_trial(started.trial)
 
     def wake_on(self, fd: int) -> None:
-        """Also end the wait when `fd` becomes readable: a signal's pipe. Once, since nobody reads it."""
+        """Also end the wait when `fd` becomes readable: a signal's pipe. It is emptied by its owner."""
         self._epoll.register(fd, _EDGE)
 
-    def run(self, stop: Callable[[], bool], deadline: float | None = None) -> None:
-        """Work until `stop` says so or the monotonic clock passes `deadline`."""
+    def run(
+        self,
+        stop: Callable[[], bool],
+        deadline: float | None = None,
+        each_turn: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Work until `stop` says so or the monotonic clock passes `deadline`; `each_turn` is called in between."""
         while not stop():
+            each_turn()
             # No clock where none is needed: it is a system call on some machines, and audited.
             wait = None if deadline is None else deadline - time.monotonic()
             if wait is not None and wait <= 0:
@@ -91,55 +114,45 @@ class Pipeline:
                 self._epoll.poll(self._bounded(wait))
             self._turn()
 
+    def summary(self) -> Summary:
+        """The account so far. The window is open: what is on its way counts as missing on neither side."""
+        return self.stages.ledger.summary(self._counts())
+
     def _bounded(self, wait: float | None) -> float:
         if self._loaded.parked:
             return _PARKED_WAIT
-        longest = _PENDING_WAIT if len(self.correlator) else _LONGEST_WAIT
+        longest = _PENDING_WAIT if len(self.stages.correlator) else _LONGEST_WAIT
+        if self.stages.owes_loss:
+            longest = min(longest, _COUNTS_EVERY)
         return longest if wait is None else min(longest, wait)
 
     def _turn(self) -> None:
         """One batch."""
         records = self._socket.receive()
         contexts, tallies = self._loaded.drain()
+        now = time.monotonic()
+        counts = None
+        if now - self._counted >= _COUNTS_EVERY:
+            counts = self._counts()
+            self._counted = now
+            self._wall = time.time() - now
         parked = self._loaded.parked
-        done = self.correlator.feed(records, contexts, tallies, time.monotonic(), parked=parked)
-        self._give(done)
+        done = self._take(Batch(records, contexts, tallies, parked, now, now + self._wall, counts))
         if done:
             self._pause = pause_after(done, self._pause) if len(records) < self._socket.batch else 0.0
         elif not records:
             self._pause = 0.0
 
-    def _take(self, trial: Trial) -> None:
-        parked = self._loaded.parked
-        done = self.correlator.feed(
-            trial.records, trial.contexts, trial.tallies, time.monotonic(), parked=parked
-        )
-        self._give(done)
+    def _take(self, batch: Batch) -> list[Event]:
+        if self._capture is not None:
+            messages, self._loaded.tap = self._loaded.tap or [], []
+            self._capture.turn(batch, messages)
+        return self.stages.take(batch)
 
-    def _give(self, done: list[Event]) -> None:
-        pid = self._pid
-        for event in done:
-            context = event.context
-            if context is not None:
-                event.self_caused = context.pid == pid and context.is_subject
-            else:
-                # By the kernel's own words only: what stands in msg='...' is the sender's.
-                event.self_caused = any(
-                    self._needle in record.text.partition(b" msg='")[0] for record in event.records
-                )
-            if event.malformed:
-                # The only time it has is that of its receipt; the kernel's serials begin at 1.
-                event.stamp = b"%d.%03d:0" % divmod(time.time_ns() // 1_000_000, 1000)
-            elif self.ledger.is_before(event):
-                event.complete = False
-                event.reason = BEFORE_START if context is None else BEGUN_BEFORE_START
-        self.ledger.account(done)
-        orphans = self.correlator.orphan_contexts
-        if orphans:
-            self.ledger.account_unread(orphans)
-            orphans.clear()
-        if done:
-            self._emit(done)
+    def _take_trial(self, trial: Trial) -> None:
+        now = time.monotonic()
+        parked = self._loaded.parked
+        self._take(Batch(trial.records, trial.contexts, trial.tallies, parked, now, now + self._wall))
 
     def _last_trial(self) -> Trial | None:
         if not self._proved:
@@ -154,37 +167,72 @@ class Pipeline:
 
         Where the nonce cannot be sent or is lost, the window ends with what was read.
         """
+        ledger = self.stages.ledger
         trial = self._last_trial()
         drops: int | None = None
         if trial is not None:
             if trial.serial is not None:
-                self.ledger.stop_at(trial.serial)
+                ledger.stop_at(trial.serial)
+                if self._capture is not None:
+                    self._capture.stop(trial.serial)
                 drops = self._socket.drops()  # what is dropped from now on is not of the run
-            self._take(trial)
+            self._take_trial(trial)
         deadline = time.monotonic() + _DRAIN_WAIT
         # A sleep and not an epoll wait, and for events of the window only: under a rule on every system
         # call our own turns would keep both going.
         while time.monotonic() < deadline and any(
-            not self.ledger.is_after(event) for event in self.correlator.unfinished()
+            not ledger.is_after(event) for event in self.stages.correlator.unfinished()
         ):
             time.sleep(_FINISH_WAIT)
             self._turn()
         # No turn after this: it would read records that no hook has seen, and call them unjoined.
-        counts = self._counts(drops)
+        counts = self._counts()
+        if drops is not None:
+            counts = counts._replace(netlink_drops=drops - self._base.netlink_drops)
+        if self._base.status_lost is not None and (lost := self._lost()) is not None:
+            counts = counts._replace(status_lost=(lost - self._base.status_lost) & 0xFFFFFFFF)
         self._loaded.detach()
-        self._give(self.correlator.finish(time.monotonic()))
+        now = time.monotonic()
+        if self._capture is not None:
+            self._capture.end(now, now + self._wall, counts)
+        summary = self.stages.finish(now, now + self._wall, counts)
         self._epoll.close()
-        return self.ledger.summary(counts)
+        return summary
 
-    def _counts(self, netlink_drops: int | None) -> KernelCounts:
+    def _lost(self) -> int | None:
+        """The kernel's `lost`; None where we may not ask (any more)."""
+        try:
+            return self._control.status().lost
+        except EnricherError:
+            return None
+
+    def _counts(self) -> KernelCounts:
+        """What was counted since the run began."""
         counters = self._loaded.counters()
-        ring_drops = counters["drop_context"] + counters["drop_tally"]
         # AFTER_SERVING is a fact about the task and not a failure, hence no fail_nsproxy.
         failures = sum(
             value
             for name, value in counters.items()
             if name.startswith("fail_") and name not in {"fail_nsproxy", "fail_queue_unknown"}
         )
-        if netlink_drops is None:
-            netlink_drops = self._socket.drops()
-        return KernelCounts(netlink_drops, ring_drops, self._loaded.missed(), failures, counters["records"])
+        lost = counters if self._loaded.counts_lost else dict[str, int]()
+        now = KernelCounts(
+            netlink_drops=self._socket.drops(),
+            contexts_dropped=counters["drop_context"],
+            tallies_dropped=counters["drop_tally"],
+            hook_records=counters["records"],
+            counted=counters["counted"],
+            uncounted=counters["uncounted"],
+            hook_failures=failures,
+            unknown_messages=counters["unknown_messages"],
+            truncated=self._socket.truncated,
+            foreign=self._socket.foreign,
+            hook_misses=self._loaded.missed(),
+            rate_limit=lost.get("lost_rate_limit"),
+            backlog=lost.get("lost_backlog"),
+            memory=lost.get("lost_memory"),
+            auditd_queue=lost.get("lost_queue"),
+            lost_other=lost.get("lost_other"),
+            lost_unseen=self._loaded.missed_losses(),
+        )
+        return counts_since(self._base, now)

@@ -37,13 +37,17 @@ class Proof(enum.Enum):
 
 
 class Trial(NamedTuple):
-    """One nonce's outcome and serial (None where silent), and all that was read while waiting for it."""
+    """One nonce's outcome and serial (None where silent), and all that was read while waiting for it.
+
+    `drops` is the socket's count of drops from before the nonce was sent.
+    """
 
     proof: Proof
     serial: int | None
     records: list[Record]
     contexts: list[Context]
     tallies: list[Tally]
+    drops: int = 0
 
 
 def new_nonce() -> bytes:
@@ -65,6 +69,7 @@ def send_and_wait(  # noqa: PLR0913 - both ends of the test, and what it is told
     `word` says what it is for ("start", "stop"); `pid` is our own, by which the hook's context is
     recognised where netlink delivers nothing. Raises what `AuditControl.send_user` raises.
     """
+    drops = socket.drops()
     control.send_user(USER_AVC, b"nonce=%b op=audit-enricher-%b" % (nonce, word))
     needle = b"nonce=" + nonce
     records: list[Record] = []
@@ -99,4 +104,4 @@ def send_and_wait(  # noqa: PLR0913 - both ends of the test, and what it is told
         ]
         proof = Proof.NOT_DELIVERED if own else Proof.SILENT
         stamp = own[-1] if own else None
-    return Trial(proof, split_stamp(stamp)[2] if stamp else None, records, contexts, tallies)
+    return Trial(proof, split_stamp(stamp)[2] if stamp else None, records, contexts, tallies, drops)

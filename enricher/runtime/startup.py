@@ -8,22 +8,28 @@ self-test read is handed on to the pipeline.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.errors import LoadFailed, MissingCapability, NoBtf, SelfTestFailed, WrongNamespace
+from enricher.correlate.ledger import serial_of
+from enricher.errors import LoadFailed, MissingCapability, NoBtf, NoHook, SelfTestFailed, WrongNamespace
+from enricher.runtime.loaders import bcc_candidates, caveats, pick, unusable
 from enricher.runtime.selftest import Proof, Trial, new_nonce, send_and_wait
 from enricher.sources.audit.control import AuditControl, AuditStatus, RulesCount
-from enricher.sources.audit.socket import AuditSocket
+from enricher.sources.audit.socket import RECEIVE_BUFFER, AuditSocket
 from enricher.sources.bpf import features
+from enricher.sources.bpf.bccload import BccLoader
 from enricher.sources.bpf.hook import CAVEATS, Candidate, Hook, candidates
 from enricher.sources.bpf.libbpf import library
-from enricher.sources.bpf.loader import DEFAULT_BUDGET, LibbpfLoader, Loaded, Loader
+from enricher.sources.bpf.loader import DEFAULT_BUDGET, Loaded, Loader
 from enricher.sources.host import require_initial_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from enricher.model import Record
+    from enricher.model import Context, Record, Tally
+
+
+_NONCE_TRIES: Final = 5
 
 
 class Started(NamedTuple):
@@ -44,7 +50,9 @@ def kernel_candidates(forced: Hook | None) -> tuple[list[Candidate], bool]:
     btf = features.has_btf()
     if btf.no:
         raise NoBtf(
-            btf.reason, "boot a kernel with CONFIG_DEBUG_INFO_BTF=y; the distributions' kernels have it"
+            btf.reason,
+            "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as the distributions' are; or install bcc for Python"
+            " (Debian and Ubuntu: python3-bpfcc) and the kernel's headers, see --loader bcc",
         )
     with features.KernelTypes(library()) as types:
         uring = types.has_function("__audit_uring_exit").yes
@@ -58,28 +66,40 @@ def kernel_candidates(forced: Hook | None) -> tuple[list[Candidate], bool]:
     return found, uring
 
 
-def start(
+def start(  # noqa: PLR0913 - the settings of one start
     note: Callable[[str], None],
     *,
     forced: Hook | None = None,
     budget: int = DEFAULT_BUDGET,
+    receive_buffer: int = RECEIVE_BUFFER,
+    tap: bool = False,
     verbose: bool = False,
     loader: Loader | None = None,
 ) -> Started:
     """Check, join, load, prove. `note` is told what an operator should know, one line each.
 
-    Raises the leaves of `errors` that say why it cannot work here.
+    `budget` is the bytes of all rings, `receive_buffer` those of the socket; with `tap` the rings' messages
+    are kept undecoded as well, for a capture. Raises the leaves of `errors` that say why it cannot work here.
     """
     for doubt in require_initial_namespaces():
         note(doubt)
+    ftrace = features.has_ftrace()
+    if ftrace.no:
+        # Attaching would succeed, and detaching would harm the host.
+        raise NoHook(
+            ftrace.reason, "sysctl kernel.ftrace_enabled=1; where that fails, the host has to be booted"
+        )
     control = AuditControl()
     try:
         status, rules = _audit_state(control, note)
-        tries, uring = kernel_candidates(forced)
-        socket = AuditSocket()
+        chosen = loader or pick("auto", note, verbose=verbose)
+        find = bcc_candidates if isinstance(chosen, BccLoader) else kernel_candidates
+        tries, uring = find(forced)
+        socket = AuditSocket(receive_buffer)
         try:
-            chosen = loader or LibbpfLoader(verbose=verbose)
-            candidate, loaded, trial = _prove(chosen, tries, control, socket, budget, note, uring=uring)
+            candidate, loaded, trial = _prove(
+                chosen, tries, control, socket, budget, note, uring=uring, tap=tap
+            )
         except BaseException:
             socket.close()
             raise
@@ -129,6 +149,7 @@ def _prove(  # noqa: PLR0913 - the steps of one start, in the one place that kno
     note: Callable[[str], None],
     *,
     uring: bool,
+    tap: bool,
 ) -> tuple[Candidate, Loaded, Trial]:
     """Load the candidates in turn until one is proved to see every record.
 
@@ -147,15 +168,16 @@ def _prove(  # noqa: PLR0913 - the steps of one start, in the one place that kno
             refusals.append(error)
             failures.append(f"hook {hook.value}: {error.message}")
             continue
+        loaded.tap = [] if tap else None
         try:
-            trial = send_and_wait(nonce, b"start", control, socket, loaded, os.getpid())
+            trial = _try(nonce, control, socket, loaded)
             trial = trial._replace(records=earlier + trial.records)
-            failure = _failure(hook, trial.proof, socket)
+            failure = _failure(hook, trial.proof, _dropped(socket, loaded)) or unusable(loaded, trial)
         except BaseException:
             loaded.close()
             raise
         if not failure:
-            for line in [*failures, *_doubts(hook, trial.proof)]:
+            for line in [*failures, *_doubts(hook, trial.proof, _dropped(socket, loaded)), *caveats(loaded)]:
                 note(line)
             return candidate, loaded, trial
         loaded.close()
@@ -169,14 +191,51 @@ def _prove(  # noqa: PLR0913 - the steps of one start, in the one place that kno
     )
 
 
-def _failure(hook: Hook, proof: Proof, socket: AuditSocket) -> str:
-    """Why `hook` cannot be used after this outcome; "" where it can. Raises WrongNamespace."""
+def _try(nonce: bytes, control: AuditControl, socket: AuditSocket, loaded: Loaded) -> Trial:
+    """Send the nonce; again, a few times, where it went missing while the kernel was dropping records."""
+    records: list[Record] = []
+    contexts: list[Context] = []
+    tallies: list[Tally] = []
+    for left in reversed(range(_NONCE_TRIES)):
+        trial = send_and_wait(nonce, b"start", control, socket, loaded, os.getpid())
+        if trial.proof is Proof.HOOK_MISSED and trial.serial in {serial_of(each.stamp) for each in contexts}:
+            # The record of an earlier try, later than that waited for: its context came in time.
+            trial = trial._replace(proof=Proof.PROVED)
+        records += trial.records
+        contexts += trial.contexts
+        tallies += trial.tallies
+        missing = trial.proof in {Proof.NOT_DELIVERED, Proof.SILENT}
+        if not left or not missing or not _dropped(socket, loaded):
+            return trial._replace(records=records, contexts=contexts, tallies=tallies)
+    raise AssertionError
+
+
+def _dropped(socket: AuditSocket, loaded: Loaded) -> str:
+    """What was dropped since the start, in words; "" for nothing."""
+    counters = loaded.counters()
+    drops = {
+        "the receive buffer was full": socket.drops(),
+        "over the rate limit": counters["lost_rate_limit"],
+        "over the backlog limit": counters["lost_backlog"],
+    }
+    return ", ".join(f"{count} records {why}" for why, count in drops.items() if count)
+
+
+def _failure(hook: Hook, proof: Proof, dropped: str) -> str:
+    """Why `hook` cannot be used after this outcome; "" where it can.
+
+    Raises SelfTestFailed or WrongNamespace where no hook could be.
+    """
+    if proof is Proof.NOT_DELIVERED and dropped:
+        raise SelfTestFailed(
+            f"the self-test's record was dropped {_NONCE_TRIES} times, and others with it: {dropped}",
+            "raise the rate limit (`auditctl -r`), or --receive-buffer, or load fewer rules",
+        )
     if proof is Proof.NOT_DELIVERED:
         raise WrongNamespace(
-            "the kernel wrote the self-test's record, but it did not reach this socket"
-            f" (which dropped {socket.drops()} records)",
-            "audit records are sent to the initial network namespace only: run there. If this is it, the host"
-            " makes more records than can be read, or an auditd that does not read holds the kernel up",
+            "the kernel wrote the self-test's record, but it did not reach this socket, which dropped nothing",
+            "audit records are sent to the initial network namespace only: run there. If this is it, an auditd"
+            " that does not read may be holding the kernel up",
         )
     if proof is Proof.HOOK_MISSED:
         return "the self-test's record passed it by"
@@ -185,13 +244,16 @@ def _failure(hook: Hook, proof: Proof, socket: AuditSocket) -> str:
     return ""
 
 
-def _doubts(hook: Hook, proof: Proof) -> list[str]:
+def _doubts(hook: Hook, proof: Proof, dropped: str) -> list[str]:
     """What an operator should know of the hook in use."""
     doubts = [f"hook {hook.value}: {CAVEATS[hook]}"] if CAVEATS[hook] else []
     if proof is Proof.SILENT:
+        why = "a rule drops USER_AVC records"
+        if dropped:
+            why += f", or it went the way of others ({dropped})"
         doubts.append(
-            "the self-test's record came back on neither side: a rule drops USER_AVC records, so that the"
-            " hook sees every record is not proved"
+            f"the self-test's record came back on neither side: {why}, so that the hook sees every record is"
+            " not proved"
         )
     return doubts
 

@@ -209,3 +209,20 @@ class StdoutSink(_DescriptorSink):
     def close(self) -> None:
         """See `Sink`. The descriptor belongs to the process and stays open."""
         self._fd = -1
+
+
+class NullSink:
+    """Nowhere: for a command whose product is something else."""
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    def write(self, lines: list[bytes]) -> None:
+        """See `Sink`."""
+        self.written += len(lines)
+
+    def flush(self) -> None:
+        """See `Sink`."""
+
+    def close(self) -> None:
+        """See `Sink`."""

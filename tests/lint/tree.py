@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 _CREATED_AT_TOP = {"build", "dist"}
 _HIDDEN_AT_TOP = {".ci"}
 _CREATED_ANYWHERE = {"__pycache__", "objects"}
+_CREATED = {ROOT / "enricher/sources/bpf/source"}  # `make bpf` copies bpf/ there
 
 
 def files(*suffixes: str, under: str = "") -> list[Path]:
@@ -46,7 +47,7 @@ def _walk(directory: Path) -> Iterator[Path]:
 
 
 def _created(path: Path) -> bool:
-    if path.name in _CREATED_ANYWHERE or path.suffix == ".egg-info":
+    if path.name in _CREATED_ANYWHERE or path in _CREATED or path.suffix == ".egg-info":
         return True
     if path.parent != ROOT:
         return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import select
-import time
+import struct
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -26,6 +26,28 @@ USER_AVC = 1107
 SOCKET_FD, RING_FDS = 1000, [1001, 1002]
 OTHER = 4711
 """A process that is not us."""
+
+
+def image(message: Context | Tally) -> bytes:
+    """The message as it stands in a ring (bpf/include/events.h)."""
+    sec, _, rest = message.stamp.partition(b".")
+    ms, _, serial = rest.partition(b":")
+    head = (int(message.time), int(sec), int(ms), int(serial))
+    if isinstance(message, Tally):
+        runs = [number for run in message.runs for number in run]
+        packed = struct.pack(
+            f"=HHIQQIIIHH{len(runs)}H", 2, 1, 168, *head, message.total, message.flags, len(runs) // 2, *runs
+        )
+        return packed.ljust(168, b"\0")
+    c = message
+    size = 248 if len(c.levels) <= 4 else 480
+    packed = struct.pack("=HHIQQII", 1, 1, size, *head)
+    packed += struct.pack(
+        "=HHI6I", c.record_type, c.flags, 0, c.pid, c.tid, c.ppid, c.auid, c.ses, len(c.levels)
+    )
+    packed += struct.pack("=QQ16s10I10Q", c.start, c.cgroup_id, c.comm, *c.inums, *c.ids)
+    packed += b"".join(struct.pack("=II", *level) for level in c.levels)
+    return packed.ljust(size, b"\0")
 
 
 class Host:
@@ -45,16 +67,21 @@ class Host:
         self.waits: list[float] = []
         self.registered: dict[int, int] = {}
         self.dropped = 0
+        self.skipped: int | None = 0
+        self.skipped_losses: int | None = 0
         self.counted = dict.fromkeys(wire.COUNTERS, 0) | {"unknown_messages": 0}
         self.serial = 100
         self.now = 50.0
         # AuditSocket
         self.batch = 512
         self.buffer_limited = False
+        self.truncated = self.foreign = 0
         self.receive_buffer = 32 << 20
         # Loaded
         self.hook = Hook.PLAIN
         self.parked = False
+        self.counts_lost = True
+        self.tap: list[bytes] | None = None
         self.ring_count, self.ring_size = 2, 16 << 20
 
     # -- the kernel ----------------------------------------------------------------------------------
@@ -108,8 +135,16 @@ class Host:
             self.hidden_for -= 1
             return [], []
         taken, self.messages = self.messages, []
-        contexts = [each for each in taken if isinstance(each, Context)]
-        return contexts, [each for each in taken if isinstance(each, Tally)]
+        contexts, tallies = [], []
+        for message in taken:
+            raw = image(message)
+            if self.tap is not None:
+                self.tap.append(raw)
+            if isinstance(message, Context):
+                contexts.append(wire.decode_context(memoryview(raw), 0))
+            else:
+                tallies.append(wire.decode_tally(memoryview(raw), 0))
+        return contexts, tallies
 
     def wake_fds(self) -> list[int]:
         return RING_FDS
@@ -118,7 +153,10 @@ class Host:
         return self.counted
 
     def missed(self) -> int | None:
-        return 3
+        return self.skipped
+
+    def missed_losses(self) -> int | None:
+        return self.skipped_losses
 
     def detach(self) -> None:
         self.log.append("detach")
@@ -178,7 +216,7 @@ def install(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
 class _Time:
     def __init__(self, host: Host) -> None:
         self.monotonic, self.sleep = host.monotonic, host.sleep
-        self.time_ns = time.time_ns
+        self.time = lambda: 1_772_366_400.25 + host.now
 
 
 class _Select:

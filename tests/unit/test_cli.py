@@ -15,6 +15,7 @@ import pytest
 
 from enricher import errors
 from enricher.cli import main as command
+from enricher.cli import options as values
 from enricher.cli import run
 from enricher.runtime import startup
 from enricher.runtime.selftest import Proof, Trial
@@ -69,7 +70,9 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- what is understood ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["run", "--help"], ["record", "--help"], ["replay", "--help"], ["--version"]]
+)
 def test_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command.main(argv)
@@ -79,7 +82,7 @@ def test_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_exit_codes_are_those_of_the_errors() -> None:
     listed = {int(line.split()[0]) for line in command.EXIT_CODES.splitlines()[1:]}
-    assert listed == {0, 1} | {leaf.exit_code for leaf in LEAVES}
+    assert listed == {0, 1, 10, 11} | {leaf.exit_code for leaf in LEAVES}
 
 
 @pytest.mark.parametrize(
@@ -95,22 +98,22 @@ def test_exit_codes_are_those_of_the_errors() -> None:
     ],
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert run.duration(text) == seconds
+    assert values.duration(text) == seconds
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("65536", 65536), ("64K", 65536), ("32M", 32 << 20), ("1G", 1 << 30)]
 )
 def test_sizes(text: str, size: int) -> None:
-    assert run.size(text) == size
+    assert values.size(text) == size
 
 
 @pytest.mark.parametrize(
     ("kind", "texts"),
     [
-        (run.duration, ["", "s", "0", "0s", "0.0h", "-1", "1d", "1 s", "1e3", "nan", "inf", ".5", "30s "]),
-        (run.size, ["", "K", "0", "0M", "-1", "1.5M", "32m", "32MB", "0x10", "1 K"]),
-        (run.count, ["", "0", "-1", "1.5", "one", "\u00b2", " 1"]),
+        (values.duration, ["", "s", "0", "0s", "0.0h", "-1", "1d", "1 s", "1e3", "nan", "inf", ".5", "30s "]),
+        (values.size, ["", "K", "0", "0M", "-1", "1.5M", "32m", "32MB", "0x10", "1 K"]),
+        (values.count, ["", "0", "-1", "1.5", "one", "\u00b2", " 1"]),
     ],
 )
 def test_what_is_no_duration_size_or_count(kind: Callable[[str], object], texts: list[str]) -> None:
@@ -132,6 +135,12 @@ def test_what_is_no_duration_size_or_count(kind: Callable[[str], object], texts:
         ["run", "--hook", "audit_log_start"],
         ["run", "now"],
         ["run", "--outpu"],
+        ["run", "--max-size", "1G"],
+        ["record"],
+        ["record", "file", "--max-size", "0"],
+        ["record", "file", "--format", "json"],
+        ["replay"],
+        ["replay", "file", "--for", "1s"],
     ],
 )
 def test_command_lines_that_say_nothing_we_can_do(
@@ -152,13 +161,26 @@ def test_options_reach_the_start(monkeypatch: pytest.MonkeyPatch, host: Host) ->
         return started(host)
 
     monkeypatch.setattr(startup, "start", start)
-    assert (
-        command.main(["run", "--for", "1s", "--hook", "skb_queue_tail", "--ring-memory", "64K", "--verbose"])
-        == 0
-    )
-    assert asked == {"forced": Hook.QUEUE, "budget": 65536, "verbose": True}
+    monkeypatch.setattr(run, "pick", lambda name, _note, *, verbose: (name, verbose))
+    argv = ["run", "--for", "1s", "--hook", "skb_queue_tail", "--ring-memory", "64K", "--verbose"]
+    assert command.main([*argv, "--receive-buffer", "2M", "--loader", "libbpf"]) == 0
+    assert asked == {
+        "forced": Hook.QUEUE,
+        "budget": 65536,
+        "receive_buffer": 2 << 20,
+        "tap": False,
+        "verbose": True,
+        "loader": ("libbpf", True),
+    }
     assert command.main(["run", "--for", "1s"]) == 0
-    assert asked == {"forced": None, "budget": 32 << 20, "verbose": False}
+    assert asked == {
+        "forced": None,
+        "budget": 32 << 20,
+        "receive_buffer": 16 << 20,
+        "tap": False,
+        "verbose": False,
+        "loader": ("auto", False),
+    }
 
 
 # -- errors ------------------------------------------------------------------------------------------
@@ -255,7 +277,8 @@ def test_nothing_is_left_behind(
         refuse(errors.LoadFailed("no"))
     if outcome == "bug":
         host.refusal = ZeroDivisionError()
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    handlers = [signal.getsignal(number) for number in caught]
     before = descriptors()
     argv = ["run", "--for", "1s", "--output", str(tmp_path / "events.json")]
     if outcome == "bug":
@@ -263,7 +286,7 @@ def test_nothing_is_left_behind(
             command.main(argv)
     else:
         command.main(argv)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(number) for number in caught] == handlers
     assert signal.set_wakeup_fd(-1) == -1
     assert descriptors() == before
     assert (host.log[-3:] == ["close"] * 3) == (outcome != "refused")
@@ -275,7 +298,7 @@ class Gone:
     advice = ""
     full = False
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         pass
 
     def __enter__(self) -> Gone:  # noqa: PYI034 - a double

@@ -28,7 +28,7 @@ def feed(correlator: Correlator, *items: object, now: float = 0.0, parked: bool 
     return correlator.feed(kinds["Record"], kinds["Context"], kinds["Tally"], now, parked=parked)  # type: ignore[arg-type]
 
 
-def told(event: Event) -> tuple[bytes, int, bool, str]:
+def told(event: Event) -> tuple[bytes, int, bool | None, str]:
     return event.stamp, len(event.records), event.complete, event.reason
 
 

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enricher.correlate.join import Correlator
-from enricher.correlate.ledger import KernelCounts, Ledger
-from enricher.model import Context, Event, Record, Tally, TallyFlag
+from enricher.correlate.ledger import Ledger
+from enricher.model import Context, Event, KernelCounts, Record, Tally, TallyFlag
 from tests.unit.sample_stream import EOE, MS, alone, context, records, stamp, tally
 
 RINGS = 2
 SHAPES = ("eoe", "exit", "standalone")
-NONE_LOST = KernelCounts(0, 0, 0, 0)
+NONE_LOST = KernelCounts()
 
 Item = Record | Context | Tally
 

@@ -34,6 +34,7 @@ PROGRAMS = (
     "syscall_exit",
     "task_exit",
     "uring_exit",
+    "record_lost",
 )
 
 
@@ -52,6 +53,7 @@ class Lib:
         self.inner: dict[int, int] = {}
         self.rodata = ctypes.create_string_buffer(16)
         self.misses = dict.fromkeys(PROGRAMS, 0)
+        self.has_lost = 5  # a BTF type id; -2 where there is none
         self.info_size = ctypes.sizeof(ProgramInfo)
         self.counters = os.memfd_create("counters")
         os.ftruncate(self.counters, PAGE)
@@ -133,6 +135,13 @@ class Lib:
 
     def do_bpf_program__fd(self, handle: int) -> int:
         return handle
+
+    def do_btf__load_vmlinux_btf(self) -> int:
+        return 98
+
+    def do_btf__find_by_name_kind(self, _: int, name: bytes, kind: int) -> int:
+        assert (name, kind) == (b"audit_log_lost", 12)
+        return self.has_lost
 
     def do_bpf_obj_get_info_by_fd(self, handle: int, info: Any, length: Any) -> int:  # noqa: ANN401
         info._obj.recursion_misses = self.misses[self.name(handle)]
@@ -239,7 +248,14 @@ def test_life(lib: Lib, load: Load) -> None:
     assert {name for name, wanted in lib.autoloaded.items() if wanted} == set(PROGRAMS[:1] + PROGRAMS[3:])
     assert set(lib.autoloaded) == set(PROGRAMS)
     # The record hook last: no event is begun that nothing would end. And first to go.
-    assert lib.attached == ["event_exit", "syscall_exit", "task_exit", "uring_exit", "record_end"]
+    assert lib.attached == [
+        "event_exit",
+        "syscall_exit",
+        "task_exit",
+        "uring_exit",
+        "record_lost",
+        "record_end",
+    ]
     assert (loaded.ring_count, loaded.ring_size) == (CPUS, 512 << 10)
     assert loaded.wake_fds() == lib.rings == [lib.inner[cpu] for cpu in range(CPUS)]
     assert (loaded.drain(), loaded.parked) == (([], []), False)
@@ -248,22 +264,31 @@ def test_life(lib: Lib, load: Load) -> None:
     assert loaded.drain() == ([], [])
     loaded.close()
     loaded.close()
-    assert (lib.closed, len(lib.detached)) == (1, 5)
+    assert (lib.closed, len(lib.detached)) == (1, 6)
     assert descriptors() == before
 
 
 @pytest.mark.parametrize(("hook", "program"), [(Hook.PART, "record_end_part"), (Hook.QUEUE, "record_queued")])
 def test_other_hooks_and_no_io_uring(lib: Lib, load: Load, hook: Hook, program: str) -> None:
     loaded = load(hook, uring=False)
-    assert lib.attached == ["event_exit", "syscall_exit", "task_exit", program]
+    assert lib.attached == ["event_exit", "syscall_exit", "task_exit", "record_lost", program]
     assert {name for name, wanted in lib.autoloaded.items() if wanted} == set(lib.attached)
     loaded.close()
 
 
+def test_a_kernel_whose_losses_cannot_be_counted(lib: Lib, load: Load) -> None:
+    lib.has_lost = -errno.ENOENT
+    loaded = load()
+    assert not loaded.counts_lost
+    assert "record_lost" not in lib.attached
+    assert not lib.autoloaded["record_lost"]
+    loaded.close()
+
+
 def test_counters_are_the_sum_over_all_cpus(lib: Lib, load: Load) -> None:
-    first = [100 + i for i in range(24)]
-    second = [1 << 40] * 24
-    os.pwrite(lib.counters, struct.pack("=48Q", *first, *second), 0)
+    first = [100 + i for i in range(32)]
+    second = [1 << 40] * 32
+    os.pwrite(lib.counters, struct.pack("=64Q", *first, *second), 0)
     loaded = load()
     counted = loaded.counters()
     assert list(counted) == [*wire.COUNTERS, "unknown_messages"]

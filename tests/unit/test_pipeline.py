@@ -10,10 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from enricher.correlate import join
-from enricher.errors import AuditUnavailable, OutputFailed
-from enricher.model import ContextFlag, Event, Record
+from enricher.errors import AuditUnavailable, EnricherError, OutputFailed
+from enricher.model import ContextFlag, Event, Loss, Record
 from enricher.runtime.pipeline import OWN_NOISE_WAIT, OWN_NOISE_WAIT_MAX, Pipeline, pause_after
 from enricher.runtime.selftest import Proof, Trial
+from enricher.runtime.stages import Opening
+from enricher.sources.audit.control import AuditStatus
 from tests.unit.fake_host import OTHER, RING_FDS, SOCKET_FD, Host, install, started
 from tests.unit.sample_stream import EOE, context, record, records, stamp, tally
 
@@ -28,11 +30,15 @@ class Run:
     def __init__(self, host: Host, trial: Trial | None = None) -> None:
         self.host = host
         self.events: list[Event] = []
-        self.pipeline = Pipeline(started(host, trial), self.emit)
+        begun = started(host, trial)
+        self.pipeline = Pipeline(begun, self.emit, Opening(US, "0badcafe", begun.trial.serial))
 
     def emit(self, events: list[Event]) -> None:
         assert events
         self.events += events
+
+    def losses(self) -> list[Loss]:
+        return [event.loss for event in self.events if event.loss is not None]
 
     def turns(self, *script: Callable[[], object] | None) -> list[Event]:
         """One turn for each act of the script, once it has happened; returns what these gave out."""
@@ -74,7 +80,7 @@ def test_what_the_start_has_read_comes_first(host: Host) -> None:
     trial = Trial(Proof.PROVED, 100, records(101, 1300, EOE), [context(101)], [tally(101, 2)])
     run = Run(host, trial)
     assert [(event.stamp, event.complete) for event in run.events] == [(stamp(101), True)]
-    assert run.pipeline.ledger.delivered == 2
+    assert run.pipeline.stages.ledger.delivered == 2
 
 
 def test_before_the_start(host: Host) -> None:
@@ -85,7 +91,7 @@ def test_before_the_start(host: Host) -> None:
         (False, join.BEFORE_START),
         (False, join.BEGUN_BEFORE_START),
     ]
-    assert (run.pipeline.ledger.before, run.pipeline.ledger.delivered) == (3, 0)
+    assert (run.pipeline.stages.ledger.before, run.pipeline.stages.ledger.delivered) == (3, 0)
 
 
 def test_rings_parked_at_the_start_are_waited_for(host: Host) -> None:
@@ -101,15 +107,15 @@ def test_malformed_record_gets_the_time_of_its_receipt(run: Run, host: Host) -> 
     (event,) = run.turns(lambda: host.finish(Record(1300, b"nonsense")))
     sec, _, rest = event.stamp.partition(b".")
     assert (int(sec) > 1_700_000_000, rest[3:]) == (True, b":0")
-    assert run.pipeline.ledger.malformed == 1
+    assert run.pipeline.stages.ledger.malformed == 1
 
 
 def test_lost_events_are_accounted_for_though_nothing_is_given_out(run: Run, host: Host) -> None:
     """And do not gather: a socket that brings nothing would fill the memory with contexts."""
     host.delivers = False
     assert run.turns(host.event, *[None] * 120) == []
-    assert (len(run.pipeline.correlator), run.pipeline.correlator.orphan_contexts) == (0, [])
-    assert (run.pipeline.ledger.missing, run.pipeline.ledger.finished) == (2, 2)
+    assert (len(run.pipeline.stages.correlator), run.pipeline.stages.correlator.orphan_contexts) == (0, [])
+    assert (run.pipeline.stages.ledger.missing, run.pipeline.stages.ledger.finished) == (2, 2)
 
 
 # -- our own doing -----------------------------------------------------------------------------------
@@ -194,6 +200,40 @@ def test_waits(run: Run, host: Host) -> None:
     host.hidden_for = 1
     run.turns(None, None)
     assert host.waits[2:] == [0.05, 0.001]
+
+
+def test_a_loss_that_is_to_be_told_bounds_the_waits(run: Run, host: Host) -> None:
+    """And nothing else does, once it is told: the counters are looked at when there is a reason to wake."""
+    run.turns(lambda: setattr(host, "dropped", 3))
+    assert run.losses() == []
+    host.now += 2
+    run.turns(None)  # the counters are read now
+    before = host.now
+    host.waits.clear()
+    run.turns(*[None] * 8)
+    assert [loss.lost for loss in run.losses()] == [3]
+    assert host.waits[:6] == [1.0] * 6
+    assert host.waits[7:] == [3600.0]
+    assert host.now - before >= 6.0
+
+
+def test_the_counters_are_read_once_a_second(run: Run, host: Host) -> None:
+    """Not at each batch: the socket's is a system call."""
+    asked: list[float] = []
+    real = host.drops
+
+    def drops() -> int:
+        asked.append(host.now)
+        return real()
+
+    def later() -> None:
+        host.now += 0.1
+        host.event()
+
+    host.drops = drops  # type: ignore[method-assign]
+    for _ in range(100):
+        run.turns(later)
+    assert 9 <= len(asked) <= 11
 
 
 def test_deadline_bounds_the_waits_and_ends_the_run(run: Run, host: Host) -> None:
@@ -331,7 +371,7 @@ def test_a_failing_output_is_not_taken_for_a_lost_nonce(host: Host) -> None:
     def fail(_: list[Event]) -> None:
         raise OutputFailed("no space left")
 
-    pipeline = Pipeline(started(host), fail)
+    pipeline = Pipeline(started(host), fail, Opening(US, "0badcafe", 100))
     with pytest.raises(OutputFailed):
         pipeline.finish()
 
@@ -339,10 +379,109 @@ def test_a_failing_output_is_not_taken_for_a_lost_nonce(host: Host) -> None:
 def test_figures_of_the_kernel_side(run: Run, host: Host) -> None:
     host.counted |= {"drop_context": 1, "drop_tally": 2, "fail_text": 10, "fail_track": 20, "records": 99}
     host.counted |= {"fail_nsproxy": 1000, "fail_queue_unknown": 1000, "queue_other": 1000, "orphans": 1000}
+    host.skipped = 3
     counts = run.pipeline.finish().counts
-    assert (counts.ring_drops, counts.hook_failures, counts.hook_misses, counts.hook_records) == (
-        3,
-        30,
-        3,
-        99,
-    )
+    assert (counts.contexts_dropped, counts.tallies_dropped) == (1, 2)
+    assert (counts.hook_failures, counts.hook_misses, counts.hook_records) == (30, 3, 99)
+
+
+# -- counts and losses -------------------------------------------------------------------------------
+
+
+def test_each_counter_has_its_place(run: Run, host: Host) -> None:
+    places = {
+        "drop_context": "contexts_dropped",
+        "drop_tally": "tallies_dropped",
+        "records": "hook_records",
+        "counted": "counted",
+        "uncounted": "uncounted",
+        "lost_rate_limit": "rate_limit",
+        "lost_backlog": "backlog",
+        "lost_memory": "memory",
+        "lost_queue": "auditd_queue",
+        "lost_other": "lost_other",
+        "unknown_messages": "unknown_messages",
+    }
+    host.counted |= {name: 10 + i for i, name in enumerate(places)}
+    host.dropped, host.skipped, host.truncated, host.foreign = 31, 32, 33, 34
+    host.skipped_losses = 35
+    counts = run.pipeline.finish().counts._asdict()
+    found = {name: counts.pop(member) for name, member in places.items()}
+    assert found == {name: 10 + i for i, name in enumerate(places)}
+    assert counts == {
+        "netlink_drops": 31,
+        "hook_misses": 32,
+        "truncated": 33,
+        "foreign": 34,
+        "lost_unseen": 35,
+        "hook_failures": 0,
+        "status_lost": None,
+    }
+
+
+def test_what_was_counted_before_the_run_is_not_of_it(host: Host) -> None:
+    """But what the socket dropped while the nonce was under way is."""
+    host.counted |= dict.fromkeys(host.counted, 1000)
+    host.dropped, host.skipped, host.truncated, host.foreign = 12, 1000, 1000, 1000
+    run = Run(host, Trial(Proof.PROVED, 100, [], [], [], drops=10))
+    host.counted["lost_backlog"] += 1
+    counts = run.pipeline.finish().counts
+    assert (counts.netlink_drops, counts.backlog) == (2, 1)
+    others = counts._replace(netlink_drops=0, backlog=0)
+    assert set(others) == {0, None}
+    assert [loss.lost for loss in run.losses()] == [2, 1]
+
+
+def test_a_kernel_whose_losses_cannot_be_counted(host: Host) -> None:
+    host.counts_lost, host.skipped = False, None
+    counts = Run(host).pipeline.finish().counts
+    assert (counts.rate_limit, counts.backlog, counts.memory, counts.lost_other, counts.hook_misses) == (
+        None,
+    ) * 5
+
+
+def test_the_account_on_demand_changes_nothing(run: Run, host: Host) -> None:
+    run.turns(host.event)
+    host.dropped = 5
+    for _ in range(2):
+        summary = run.pipeline.summary()
+        assert (summary.delivered, summary.marked, summary.counts.netlink_drops) == (2, False, 5)
+    assert run.losses() == []
+    assert run.pipeline.finish().delivered == 3
+    assert [loss.lost for loss in run.losses()] == [5]
+
+
+def test_each_turn_is_told_before_its_wait(run: Run, host: Host) -> None:
+    left = iter((False, False, True))
+    seen: list[int] = []
+    run.pipeline.run(lambda: next(left), each_turn=lambda: seen.append(len(host.waits)))
+    assert seen == [0, 1]
+
+
+def status(lost: list[int | EnricherError]) -> Callable[[], AuditStatus]:
+    """`AuditControl.status`, whose `lost` is these in turn."""
+
+    def ask() -> AuditStatus:
+        answer = lost.pop(0)
+        if isinstance(answer, EnricherError):
+            raise answer
+        return AuditStatus(1, 1, 812, 0, 8192, answer, 0, 127, 15000, 0)
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        ([7, 12], 5),
+        ([0xFFFFFFFE, 3], 5),  # 32 bits in the kernel
+        ([7, AuditUnavailable("no answer")], None),
+        ([AuditUnavailable("no answer")], None),
+    ],
+)
+def test_the_kernels_own_figure(host: Host, lost: list[int | EnricherError], told: int | None) -> None:
+    host.status = status(lost)  # type: ignore[attr-defined]
+    begun = started(host)._replace(status=AuditStatus(1, 1, 812, 0, 8192, 0, 0, 127, 15000, 0))
+    pipeline = Pipeline(begun, lambda _: None, Opening(US, "0badcafe", 100))
+    assert pipeline.finish().counts.status_lost == told
+    assert lost == []

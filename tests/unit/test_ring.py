@@ -189,6 +189,39 @@ def test_unknown_is_counted_and_passed_over(producer: Producer, ring: Ring, vers
     assert not ring.parked
 
 
+def test_a_tap_has_every_message_as_it_stands(producer: Producer, ring: Ring) -> None:
+    """Also what this decoder does not know: the capture is of the kernel side, not of what we made of it."""
+    messages = [
+        context_message(1),
+        tally_message(1),
+        context_message(2, version=2),
+        context_message(3, kind=77),
+    ]
+    for message in messages:
+        producer.put(message)
+    producer.put(context_message(4), DISCARD)
+    busy = producer.put(context_message(5), BUSY)
+    tap: list[bytes] = []
+    contexts: list[Context] = []
+    tallies: list[Tally] = []
+    ring.drain(contexts, tallies, tap)
+    assert tap == messages
+    assert (len(contexts), len(tallies), ring.unknown) == (1, 1, 2)
+    producer.commit(busy, CONTEXT)
+    ring.drain(contexts, tallies, tap)
+    assert tap[4:] == [context_message(5)]
+    ring.drain(contexts, tallies, tap)
+    assert len(tap) == 5
+
+
+def test_a_tapped_message_outlives_its_place(producer: Producer, ring: Ring) -> None:
+    tap: list[bytes] = []
+    for serial in range(40):
+        producer.put(context_message(serial))
+        ring.drain([], [], tap)
+    assert tap == [context_message(serial) for serial in range(40)]
+
+
 def test_close_releases_both_maps(producer: Producer) -> None:
     """A view that is still alive would make unmapping raise BufferError."""
     ring = Ring(producer.fd, SIZE)

@@ -111,6 +111,14 @@ def test_rings_are_drained_after_each_batch(host: Host) -> None:
     assert host.log == ["receive", "drain"] * 3
 
 
+def test_drops_are_those_before_the_nonce_was_sent(host: Host) -> None:
+    """What is dropped while it is under way is of the run."""
+    host.dropped = 7
+    host.delivers = False
+    host.script = [lambda: setattr(host, "dropped", 9)]
+    assert prove(host).drops == 7
+
+
 def test_refusal_is_passed_on(host: Host) -> None:
     host.refusal = MissingCapability("CAP_AUDIT_WRITE is missing")
     with pytest.raises(MissingCapability):

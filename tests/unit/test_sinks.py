@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from enricher.errors import OutputFailed
-from enricher.sinks.stream import FileSink, OutputClosed, StdoutSink
+from enricher.sinks.stream import FileSink, NullSink, OutputClosed, Sink, StdoutSink
 
 Writes = list[bytes]
 
@@ -248,6 +248,18 @@ def test_a_nonblocking_standard_output_loses_nothing() -> None:
     os.close(reader)
     assert bytes(got) == b"".join(lines)
     assert sink.written == 5000
+
+
+def test_nowhere_counts_and_writes_nothing(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    sink: Sink = NullSink()
+    sink.write([b"a\n", b"b\n"])
+    sink.write([])
+    sink.write([b"c\n"])
+    sink.flush()
+    sink.close()
+    sink.close()
+    assert sink.written == 3
+    assert capfdbinary.readouterr() == (b"", b"")
 
 
 def test_closing_standard_output_leaves_the_descriptor_open() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from enricher.errors import (
     LoadFailed,
     MissingCapability,
     NoBtf,
+    NoHook,
     SelfTestFailed,
     WrongNamespace,
 )
@@ -23,8 +25,9 @@ from enricher.runtime.selftest import Proof
 from enricher.sources.audit.control import AuditStatus, RulesCount
 from enricher.sources.bpf.features import Answer, Found
 from enricher.sources.bpf.hook import Candidate, Hook
-from tests.unit.fake_host import Host, install
+from tests.unit.fake_host import USER_AVC, Host, install
 from tests.unit.fake_host import started as started_on
+from tests.unit.sample_stream import record
 
 PLAIN, PART, QUEUE = (Candidate(hook, f"because of {hook.name}") for hook in Hook)
 STATUS = AuditStatus(1, 1, 812, 0, 8192, 0, 0, 127, 15000, 0)
@@ -46,9 +49,11 @@ class Bench:
         self.status: AuditStatus | EnricherError = STATUS
         self.name = "double"
         ends = cast("Any", self.host)
+        on = Found(Answer.YES, "ftrace is on")
+        monkeypatch.setattr("enricher.runtime.startup.features.has_ftrace", lambda: on)
         for name, made in {
             "AuditControl": lambda: _Named(ends, "control", self),
-            "AuditSocket": lambda: _Named(ends, "socket", self),
+            "AuditSocket": lambda _buffer: _Named(ends, "socket", self),
             "require_initial_namespaces": lambda: ("could not compare",),
             "kernel_candidates": lambda _forced: (self.tries, True),
         }.items():
@@ -67,8 +72,8 @@ class Bench:
         self.host.log.append(f"load {budget >> 20}M")
         return _Named(cast("Any", self.host), hook.value, self)
 
-    def start(self) -> startup.Started:
-        return startup.start(self.notes.append, loader=cast("Any", self), budget=8 << 20)
+    def start(self, *, tap: bool = False) -> startup.Started:
+        return startup.start(self.notes.append, loader=cast("Any", self), budget=8 << 20, tap=tap)
 
     def fails(self, kind: type[BaseException]) -> BaseException:
         with pytest.raises(kind) as caught:
@@ -180,20 +185,92 @@ def test_interrupted_while_it_waits(bench: Bench) -> None:
     assert bench.closed() == ["close audit_log_end", "close socket", "close control"]
 
 
-def test_not_delivered(bench: Bench) -> None:
+def test_not_delivered_though_nothing_was_dropped(bench: Bench) -> None:
     bench.tries, bench.acts = [PLAIN, QUEUE], ["undelivered"]
-    bench.host.dropped = 17
     error = bench.fails(WrongNamespace)
-    assert "dropped 17 records" in str(error)
-    assert bench.tried == [Hook.PLAIN]
+    assert "which dropped nothing" in str(error)
+    assert (bench.tried, len(bench.host.sent)) == ([Hook.PLAIN], 1)
     assert bench.closed() == ["close audit_log_end", "close socket", "close control"]
+
+
+DROPS = {
+    "lost_rate_limit": "17 records over the rate limit",
+    "lost_backlog": "17 records over the backlog limit",
+    "": "17 records the receive buffer was full",
+}
+
+
+def drop(host: Host, counter: str) -> None:
+    if counter:
+        host.counted[counter] = 17
+    else:
+        host.dropped = 17
+
+
+@pytest.mark.parametrize(("counter", "words"), DROPS.items())
+def test_not_delivered_while_records_are_dropped(bench: Bench, counter: str, words: str) -> None:
+    bench.tries, bench.acts = [PLAIN, QUEUE], ["undelivered"]
+    drop(bench.host, counter)
+    error = bench.fails(SelfTestFailed)
+    assert "dropped 5 times" in str(error)
+    assert words in str(error)
+    assert (bench.tried, len(bench.host.sent), len(set(bench.host.sent))) == ([Hook.PLAIN], 5, 1)
+    assert bench.closed() == ["close audit_log_end", "close socket", "close control"]
+
+
+@pytest.mark.parametrize("counter", DROPS)
+def test_the_nonce_is_sent_again_where_drops_may_have_taken_it(bench: Bench, counter: str) -> None:
+    bench.acts = ["undelivered"]
+    drop(bench.host, counter)
+    # The first try's time passes; in the second one's the flood ends, after its nonce was lost as well.
+    bench.host.script = [None, lambda: setattr(bench.host, "delivers", True)]
+    early = bench.host.event()
+    started = bench.start()
+    assert (len(bench.host.sent), started.trial[:2]) == (3, (Proof.PROVED, 104))
+    # What was read in the tries before is handed on: an event's context and count, and three nonces'.
+    assert [each.stamp[-3:] for each in started.trial.contexts] == [b"101", b"102", b"103", b"104"]
+    assert [each.stamp[-3:] for each in started.trial.tallies] == [b"%d" % early]
+    assert bench.closed() == []
+
+
+def test_an_earlier_nonce_that_comes_late_is_a_proof(bench: Bench) -> None:
+    """Its context was drained with the try before: the hook has not missed it."""
+    host = bench.host
+    bench.acts = ["undelivered"]
+    host.dropped = 1
+    said = b"pid=%d uid=0 msg='%b'"
+
+    def late() -> None:
+        host.queue.append(record(101, USER_AVC, said % (os.getpid(), host.sent[0])))
+
+    host.script = [None, late]
+    started = bench.start()
+    assert started.trial[:2] == (Proof.PROVED, 101)
+    assert (len(host.sent), len(started.trial.records)) == (2, 1)
+
+
+@pytest.mark.parametrize("tap", [True, False])
+def test_messages_are_tapped_from_the_first_one_on(bench: Bench, tap: bool) -> None:  # noqa: FBT001
+    started = bench.start(tap=tap)
+    assert started.loaded.tap == ([] if tap else None)
+
+
+def test_silence_while_records_are_dropped_may_have_either_reason(bench: Bench) -> None:
+    bench.acts = ["silent"]
+    bench.host.counted["lost_backlog"] = 3
+    started = bench.start()
+    assert (started.trial.proof, len(bench.host.sent)) == (Proof.SILENT, 5)
+    (note,) = [note for note in bench.notes if "is not proved" in note]
+    assert "3 records over the backlog limit" in note
 
 
 def test_silence_is_told_and_lived_with(bench: Bench) -> None:
     bench.acts = ["silent"]
     started = bench.start()
     assert (started.trial.proof, started.trial.serial) == (Proof.SILENT, None)
-    assert any("is not proved" in note for note in bench.notes)
+    (note,) = [note for note in bench.notes if "is not proved" in note]
+    assert "or it went" not in note
+    assert len(bench.host.sent) == 1
     assert bench.closed() == []
 
 
@@ -235,6 +312,14 @@ def test_small_receive_buffer(bench: Bench) -> None:
     bench.host.buffer_limited, bench.host.receive_buffer = True, 416 << 10
     bench.start()
     assert any("416 KiB" in note and "CAP_NET_ADMIN" in note for note in bench.notes)
+
+
+def test_nothing_is_attached_where_ftrace_is_off(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would succeed, and detaching would switch ftrace off until the next boot."""
+    off = Found(Answer.NO, "ftrace is off")
+    monkeypatch.setattr("enricher.runtime.startup.features.has_ftrace", lambda: off)
+    assert "ftrace is off" in str(bench.fails(NoHook))
+    assert (bench.tried, bench.closed()) == ([], [])
 
 
 def test_no_audit_at_all(bench: Bench) -> None:

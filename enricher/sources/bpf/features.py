@@ -15,7 +15,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.sources.bpf.libbpf import BTF_KIND_FUNC, BTF_KIND_VAR
+from enricher.sources.bpf.libbpf import BTF_KIND_FUNC, BTF_KIND_TYPEDEF, BTF_KIND_VAR
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 KERNEL_BTF: Final = Path("/sys/kernel/btf/vmlinux")
 _KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe/type")
 _KALLSYMS: Final = Path("/proc/kallsyms")
+_FTRACE_ENABLED: Final = Path("/proc/sys/kernel/ftrace_enabled")
 _PERF_FLAG_FD_CLOEXEC: Final = 8
 _PERF_EVENT_ATTR_SIZE: Final = 112
 _PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
@@ -82,6 +83,10 @@ class KernelTypes:
         """Whether BTF describes per-CPU variable `name`."""
         return self._has(name, BTF_KIND_VAR)
 
+    def has_tracepoint(self, name: str) -> Found:
+        """Whether BTF describes tracepoint `name`, which tp_btf needs."""
+        return self._has(f"btf_trace_{name}", BTF_KIND_TYPEDEF)
+
     def _has(self, name: str, kind: int) -> Found:
         if not self._btf:
             return Found(Answer.UNKNOWN, "the kernel's BTF cannot be read")
@@ -101,19 +106,49 @@ def has_btf() -> Found:
         return Found(Answer.UNKNOWN, f"{KERNEL_BTF}: {error.strerror}")
 
 
-def can_kprobe(symbol: str) -> Found:
-    """Whether a kprobe can be set on `symbol`, asked by making one that is never enabled.
+def has_ftrace() -> Found:
+    """Whether programs at the entry and exit of functions are called.
 
-    The kernel resolves the name itself, so kptr_restrict does not matter and the 100 000 lines of
-    /proc/kallsyms need not be read; they are the fall back where there is no kprobe PMU.
+    With the sysctl at 0 they can be attached and are never called; and when they, or a kprobe, are detached,
+    the kernel switches ftrace off until the next boot (seen on 6.12 and 7.2). So it is asked before.
+    """
+    try:
+        text = _FTRACE_ENABLED.read_text(encoding="ascii").strip()
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return Found(Answer.NO, "the kernel has switched ftrace off after an error, until the next boot")
+        return Found(Answer.UNKNOWN, f"{_FTRACE_ENABLED}: {error.strerror}")
+    except ValueError:
+        return Found(Answer.UNKNOWN, f"{_FTRACE_ENABLED} holds no number")
+    if text == "0":
+        return Found(Answer.NO, "kernel.ftrace_enabled is 0: programs at functions would not be called")
+    if text == "1":
+        return Found(Answer.YES, "kernel.ftrace_enabled is 1")
+    return Found(Answer.UNKNOWN, f"{_FTRACE_ENABLED} holds {text[:40]!r}")
+
+
+def can_kprobe(symbol: str) -> Found:
+    """Whether a kprobe can be set on `symbol`, by whoever is privileged enough.
+
+    The 100 000 lines of /proc/kallsyms are read only where `try_kprobe` does not tell.
+    """
+    tried = try_kprobe(symbol)
+    return _in_kallsyms(symbol, tried.reason) if tried.answer is Answer.UNKNOWN else tried
+
+
+def try_kprobe(symbol: str) -> Found:
+    """Whether we may set a kprobe on `symbol`, asked by making one that is never enabled.
+
+    The kernel resolves the name itself, so kptr_restrict does not matter. A refusal for another reason
+    than the name is "could not tell", with the error.
     """
     try:
         pmu = int(_KPROBE_PMU.read_text())
     except (OSError, ValueError):
-        return _in_kallsyms(symbol, "no kprobe PMU")
+        return Found(Answer.UNKNOWN, "no kprobe PMU")
     number = _PERF_EVENT_OPEN.get(os.uname().machine)
     if number is None:
-        return _in_kallsyms(symbol, "unknown machine")
+        return Found(Answer.UNKNOWN, "unknown machine")
     name = ctypes.create_string_buffer(symbol.encode())
     # struct perf_event_attr: type, size, config, ..., bp_addr/config1 at 56, bp_len/config2 at 64;
     # the flags word at 40 has `disabled` as its first bit.
@@ -133,7 +168,7 @@ def can_kprobe(symbol: str) -> Found:
     code = ctypes.get_errno()
     if code == errno.ENOENT:
         return Found(Answer.NO, f"the kernel has no symbol {symbol}")
-    return _in_kallsyms(symbol, f"kprobe refused with {errno.errorcode.get(code, code)}")
+    return Found(Answer.UNKNOWN, f"kprobe refused with {errno.errorcode.get(code, code)}")
 
 
 def _in_kallsyms(symbol: str, why: str) -> Found:

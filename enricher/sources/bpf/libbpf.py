@@ -19,6 +19,7 @@ from enricher.errors import LoadFailed
 
 BPF_MAP_TYPE_RINGBUF: Final = 27
 BTF_KIND_STRUCT: Final = 4
+BTF_KIND_TYPEDEF: Final = 8
 BTF_KIND_FUNC: Final = 12
 BTF_KIND_VAR: Final = 14
 _INFO: Final = 1  # enum libbpf_print_level; above it are thousands of debugging lines per load
@@ -37,6 +38,7 @@ _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 _PROTOTYPES: Final[dict[str, tuple[object, ...]]] = {
     # name: (result, arguments...)
     "libbpf_set_print": (c_void_p, _PRINT),
+    "libbpf_version_string": (c_char_p,),
     "libbpf_num_possible_cpus": (c_int,),
     "bpf_object__open_mem": (c_void_p, c_char_p, c_size_t, c_void_p),
     "bpf_object__load": (c_int, c_void_p),

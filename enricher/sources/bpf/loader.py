@@ -44,14 +44,23 @@ NONCE_LENGTH: Final = 16
 _ENDINGS: Final = ("event_exit", "syscall_exit", "task_exit")
 # Ends an io_uring worker's event; the function came with io_uring's audit support (5.16).
 _URING: Final = "uring_exit"
+# Counts what the kernel says it lost; the function may be inlined, and is not what a run rests on.
+_LOST: Final = "record_lost"
+_LOST_FUNCTION: Final = "audit_log_lost"
 
 
 class Loaded(Protocol):
-    """Programs that are attached, with `ring_count` rings (one per possible CPU) of `ring_size` bytes."""
+    """Programs that are attached, with `ring_count` rings (one per possible CPU) of `ring_size` bytes.
+
+    `counts_lost` says whether the ``lost_`` counters run. While `tap` is a list, every message is also
+    appended to it as it stood in the ring: for a capture.
+    """
 
     hook: Hook
     ring_count: int
     ring_size: int
+    counts_lost: bool
+    tap: list[bytes] | None
 
     def drain(self) -> tuple[list[Context], list[Tally]]:
         """Take every committed message out of every ring."""
@@ -77,6 +86,10 @@ class Loaded(Protocol):
         are not in it (259 in a run of 33 159 records on 7.2, where tasks are preempted in them): they lose
         no record, the next one to run for the task ends the event.
         """
+        ...
+
+    def missed_losses(self) -> int | None:
+        """Calls of audit_log_lost that were not counted by their cause, to avoid re-entry; as `missed`."""
         ...
 
     def detach(self) -> None:
@@ -157,6 +170,7 @@ class LibbpfObject:
         verbose: bool,
     ) -> None:
         self.hook = hook
+        self.tap: list[bytes] | None = None
         self._lib = lib
         self._verbose = verbose
         self._links: list[int] = []
@@ -168,15 +182,16 @@ class LibbpfObject:
         lib.take_log()
         try:
             self._open(nonce)
-            self._load([PROGRAM[hook], *_ENDINGS, *([_URING] if uring else [])])
+            with KernelTypes(lib) as types:
+                self.counts_lost = types.has_function(_LOST_FUNCTION).yes
+            further = [*([_URING] if uring else []), *([_LOST] if self.counts_lost else [])]
+            self._load([PROGRAM[hook], *_ENDINGS, *further])
             self.ring_count = self._cpus
             self.ring_size = ring_size(budget, self._cpus)
             self._make_rings(self.ring_size)
             self._map_counters()
-            for name in _ENDINGS:
+            for name in [*_ENDINGS, *further]:
                 self._attach(name)
-            if uring:
-                self._attach(_URING)
             self._attach(PROGRAM[hook], kprobe=hook.value if hook is Hook.PART else "")
         except BaseException:
             self.close()
@@ -229,7 +244,7 @@ class LibbpfObject:
         return found
 
     def _load(self, wanted: list[str]) -> None:
-        for name in {*PROGRAM.values(), *_ENDINGS, _URING}:
+        for name in {*PROGRAM.values(), *_ENDINGS, _URING, _LOST}:
             self._lib.bpf_program__set_autoload(self._program(name), name in wanted)
         code = self._lib.bpf_object__load(self._object)
         if code:
@@ -278,7 +293,7 @@ class LibbpfObject:
         contexts: list[Context] = []
         tallies: list[Tally] = []
         for ring in self._rings:
-            ring.drain(contexts, tallies)
+            ring.drain(contexts, tallies, self.tap)
         return contexts, tallies
 
     @property
@@ -305,9 +320,16 @@ class LibbpfObject:
 
     def missed(self) -> int | None:
         """See `Loaded.missed`."""
+        return self._misses(PROGRAM[self.hook])
+
+    def missed_losses(self) -> int | None:
+        """See `Loaded.missed_losses`."""
+        return self._misses(_LOST) if self.counts_lost else None
+
+    def _misses(self, program: str) -> int | None:
         info = ProgramInfo()
         length = ctypes.c_uint32(ctypes.sizeof(info))
-        fd = self._lib.bpf_program__fd(self._program(PROGRAM[self.hook]))
+        fd = self._lib.bpf_program__fd(self._program(program))
         if self._lib.bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(length)):
             return None
         # The kernel sets length to what it filled in.

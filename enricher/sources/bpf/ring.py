@@ -56,8 +56,11 @@ class Ring:
         self._data = self._whole[page:]
         self._position = self._consumer[0]
 
-    def drain(self, contexts: list[Context], tallies: list[Tally]) -> None:
-        """Append every committed message to `contexts` or `tallies`, in the order of reservation."""
+    def drain(self, contexts: list[Context], tallies: list[Tally], tap: list[bytes] | None = None) -> None:
+        """Append every committed message to `contexts` or `tallies`, in the order of reservation.
+
+        Each is appended to `tap`, if there is one, as it stands in the ring.
+        """
         position = self._position
         end = self._producer[0]
         self.parked = False
@@ -72,6 +75,8 @@ class Ring:
                 self.parked = True
                 break
             if not word & _DISCARD:
+                if tap is not None:
+                    tap.append(bytes(data[at + _HEADER : at + _HEADER + (word & _LENGTH)]))
                 kind, version = _type_and_version(data, at + _HEADER)
                 if version != wire.EVENT_VERSION:
                     self.unknown += 1

@@ -68,9 +68,16 @@ COUNTERS: Final = (
     "fail_pids",
     "queue_other",
     "fail_queue_unknown",
+    "counted",
+    "uncounted",
+    "lost_rate_limit",
+    "lost_backlog",
+    "lost_memory",
+    "lost_queue",
+    "lost_other",
 )
 """Names of ``struct counters`` in order; each is a u64."""
-COUNTERS_SIZE: Final = 24 * 8
+COUNTERS_SIZE: Final = 32 * 8
 
 
 def _pack(fields: Fields) -> struct.Struct:

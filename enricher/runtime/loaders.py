@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which way the programs get into the kernel, and what only one of the ways has to prove.
+
+Owns the choice between libbpf and bcc (docs/adr/0007-bcc-loader.md) and the hooks that bcc can try. Never loads.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from enricher.runtime.selftest import USER_AVC, Proof, Trial
+from enricher.sources.bpf import bccload, bccproof, features
+from enricher.sources.bpf.hook import Candidate, Hook, candidates
+from enricher.sources.bpf.loader import LibbpfLoader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enricher.sources.bpf.loader import Loaded, Loader
+
+LOADERS: Final = ("auto", "libbpf", "bcc")
+
+
+def pick(name: str, note: Callable[[str], None], *, verbose: bool = False) -> Loader:
+    """The loader of that name. "auto" is libbpf, and bcc where only bcc can work and is installed."""
+    if name == "bcc":
+        return bccload.BccLoader(verbose=verbose)
+    if name == "auto":
+        btf = features.has_btf()
+        if btf.no and bccload.is_installed():
+            note(f"{btf.reason}: the programs are compiled here with bcc, from the kernel's headers")
+            return bccload.BccLoader(verbose=verbose)
+    return LibbpfLoader(verbose=verbose)
+
+
+def bcc_candidates(forced: Hook | None) -> tuple[list[Candidate], bool]:
+    """As `startup.kernel_candidates`, of a kernel that need not have BTF: a kprobe does. Raises NoHook."""
+    uring = features.can_kprobe("__audit_uring_exit").yes
+    if forced is not None:
+        return [Candidate(forced, "asked for on the command line")], uring
+    return candidates(
+        *(features.can_kprobe(hook.value) for hook in (Hook.PLAIN, Hook.PART, Hook.QUEUE))
+    ), uring
+
+
+def unusable(loaded: Loaded, trial: Trial) -> str:
+    """Why programs that bcc compiled cannot be used after this self-test; "" where they can.
+
+    libbpf's are relocated by the running kernel's own BTF, headers may be another kernel's.
+    """
+    if not isinstance(loaded, bccload.BccObject):
+        return ""
+    own = [each for each in trial.contexts if each.pid == os.getpid() and each.record_type == USER_AVC]
+    if trial.proof is Proof.SILENT or not own:
+        return "what bcc compiled is checked by the self-test's record, and a rule drops USER_AVC records"
+    wrong = bccproof.differences(own[-1])
+    if wrong:
+        return "the kernel's headers are not those of the running kernel: " + "; ".join(wrong)
+    return ""
+
+
+def caveats(loaded: Loaded) -> list[str]:
+    """What an operator should know of what was loaded, one line each."""
+    return loaded.caveats() if isinstance(loaded, bccload.BccObject) else []

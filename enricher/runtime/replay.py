@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A capture through the stages again: the same batches, the same answers, so the same bytes.
+
+Owns the order in which frames are taken. Never asks the host for anything: what it needs to know is in the
+capture or is not known.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enricher.errors import DamagedInput
+from enricher.model import Batch, KernelCounts
+from enricher.runtime.stages import Opening, Stages
+from enricher.sources.capture import Answer, End, Head, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from enricher.correlate.ledger import Summary
+    from enricher.model import Event
+    from enricher.sources.capture import Frame
+    from enricher.sources.recorded import RecordedNames
+
+
+def replay(
+    head: Head,
+    frames: Iterable[Frame],
+    names: RecordedNames,
+    emit: Callable[[list[Event]], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Summary, DamagedInput | None]:
+    """Process what follows a capture's head; returns the account, and the damage that ended it early.
+
+    The answers that a batch gave rise to stand behind it in the file: they are entered before the batch is
+    processed. `stop` is asked between batches.
+    """
+    stages = Stages(Opening(head.pid, head.run, head.start), emit)
+    last = Batch([], [], [], parked=False, now=0.0, wall=0.0)
+    counts = KernelCounts()
+    summary: Summary | None = None
+    damage: DamagedInput | None = None
+    waiting: Batch | End | None = None
+
+    def process() -> None:
+        nonlocal waiting, last, counts, summary
+        if isinstance(waiting, Batch):
+            stages.take(waiting)
+            last = waiting
+            counts = waiting.counts or counts
+        elif waiting is not None:
+            summary = stages.finish(waiting.now, waiting.wall, waiting.counts)
+        waiting = None
+
+    try:
+        for frame in frames:
+            if isinstance(frame, Answer):
+                names.learn(frame.kind, frame.number, frame.name)
+                continue
+            process()
+            if stop():
+                break
+            if isinstance(frame, Stop):
+                stages.ledger.stop_at(frame.serial)
+            elif not isinstance(frame, Head):
+                waiting = frame
+    except DamagedInput as error:
+        damage = error
+    if not stop():
+        process()
+    if summary is None:
+        summary = stages.finish(last.now, last.wall, counts)
+    return summary, damage

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages right of the sources as one piece: a batch goes in, finished events come out.
+
+Owns the order correlate, judge, account, emit, and the LOST events. Never waits, never asks a clock or
+the host: all it knows of the outside is in the batches and in its opening, which is what makes a replay
+of a capture give the same bytes as the run that wrote it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from enricher.correlate.join import BEFORE_START, BEGUN_BEFORE_START, Correlator
+from enricher.correlate.ledger import Ledger, Summary
+from enricher.model import Event, KernelCounts, Loss
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enricher.model import Batch
+
+
+class Cause(NamedTuple):
+    """One way to lose something: its name in a LOST event, the stage, and the members of `KernelCounts`."""
+
+    name: str
+    stage: str
+    counts: tuple[str, ...]
+    unit: str = "records"
+
+
+CAUSES: Final = (
+    Cause("netlink", "netlink", ("netlink_drops",)),
+    Cause("rate_limit", "kernel", ("rate_limit",)),
+    Cause("backlog", "kernel", ("backlog",)),
+    Cause("memory", "kernel", ("memory",)),
+    Cause("kernel", "kernel", ("lost_other", "lost_unseen")),
+    Cause("reentry", "ring", ("hook_misses",), "messages"),
+    Cause("ring", "ring", ("contexts_dropped", "tallies_dropped"), "messages"),
+)
+"""In the order in which they are told. What auditd's own queue lost is not lost here."""
+
+TOLD_AFTER: Final = 6.0
+"""Seconds: what was lost is known by the join's patience, `join.Limits.patience`, and a review later."""
+
+_FINISHED: Final = {"netlink", "rate_limit"}  # causes of records that the hook has seen
+
+
+class Opening(NamedTuple):
+    """What a run begins with: its own pid, its name among the runs of a boot, the start nonce's serial."""
+
+    pid: int
+    run: str
+    start: int | None
+
+
+class Stages:
+    """One run. `emit` gets every batch of finished events, in order."""
+
+    def __init__(self, opening: Opening, emit: Callable[[list[Event]], None]) -> None:
+        self.correlator = Correlator()
+        self.ledger = Ledger(opening.start)
+        self._emit = emit
+        self._pid = opening.pid
+        self._needle = b" pid=%d " % opening.pid
+        self._run = opening.run
+        self._made = 0  # own events so far: the counter in their uid
+        self._told = dict.fromkeys((cause.name for cause in CAUSES), 0)
+        self._owed_since: float | None = None  # when a loss was seen that is not told yet
+
+    @property
+    def owes_loss(self) -> bool:
+        """Whether a loss is still to be told: the stages want another batch soon, and be it an empty one."""
+        return self._owed_since is not None
+
+    def take(self, batch: Batch) -> list[Event]:
+        """Process one batch; returns the events that it finished."""
+        done = self.correlator.feed(
+            batch.records, batch.contexts, batch.tallies, batch.now, parked=batch.parked
+        )
+        self._give(done, batch.wall)
+        if batch.counts is not None:
+            if self._are_due(batch.counts, batch.now):
+                self._emit(self._losses(batch.counts, batch.wall))
+            elif not self.owes_loss:
+                # What is missing without a cause that is counted must not be told with a later one's.
+                self.ledger.take_missing()
+        return done
+
+    def finish(self, now: float, wall: float, counts: KernelCounts) -> Summary:
+        """Give out what is left, and add up. ``counts`` were read when the last batch had been."""
+        self._give(self.correlator.finish(now), wall)
+        if losses := self._losses(counts, wall):
+            self._emit(losses)
+        return self.ledger.summary(counts)
+
+    def _give(self, done: list[Event], wall: float) -> None:
+        pid = self._pid
+        for event in done:
+            context = event.context
+            if context is not None:
+                event.self_caused = context.pid == pid and context.is_subject
+            else:
+                # By the kernel's own words only: what stands in msg='...' is the sender's.
+                event.self_caused = any(
+                    self._needle in record.text.partition(b" msg='")[0] for record in event.records
+                )
+            if event.malformed:
+                # The only time it has is that of its receipt; the kernel's serials begin at 1.
+                event.stamp = _own_stamp(wall)
+            elif self.ledger.is_before(event):
+                event.complete = False
+                event.reason = BEFORE_START if context is None else BEGUN_BEFORE_START
+        self.ledger.account(done)
+        orphans = self.correlator.orphan_contexts
+        if orphans:
+            self.ledger.account_unread(orphans)
+            orphans.clear()
+        if done:
+            self._emit(done)
+
+    def _grown(self, counts: KernelCounts) -> dict[str, int]:
+        """By cause, what is new since it was last told."""
+        sums = {cause.name: sum(getattr(counts, name) or 0 for name in cause.counts) for cause in CAUSES}
+        return {name: now - self._told[name] for name, now in sums.items() if now > self._told[name]}
+
+    def _are_due(self, counts: KernelCounts, now: float) -> bool:
+        """Whether there is a loss, and it was long enough ago to say what it hit."""
+        if not self._grown(counts):
+            return False
+        if self._owed_since is None:
+            self._owed_since = now
+        return now - self._owed_since >= TOLD_AFTER
+
+    def _losses(self, counts: KernelCounts, wall: float) -> list[Event]:
+        """Make a LOST event for each cause whose figure has grown since it was last told."""
+        self._owed_since = None
+        grown = self._grown(counts)
+        for name, count in grown.items():
+            self._told[name] += count
+        # Which records are missing is known only as a whole: it is told where one cause alone can be meant.
+        of_known = _FINISHED.intersection(grown)
+        missing = self.ledger.take_missing()
+        events = []
+        for cause in CAUSES:
+            if cause.name in grown:
+                mine = missing if of_known == {cause.name} else None
+                loss = Loss(
+                    cause.name,
+                    cause.stage,
+                    grown[cause.name],
+                    cause.unit,
+                    mine.first if mine else None,
+                    mine.last if mine else None,
+                    mine.types if mine else (),
+                )
+                events.append(self._own_event(loss, wall))
+        return events
+
+    def _own_event(self, loss: Loss, wall: float) -> Event:
+        self._made += 1
+        event = Event(_own_stamp(wall), 0.0)
+        event.own_id = f"{self._run}/{self._made}"
+        event.loss = loss
+        event.complete = True
+        return event
+
+
+def _own_stamp(wall: float) -> bytes:
+    """The stamp of what has no serial: the wall clock's time, and serial 0."""
+    return b"%d.%03d:0" % divmod(int(wall * 1000), 1000)
