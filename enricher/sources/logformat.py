@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lines of an audit log: from blocks of bytes to records.
+
+Owns what may stand before a record in a log and what to do with a line that is none. Never opens or reads
+a file, never looks into a record's text, never changes a byte of it, and drops nothing but what it counts:
+empty lines, our own lines, and what is beyond `LINE_MAX`.
+
+The forms; the record's text begins at ``audit(``:
+
+- ``type=SYSCALL msg=audit(...): ...``: auditd's files, ``ausearch --raw``, our own text output;
+- ``node=web1 type=...``: the same with auditd's ``name_format``;
+- ``audit: type=1300 audit(...): ...``: the kernel's log, with or without ``[   12.345678]`` before it.
+
+A line that is no record stands as ``type=UNKNOWN[0] msg=LINE`` in our text output, and is LINE again here.
+
+Nothing else may stand before a record. In a syslog file the words before the message are chosen by
+whoever logs: a line with a record somewhere inside is no record.
+
+Any line can be hostile. The expression has no two ways to match a byte: it takes linear time.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from enricher.model import Record
+from enricher.sources.audit.types import OWN, number_of
+
+LINE_MAX: Final = 65_536
+"""Bytes of a line that are kept. The kernel writes no more than 16 KiB; auditd's ENRICHED adds names."""
+
+_PREFIX_MAX: Final = 400  # what can stand before a record, and a little
+_PREFIXES: Final = 4_096  # remembered: a type each, times the nodes
+_MAX_TYPE: Final = 0xFFFF  # nlmsg_type is 16 bits wide
+_NO_RECORD: Final = b"type=UNKNOWN[0] msg="  # our text output puts this before a line that was none
+
+_split = re.compile(
+    rb"(\[[^]\n]{1,40}\] (?=audit: ))?"
+    rb"((?:node=[^ \n]{1,255} |audit: )?type=[A-Z0-9_\[\]]{1,40} (?:msg=)?)"
+    rb"(audit\(([0-9]{1,19}\.[0-9]{1,9}:[0-9]{1,19})\):[^\n]*)"
+    rb"|([^\n]+)"
+).findall
+_prefix = re.compile(rb"(?:node=([^ ]+) |audit: )?type=([^ ]+) (?:msg=)?").fullmatch
+
+_new = tuple.__new__  # a third of the time that the class's own constructor takes
+
+
+class LogRecord(NamedTuple):
+    """One record of a log.
+
+    `node` is what stood after ``node=``, b"" without it. `stamp` is the text's. It is None where the line
+    is no audit record: then the record's type is 0 and its text the whole line.
+    """
+
+    node: bytes
+    stamp: bytes | None
+    record: Record
+
+
+class LogCounts:
+    """What was read, by kind; the sum of ``records``, ``own``, ``malformed`` and ``blank`` is ``lines``.
+
+    ``own`` are lines that we wrote ourselves, ``malformed`` those that are no record, ``blank`` the empty
+    ones. NUL bytes before a record, left by a crash, count as a line. ``truncated`` lines were longer than
+    LINE_MAX, by ``skipped`` bytes in all, or their end was lost with the file's.
+    """
+
+    __slots__ = ("blank", "files", "lines", "malformed", "own", "records", "skipped", "truncated")
+
+    def __init__(self) -> None:
+        self.files = 0
+        self.lines = 0
+        self.records = 0
+        self.own = 0
+        self.malformed = 0
+        self.blank = 0
+        self.truncated = 0
+        self.skipped = 0
+
+    def __repr__(self) -> str:
+        return " ".join(f"{name}={getattr(self, name)}" for name in self.__slots__)
+
+
+class _Prefixes(dict[bytes, tuple[bytes, int]]):
+    """Node and type number by what stands before a record; 0 for what is no kernel record."""
+
+    def __missing__(self, prefix: bytes) -> tuple[bytes, int]:
+        found = _prefix(prefix)
+        number = _type_of(found[2]) if found else 0
+        node = (found[1] if found else None) or b""
+        if len(self) >= _PREFIXES:
+            self.clear()
+        made = self[prefix] = (node, 0 if number in OWN else number)
+        return made
+
+
+def _type_of(name: bytes) -> int:
+    """Return the number of the type, 0 if it is none."""
+    number = int(name) if name.isdigit() else number_of(name.decode("ascii")) or 0
+    return number if number <= _MAX_TYPE else 0
+
+
+class Lines:
+    """Splits one stream into records. What it gives does not depend on where the blocks end."""
+
+    def __init__(self, counts: LogCounts) -> None:
+        self._counts = counts
+        self._prefixes = _Prefixes()
+        # A line whose end has not come: its parts, the bytes in them, the bytes beyond LINE_MAX.
+        self._parts: list[bytes] = []
+        self._kept = 0
+        self._beyond = 0
+        self._return = False  # its last byte so far is a carriage return
+
+    def feed(self, block: bytes) -> list[LogRecord]:
+        """The records in the lines that end in `block`."""
+        out: list[LogRecord] = []
+        end = block.rfind(b"\n") + 1
+        begin = 0
+        if end and self._kept:
+            begin = block.index(b"\n") + 1
+            self._keep(block[: begin - 1])
+            self._end_line(out)
+        if begin < end:
+            self._take(block[begin:end], out)
+        self._keep(block[end:])
+        return out
+
+    def finish(self, *, cut: bool = False) -> list[LogRecord]:
+        """The record in a last line without a newline; `cut` says that its end is known to be missing."""
+        out: list[LogRecord] = []
+        if self._kept:
+            self._end_line(out, cut=cut)
+        return out
+
+    def _keep(self, part: bytes) -> None:
+        if part:
+            self._return = part.endswith(b"\r")
+            room = LINE_MAX - self._kept
+            if room:
+                self._parts.append(part[:room])
+            self._beyond += max(len(part) - room, 0)
+            self._kept += min(len(part), room)
+
+    def _end_line(self, out: list[LogRecord], *, cut: bool = False) -> None:
+        line = b"".join(self._parts)
+        beyond = self._beyond
+        self._parts.clear()
+        self._kept = self._beyond = 0
+        self._counts.lines += 1
+        if self._return and beyond:
+            beyond -= 1
+        elif self._return:
+            line = line[:-1]
+        if line:
+            self._line(line, out, beyond, cut=cut)
+        else:
+            self._counts.blank += 1
+
+    def _take(self, block: bytes, out: list[LogRecord]) -> None:
+        """Take whole lines apart, all at once."""
+        if b"\r\n" in block:
+            block = block.replace(b"\r\n", b"\n")
+        found = _split(block)
+        counts = self._counts
+        lines = block.count(b"\n")
+        counts.lines += lines
+        counts.blank += lines - len(found)
+        prefixes, append, before = self._prefixes, out.append, len(out)
+        short = LINE_MAX - _PREFIX_MAX
+        rare = 0
+        for lead, prefix, text, stamp, other in found:
+            node, number = prefixes[prefix]
+            if number and len(text) <= short:
+                append(_new(LogRecord, (node, stamp, _new(Record, (number, text, False)))))
+                continue
+            at = len(out)
+            self._line(lead + prefix + text + other, out)
+            rare += len(out) - at
+        counts.records += len(out) - before - rare
+
+    def _line(self, line: bytes, out: list[LogRecord], beyond: int = 0, *, cut: bool = False) -> None:
+        """Take one line apart; `beyond` bytes of it have been left out already, more are missing if `cut`."""
+        beyond += max(len(line) - LINE_MAX, 0)
+        line = line[:LINE_MAX]
+        truncated = cut or beyond > 0
+        self._counts.truncated += truncated
+        self._counts.skipped += beyond
+        rest = line.lstrip(b"\0")
+        if not rest:
+            rest = line
+        ((_, prefix, text, stamp, _),) = _split(rest)
+        node, number = self._prefixes[prefix]
+        own = not number and (found := _prefix(prefix)) is not None and _type_of(found[2]) in OWN
+        if not (number or own):
+            self._malformed(line, out, truncated=truncated)
+            return
+        if len(rest) < len(line):
+            self._counts.lines += 1
+            self._malformed(line[: len(line) - len(rest)], out)
+        if own:
+            self._counts.own += 1
+        else:
+            self._counts.records += 1
+            out.append(LogRecord(node, stamp, Record(number, text, truncated)))
+
+    def _malformed(self, line: bytes, out: list[LogRecord], *, truncated: bool = False) -> None:
+        self._counts.malformed += 1
+        out.append(LogRecord(b"", None, Record(0, line, truncated)))

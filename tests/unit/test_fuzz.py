@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fuzz targets without the fuzzer: seeds pass, a broken reader is found, findings fail the run."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from enricher.correlate.join import Correlator
+from enricher.model import Record
+from enricher.sources.audit.text import parse
+from enricher.sources.logformat import Lines, LogRecord
+from tests.fuzz import __main__ as driver
+from tests.fuzz import targets
+from tests.fuzz.targets import TARGETS
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_seeds_and_their_ruins_pass(name: str) -> None:
+    target = TARGETS[name]
+    chance = random.Random(name)  # noqa: S311 - the same ruins in each run
+    for seed in target.seeds:
+        target.run(seed)
+        for _ in range(30):
+            ruin = bytearray(seed)
+            for _ in range(chance.randint(1, 4)):
+                at = chance.randint(0, len(ruin))
+                ruin[at : at + chance.randint(0, 3)] = chance.choice([*target.words, chance.randbytes(2)])
+            target.run(bytes(ruin))
+
+
+def test_lost_bytes_of_a_text_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "parse", lambda record: parse(record)._replace(fields=[]))
+    with pytest.raises(AssertionError, match="bytes that are gone"):
+        TARGETS["record_text"].run(TARGETS["record_text"].seeds[1])
+
+
+def test_a_record_that_is_not_given_out_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Correlator, "finish", lambda *_: [])
+    with pytest.raises(AssertionError, match="something is left"):
+        TARGETS["join"].run(bytes([0, 0, 1]))
+
+
+def test_a_line_that_is_dropped_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(_: Lines, line: bytes, out: list[LogRecord], *__: object, **___: object) -> None:
+        out.append(LogRecord(b"", None, Record(0, line)))
+
+    monkeypatch.setattr(Lines, "_line", forgetful)
+    with pytest.raises(AssertionError, match="counted as nothing"):
+        TARGETS["log_lines"].run(b"\x07x\n")
+
+
+def test_an_error_of_another_kind_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("of another kind")
+
+    monkeypatch.setattr(targets, "read_log", broken)
+    with pytest.raises(ValueError, match="of another kind"):
+        TARGETS["log_file"].run(b"")
+
+
+def test_findings_fail_a_run_until_they_are_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(driver, "WORK", tmp_path)
+    monkeypatch.setattr(sys, "executable", "/bin/true")  # a fuzzer that finds nothing
+    monkeypatch.setattr(sys, "argv", ["fuzz", "join"])
+    assert driver.main() == 0
+    corpus, findings, words = driver.prepare("join")
+    assert sorted(path.read_bytes() for path in corpus.iterdir()) == sorted(TARGETS["join"].seeds)
+    assert words.read_text() == ""
+    (findings / "crash-1").write_bytes(b"x")
+    monkeypatch.setattr(driver, "reproduced", lambda *_: True)
+    assert driver.main() == 1
+    assert "crash-1" in capsys.readouterr().out
+    monkeypatch.setattr(driver, "reproduced", lambda *_: False)
+    assert driver.main() == 0
+    assert (corpus / "crash-1").read_bytes() == b"x"
+
+
+def test_a_finding_is_reproduced_without_the_fuzzer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = tmp_path / "crash"
+    finding.write_bytes(b"x")
+    assert not driver.reproduced("join", finding)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert driver.reproduced("join", finding)
+
+
+def test_a_fuzzer_that_does_not_run_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "WORK", tmp_path)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "argv", ["fuzz", "join"])
+    assert driver.main() == 1
+    monkeypatch.setattr(sys, "argv", ["fuzz", "nothing"])
+    assert driver.main() == 2
