@@ -19,6 +19,9 @@ FIRST = ("lint", "unit", "workload", "demo")
 which boots one of its own, before those that share one.
 """
 
+LAST = "interop"
+"""Compares over the records that the suites in guests have left."""
+
 VM_TIMEOUT = 1200
 """Seconds for a test that may have to build its guest first; the global limit is for all others."""
 
@@ -29,6 +32,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         help="run the suites in virtual machines on this kernel slot only (may be repeated)",
+    )
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="the sizes that `make soak-...` runs, and the tests marked `full`",
     )
 
 
@@ -53,7 +61,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("kernel", marked, scope="session")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--full"):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     items.sort(key=_suite_rank)  # stable: within a suite, and per kernel, pytest's order stays
     for item in items:
         if item.get_closest_marker("vm") and not item.get_closest_marker("timeout"):
@@ -65,6 +77,8 @@ def _suite_rank(item: pytest.Item) -> int:
     if suite in FIRST:
         return FIRST.index(suite)
     # A test that boots a guest of its own comes before the one that all others share: there is only one at a time.
+    if suite == LAST:
+        return len(FIRST) + 2
     return len(FIRST) + (item.get_closest_marker("kernel") is not None)
 
 

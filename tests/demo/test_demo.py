@@ -13,8 +13,9 @@ import sys
 
 import pytest
 
+from tests import schema
 from tests.lint.tree import ROOT
-from tests.vm import demo, demo_report, demo_screen
+from tests.vm import demo, demo_screen
 
 ROWS = range(30, 71)
 """Enough to see something, few enough to be read."""
@@ -38,5 +39,5 @@ def test_demo(pytestconfig: pytest.Config) -> None:
     assert "\x1b" not in shown
     rows = re.findall(r"^\d\d:\d\d:\d\d\.\d\d\d .* key=demo-\w+$", shown, re.MULTILINE)
     assert len(rows) in ROWS
-    events = demo_report.parse(demo.RESULT.read_bytes())
+    events = schema.parse(demo.RESULT.read_bytes())
     assert len(events) == len(rows)

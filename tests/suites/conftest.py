@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.suites.main_job import Job, perform
+from tests.suites.main_job import BURST_EACH, BURST_EACH_FULL, Job, perform
 from tests.suites.rules import Rules
 from tests.suites.staging import stage
 from tests.vm.guest import Guest
@@ -58,11 +58,12 @@ def rules(guest: Guest) -> Iterator[Rules]:
 
 
 @pytest.fixture(scope="session")
-def job(guest: Guest) -> Job:
+def job(guest: Guest, request: pytest.FixtureRequest) -> Job:
     """The main job's run on this kernel, with the ordinary options."""
     rules = Rules(guest)
     rules.clear()
     try:
-        return perform(guest, rules)
+        each = BURST_EACH_FULL if request.config.getoption("--full") else BURST_EACH
+        return perform(guest, rules, each=each)
     finally:
         rules.clear()

@@ -8,12 +8,12 @@ the workload carries in its arguments. Never decides what to run.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import signal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from enricher.model import KINDS
+from tests import schema
 from tests.suites.staging import COMMAND
 
 if TYPE_CHECKING:
@@ -41,9 +41,19 @@ class Account(NamedTuple):
     missing: int
     malformed: int
     netlink_drops: int
-    ring_drops: int
+    rate_limit: int
+    backlog: int
+    memory: int
+    contexts_dropped: int
+    tallies_dropped: int
     misses: int | None
     failures: int
+    hook_records: int
+    counted: int
+    uncounted: int
+    lost_unseen: int
+    auditd_queue: int  # not lost to us
+    status_lost: int  # the kernel's own figure
     balanced: bool
 
     @property
@@ -52,29 +62,45 @@ class Account(NamedTuple):
 
 
 def account_of(said: str) -> Account:
-    """Read the account out of the command's standard error."""
+    """Read the account out of the command's standard error; the last one, where it printed several."""
+    said = said[said.rindex("\nevents ") + 1 :]
 
-    def row(name: str) -> list[str]:
+    def row(name: str, default: str = "") -> list[str]:
         found = re.search(rf"^{re.escape(name)}  +(.*)$", said, re.MULTILINE)
-        assert found, f"no line {name!r} in:\n{said}"
-        return re.findall(r"\d+|not counted", found[1])
+        assert found or default, f"no line {name!r} in:\n{said}"
+        return re.findall(r"\d+|not counted", found[1] if found else default)
 
+    def one(name: str, default: str = "") -> int:
+        return int(row(name, default)[0])
+
+    (misses,) = row("lost: re-entry of the hook")
     events, incomplete, own = map(int, row("events"))
-    netlink, ring, misses = row("lost: netlink, ring, re-entry")
+    contexts, tallies = map(int, row("lost: ring full"))
+    seen, counted, uncounted, *_ = map(int, row("records the hook saw since attached"))
     return Account(
         events,
         incomplete,
         own,
-        int(row("records finished by the kernel")[0]),
-        int(row("records delivered")[0]),
-        int(row("  joined with their context")[0]),
-        int(row("  without a context")[0]),
-        int(row("records finished and not delivered")[0]),
-        int(row("malformed records passed through")[0]),
-        int(netlink),
-        int(ring),
+        one("records finished by the kernel"),
+        one("records delivered"),
+        one("  joined with their context"),
+        one("  without a context"),
+        one("records finished and not delivered"),
+        one("malformed records passed through"),
+        one("lost: netlink buffer full"),
+        one("lost: over the rate limit"),
+        one("lost: over the backlog limit"),
+        one("lost: out of kernel memory"),
+        contexts,
+        tallies,
         int(misses) if misses.isdigit() else None,
-        int(row("failed reads in the kernel side")[0]),
+        one("failed reads in the kernel side"),
+        seen,
+        counted,
+        uncounted,
+        one("lost: for one of these, not seen which", "0"),
+        one("auditd's queue overflowed (not lost here)", "0"),
+        one("the kernel's own `lost` since the start"),
         "every record is accounted for" in said,
     )
 
@@ -82,9 +108,20 @@ def account_of(said: str) -> Account:
 class Live:
     """A running command. Leaving the block stops it if `stop` was not called."""
 
-    def __init__(self, guest: Guest, *options: str, view: str = "json") -> None:
+    def __init__(
+        self,
+        guest: Guest,
+        *options: str,
+        view: str = "json",
+        capture: bool = False,
+        command: tuple[str, ...] = (COMMAND,),
+        patience: float = _READY_TIMEOUT,
+    ) -> None:
+        """`patience` is the seconds between one line and the next until it is ready."""
         self._guest = guest
+        self._patience = patience
         self.path = f"/run/audit-enricher-{next(_numbers)}.{view}"
+        self.capture = self.path + ".capture"
         # What it says about itself comes first: joined with standard output, lines can be waited for.
         self._process = guest.popen(
             [
@@ -92,23 +129,34 @@ class Live:
                 "-c",
                 'exec "$@" 2>&1',
                 "sh",
-                COMMAND,
+                *command,
                 "run",
                 "--format",
                 view,
                 "--output",
                 self.path,
+                *(("--capture", self.capture) if capture else ()),
                 *options,
             ]
         )
         self.said = ""
 
     def __enter__(self) -> Self:
-        while not self.said.endswith("ready\n"):
-            line = self._process.read_line(_READY_TIMEOUT)
-            self.said += line.decode()
-            assert line, f"it ended before it was ready:\n{self.said}"
+        self.wait_for("ready")
         return self
+
+    def wait_for(self, words: str) -> None:
+        """Read what it says up to a line that ends with these words."""
+        while True:
+            line = self._process.read_line(self._patience)
+            self.said += line.decode()
+            assert line, f"it ended before it said {words!r}:\n{self.said}"
+            if line.decode().endswith(f"{words}\n"):
+                return
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.signal(number)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -131,7 +179,7 @@ class Live:
     def stop(self, number: int = signal.SIGINT) -> Account:
         """Ctrl-C, and the account."""
         if self._process.poll() is None:
-            self._process.signal(number)
+            self.send(number)
         status = self._process.wait(_STOP_TIMEOUT)
         self.said += self._process.read().decode()
         assert status == 0, f"exit status {status}:\n{self.said}"
@@ -142,8 +190,8 @@ class Live:
         return self._guest.get(self.path)
 
     def events(self) -> list[Json]:
-        """What it has written so far, as events."""
-        return [json.loads(line) for line in self.output().splitlines()]
+        """What it has written so far, as events that keep to the published schema."""
+        return schema.parse(self.output())
 
 
 class Truth(NamedTuple):
@@ -159,13 +207,10 @@ class Truth(NamedTuple):
 def truth_of(event: Json) -> Truth | None:
     """The ground truth in the event's EXECVE record, if it is one of the workload's."""
     for record in event["records"]:
-        if record["type"] != "EXECVE" or record["fields"].get("a0") != "truth-leaf":
+        arguments = record["fields"].get("ARGV", [])
+        if record["type"] != "EXECVE" or arguments[:1] != ["truth-leaf"]:
             continue
-        said = dict(
-            value.split("=", 1)
-            for name, value in record["fields"].items()
-            if name[0] == "a" and "=" in str(value)
-        )
+        said = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
         nspid = tuple(int(pid) for pid in said["nspid"].split(",") if pid)
         return Truth(
             said["tag"], int(said["n"]), int(said["self"]), nspid, {kind: int(said[kind]) for kind in KINDS}

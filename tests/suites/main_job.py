@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tests.vm.guest import Guest
 
 KINDS_TO_MAKE = ("mnt", "uts", "ipc", "net", "pid", "user", "cgroup", "time")
-BURST_TASKS, BURST_EACH = 4, 1000
+BURST_TASKS = 4
+BURST_EACH, BURST_EACH_FULL = 250, 1000
 WITHOUT_EOE = 200
 TRUTH = f"{SHARE}/workload/truth"
 IMAGE = "localhost/busybox:latest"
@@ -36,8 +37,11 @@ class Job(NamedTuple):
     account: Account
     events: list[Json]
     truths: list[tuple[Json, Truth]]
+    bursts: int  # execs of the bursts, by all tasks
     uring: tuple[int, int]  # exit statuses of the inline operation and of the worker's
     audits_uring: bool
+    output: bytes
+    capture: bytes
 
     def tagged(self, tag: str) -> list[tuple[Json, Truth]]:
         return [pair for pair in self.truths if pair[1].tag == tag]
@@ -52,14 +56,14 @@ class Job(NamedTuple):
         ]
 
 
-def perform(guest: Guest, rules: Rules, *options: str) -> Job:
-    """Run the program over all acts and return what it wrote."""
+def perform(guest: Guest, rules: Rules, *options: str, each: int = BURST_EACH) -> Job:
+    """Run the program over all acts and return what it wrote; `each` execs by each task of the bursts."""
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
     audits_uring = guest.run(["grep", "-q", " __audit_uring_exit$", "/proc/kallsyms"]).returncode == 0
     if audits_uring:
         guest.run([*_PROVOKE, "uring-rule", "add"], check=True)
-    with Live(guest, "--raw", *options) as live:
-        _bursts(guest)
+    with Live(guest, "--raw", *options, capture=True) as live:
+        _bursts(guest, each)
         _new_namespaces(guest)
         _containers(guest)
         _records_of_user_space(guest)
@@ -74,11 +78,23 @@ def perform(guest: Guest, rules: Rules, *options: str) -> Job:
     if audits_uring:
         guest.run([*_PROVOKE, "uring-rule", "delete"], check=True)
     pairs = [(event, truth) for event in events if (truth := truth_of(event))]
-    return Job(guest.version, live.hook, live.said, account, events, pairs, (uring, worker), audits_uring)
+    return Job(
+        guest.version,
+        live.hook,
+        live.said,
+        account,
+        events,
+        pairs,
+        BURST_TASKS * each,
+        (uring, worker),
+        audits_uring,
+        live.output(),
+        guest.get(live.capture),
+    )
 
 
-def _bursts(guest: Guest) -> None:
-    guest.run([TRUTH, "-j", str(BURST_TASKS), str(BURST_EACH), "burst"], timeout=240, check=True)
+def _bursts(guest: Guest, each: int) -> None:
+    guest.run([TRUTH, "-j", str(BURST_TASKS), str(each), "burst"], timeout=240, check=True)
 
 
 def _new_namespaces(guest: Guest) -> None:

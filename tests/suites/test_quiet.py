@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.vm.guest import Guest
 
 TRIES = 9
+IDLE_MIB = 40  # without the rings
 LIMIT_MS = 100.0
 SECONDS = 12
 OWN_PER_SECOND = 200
@@ -81,3 +82,21 @@ def test_no_feedback(guest: Guest, rules: Rules, record_property: Callable[[str,
     )
     assert max(per_second.values()) < OWN_PER_SECOND
     assert busy < CPU_SHARE
+
+
+def test_memory_at_idle(guest: Guest, record_property: Callable[[str, object], None]) -> None:
+    """What stays in memory of a program that has nothing to do; the rings' pages are the budget's matter."""
+    with Live(guest) as live:
+        guest.run([f"{SHARE}/workload/truth", "5", "memory"], check=True)
+        maps = guest.run(["cat", f"/proc/{live.pid}/smaps"], check=True).stdout.decode()
+        live.stop()
+    resident = {True: 0, False: 0}  # by whether it is a map of the kernel side, in KiB
+    ring = False
+    for line in maps.splitlines():
+        first, *rest = line.split()
+        if not first.endswith(":"):
+            ring = "bpf-map" in line
+        elif first == "Rss:":
+            resident[ring] += int(rest[0])
+    record_property("memory at idle", f"{resident[False] / 1024:.1f} MiB, and {resident[True]} KiB of rings")
+    assert 1024 < resident[False] < IDLE_MIB * 1024

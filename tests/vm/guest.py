@@ -33,10 +33,15 @@ class Guest(Machine):
         maxcpus: int | None = None,
         icount: bool = False,
         share: Path | None = None,
+        extra: Path | None = None,
         settle: bool = True,
     ) -> None:
-        """Build kernel and image if they are missing. memory in MiB; share appears read-only at /opt/share."""
-        options = BootOptions(smp, memory, extra_append, maxcpus, icount, share)
+        """Build kernel and image if they are missing.
+
+        memory is in MiB; share appears read-only at /opt/share, the disk image extra as
+        /dev/disk/by-id/virtio-extra, not mounted.
+        """
+        options = BootOptions(smp, memory, extra_append, maxcpus, icount, share, extra=extra)
         super().__init__(ensure_kernel(slot), ensure_image(), options, name=slot)
         self.slot = slot
         self.state = "unknown"

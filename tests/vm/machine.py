@@ -54,6 +54,7 @@ _running = threading.Lock()
 class BootOptions:
     """How to boot; memory in MiB. icount implies one CPU and repeatable instruction counts.
 
+    extra is a disk image that the guest finds, not mounted, as /dev/disk/by-id/virtio-extra.
     maxcpus is the number of possible CPUs, of which smp are online. Kernels from 6.9 on do not count a CPU that is
     merely hot-pluggable here, so all are present and the kernel's own maxcpus= leaves the rest asleep.
     """
@@ -65,6 +66,7 @@ class BootOptions:
     icount: bool = False
     share: Path | None = None
     writable: bool = False
+    extra: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -279,6 +281,7 @@ class Machine:
             options.memory,
             options.icount,
             options.writable,
+            options.extra,
         )
 
     def _on_broken(self, reason: str) -> None:

@@ -41,6 +41,7 @@ class QemuOptions:
     memory: int
     icount: bool
     writable: bool
+    extra: Path | None = None
 
 
 def usable_accelerator() -> str:
@@ -125,6 +126,9 @@ def _arguments(options: QemuOptions, agent_fd: int) -> list[str]:
     if options.share is not None:
         argv += ["-drive", f"if=none,id=share,format=raw,readonly=on,file={options.share}"]
         argv += ["-device", "virtio-blk-pci,drive=share,serial=share"]
+    if options.extra is not None:
+        argv += ["-drive", f"if=none,id=extra,format=raw,readonly=on,file={options.extra}"]
+        argv += ["-device", "virtio-blk-pci,drive=extra,serial=extra"]
     return argv
 
 
