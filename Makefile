@@ -188,7 +188,7 @@ soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without
 
 # The fuzzer is not in the test tools, so it is asked for here; what it knows stays in .cache/fuzz.
 .PHONY: soak-fuzz
-soak-fuzz: $(VENV)/.stamp ## Fuzz every reader of hostile bytes, eleven minutes each; ARGS='--seconds 60 join'
+soak-fuzz: $(VENV)/.stamp ## Fuzz every reader of hostile bytes, eleven minutes each; ARGS='--jobs 2' or ARGS='--seconds 60 join'
 	@$(VENV)/bin/python -c 'import atheris' 2>/dev/null || PIP_CACHE_DIR=$(CURDIR)/.cache/pip \
 		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@$(VENV)/bin/python -m tests.fuzz $(ARGS)

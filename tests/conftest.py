@@ -63,13 +63,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--full"):
-        left_out = [item for item in items if item.get_closest_marker("full")]
+        left_out = [item for item in items if item.get_closest_marker("full") or not _is_for_its_kernel(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     items.sort(key=_suite_rank)  # stable: within a suite, and per kernel, pytest's order stays
     for item in items:
         if item.get_closest_marker("vm") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(VM_TIMEOUT))
+
+
+def _is_for_its_kernel(item: pytest.Item) -> bool:
+    """Whether a test that names the kernels to which it has something to say runs on one of them."""
+    kernel, only = item.get_closest_marker("kernel"), item.get_closest_marker("only_on")
+    return kernel is None or only is None or kernel.args[0] in only.args
 
 
 def _suite_rank(item: pytest.Item) -> int:

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from enricher import __version__
-from enricher.cli import run
+from enricher.cli import doctor, record, replay, run, schema
 from enricher.errors import EnricherError
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ exit codes:
   7  the kernel refused the BPF programs
   8  the self-test failed: no hook sees every record
   9  the output cannot be opened or written
+  10 doctor: it runs here, but something is lost or cannot be told
+  11 doctor: it cannot run here
+  12 a capture or a log is damaged; everything before the damage was used
 """
 
 
@@ -43,6 +46,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"audit-enricher {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     run.add_to(commands)
+    record.add_to(commands)
+    replay.add_to(commands)
+    doctor.add_to(commands)
+    schema.add_to(commands)
     return top
 
 

@@ -79,7 +79,7 @@ def _stdin(files: list[str]) -> io.BufferedReader:
     if stdin is not None:
         with suppress(OSError, ValueError):  # no file behind it
             # What started us may have left its pipe non-blocking; then one that is empty seems to be at its end.
-            pass
+            os.set_blocking(stdin.fileno(), True)
         return stdin
     if STDIN in files:
         raise UsageError("standard input is closed", "redirect it from a file or a pipe, or name a file")
@@ -154,7 +154,7 @@ def _logs(options: argparse.Namespace, signals: Signals, stdin: io.BufferedReade
                     output.emit(done)
                 if signals.stopped or output.full:
                     break
-        except DamagedInput as error:  # a stream is opened, and looked at, when its turn comes
+        except (DamagedInput, UsageError) as error:  # a stream is opened, and looked at, when its turn comes
             damage = error
         if done := join.finish():
             output.emit(done)

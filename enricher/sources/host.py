@@ -56,41 +56,66 @@ def read_host_facts(root: Path = PROC, machine_id: Path = MACHINE_ID) -> HostRea
     return HostReading(facts, tuple(notes))
 
 
+class Standing(NamedTuple):
+    """Whether we are in the initial user, pid and network namespace; None where that cannot be told."""
+
+    user: bool | None
+    pid: bool | None
+    net: bool | None
+
+
+def standing(root: Path = PROC) -> Standing:
+    """Tell where we stand.
+
+    Being the same as pid 1's proves nothing inside a container, where pid 1 is the container's; hence
+    tests that need no comparison. The initial user namespace maps all uids to themselves. A /proc of the
+    initial pid namespace shows kernel threads, kthreadd is its pid 2, and a process with one pid only in
+    such a /proc (NSpid) is in that namespace itself.
+    """
+    user, whole = _differ(root, "user"), _maps_all_uids(root)
+    pid, threads, nested = _differ(root, "pid"), _has_kernel_threads(root), _is_nested(root)
+    net = _differ(root, "net")
+    elsewhere = bool(pid or nested or threads is False)
+    return Standing(
+        user=_tell(no=bool(user or whole is False), unsure=user is None),
+        pid=_tell(no=elsewhere, unsure=pid is None and (threads is None or nested is None)),
+        net=_tell(no=bool(net), unsure=net is None or elsewhere),
+    )
+
+
+def _tell(*, no: bool, unsure: bool) -> bool | None:
+    if no:
+        return False
+    return None if unsure else True
+
+
 def require_initial_namespaces(root: Path = PROC) -> tuple[str, ...]:
     """Raise WrongNamespace unless we are in the initial user, pid and network namespace.
 
-    Returns a note for each of the three that could not be checked (pid 1's namespaces need
-    CAP_SYS_PTRACE). Being the same as pid 1's proves nothing inside a container, where pid 1 is the
-    container's; hence tests that need no comparison. The initial user namespace maps all uids to
-    themselves. A /proc of the initial pid namespace shows kernel threads, kthreadd is its pid 2, and a
-    process with one pid only in such a /proc (NSpid) is in that namespace itself.
+    Returns a note for each of the three that could not be checked (pid 1's namespaces need CAP_SYS_PTRACE).
     """
-    notes = []
-    user = _differ(root, "user")
-    if user or (user is None and _maps_all_uids(root) is False):
+    stand = standing(root)
+    if stand.user is False:
         raise WrongNamespace(
             "not in the initial user namespace: the kernel refuses every audit message from here",
             "run on the host, without user-namespace remapping (no rootless container, no unshare -U)",
         )
-    if user is None:
-        notes.append("could not compare the user namespace with pid 1's: CAP_SYS_PTRACE is missing")
-    pid, threads, nested = _differ(root, "pid"), _has_kernel_threads(root), _is_nested(root)
-    if pid or nested or threads is False:
+    if stand.pid is False:
         raise WrongNamespace(
             "not in the initial pid namespace: pids in audit records would not be ours",
             "run on the host, or the container with --pid=host",
         )
-    if pid is None and (threads is None or nested is None):
-        notes.append("could not compare the pid namespace with pid 1's: CAP_SYS_PTRACE is missing")
-    net = _differ(root, "net")
-    if net:
+    if stand.net is False:
         raise WrongNamespace(
             "not in the initial network namespace: audit multicast never arrives here",
             "run on the host, or the container with --network=host",
         )
-    if net is None:
-        notes.append("could not compare the network namespace with pid 1's: CAP_SYS_PTRACE is missing")
-    return tuple(notes)
+    named = zip(("user", "pid", "network"), stand, strict=True)
+    return tuple(
+        f"could not compare the {kind} namespace with pid 1's: CAP_SYS_PTRACE is missing"
+        for kind, known in named
+        if known is None
+    )
 
 
 def effective_capabilities(root: Path = PROC) -> int | None:

@@ -125,12 +125,11 @@ def _first_second(group: list[_Log]) -> int:
             continue
         lines = Lines(LogCounts())
         found: list[LogRecord] = []
-        with suppress(
-            OSError, DamagedInput
-        ):  # told when its turn comes, and so read again from its beginning
+        # What is wrong is told when its turn comes: it is read again from its beginning.
+        with suppress(OSError, DamagedInput):
             try:
                 found = lines.feed(next(unpacked(file, name), b"")) or lines.finish()
-            except ZeroDivisionError:
+            finally:
                 file.seek(0)
         for _, stamp, _ in found:
             if stamp is not None:

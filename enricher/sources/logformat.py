@@ -194,7 +194,7 @@ class Lines:
         node, number = self._prefixes[prefix]
         own = not number and (found := _prefix(prefix)) is not None and _type_of(found[2]) in OWN
         if not (number or own):
-            self._malformed(line, out, truncated=truncated)
+            self._malformed(line.removeprefix(_NO_RECORD) or line, out, truncated=truncated)
             return
         if len(rest) < len(line):
             self._counts.lines += 1

@@ -12,15 +12,21 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from enricher.cli.replay import NOWHERE
 from enricher.correlate.join import Correlator, Limits
 from enricher.correlate.ledger import Ledger
 from enricher.correlate.logjoin import LogJoin, LogLimits
+from enricher.enrich.native import NativeBuilder
 from enricher.errors import DamagedInput, UsageError
 from enricher.model import Context, Event, KernelCounts, Record, Tally
+from enricher.route.views import native_json
+from enricher.route.views.audit_text import AuditText
+from enricher.route.views.table import Table
 from enricher.sources.audit.text import parse, split_stamp, stamp_of
 from enricher.sources.audit.types import text_name_of
 from enricher.sources.logfile import read_log
-from enricher.sources.logformat import Lines, LogCounts, LogRecord
+from enricher.sources.logformat import LINE_MAX, Lines, LogCounts, LogRecord
+from tests import schema
 from tests.fuzz import capture, seeds
 from tests.unit.sample_stream import EOE, alone, context, record, stamp, tally
 
@@ -142,6 +148,8 @@ def join(data: bytes) -> None:
 # -- logs --------------------------------------------------------------------------------------------
 
 NO_RECORD = b"type=UNKNOWN[0] msg="  # what our text output puts before a line that is no record
+CONTROLS = frozenset((*range(9), *range(11, 32), 127))
+HARMFUL = CONTROLS - {0x1D}  # which stands before the names in auditd's ENRICHED format
 TIGHT = LogLimits(titled=2, further=1, seconds=0, open_events=3, open_bytes=2_000, continued=4)
 
 
@@ -210,8 +218,32 @@ def log_lines(data: bytes) -> None:
     require(results[0] == results[1], "the size of the blocks makes a difference")
 
 
+def _written(given: list[LogRecord]) -> None:
+    """What a replay of these writes is harmless in every view, and the text is a log of the same records."""
+    joined = LogJoin()
+    events = [*joined.feed(given), *joined.finish()]
+    build = NativeBuilder(NOWHERE, raw=True).build
+    text, table = AuditText(NOWHERE), Table(None, colour=False)
+    again = Lines(LogCounts())
+    for event in events:
+        native = build(event)
+        schema.validate(native)
+        log = text.render(event)
+        for line in (native_json.render(native), log, table.render(native)):
+            require(not HARMFUL.intersection(line), "a control character reaches the output")
+        records = [each._replace(truncated=False) for each in event.records]
+        found = [each.record for each in again.feed(log)]
+        texts = b"".join(each.text for each in records)
+        # Control characters are written as spaces, and 0x1d where it can be one; there is a notice then.
+        if texts.isascii() and not CONTROLS.intersection(texts) and len(texts) < LINE_MAX - 1_000:
+            require(found == records, "text that reads otherwise")
+
+
 def log_file(data: bytes) -> None:
-    """Packed or not, whole or not: records, or a DamagedInput or UsageError, and nothing else."""
+    """Packed or not, whole or not: records, or a DamagedInput or UsageError, and nothing else.
+
+    Then what a replay makes of the records.
+    """
     counts = LogCounts()
     given = []
     try:
@@ -224,6 +256,7 @@ def log_file(data: bytes) -> None:
     except UsageError as error:
         require(error.hint, "an error without a hint")
     require(len(given) == counts.records + counts.malformed, "records that are not counted")
+    _written(given)
 
 
 TARGETS = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.interop.tools import Root
 
-_OWN: Final = re.compile(r"(?:R |type=UNKNOWN\[|UNKNOWN\[)139[0-8]\b")
+_OWN: Final = re.compile(r"(?:R |(?:node=\S+ )?type=UNKNOWN\[|UNKNOWN\[)139[0-8]\b")
 _RAW_ID: Final = re.compile(r"msg=audit\(([^)]*)\)")
 _DUMP: Final = Path(__file__).with_name("auparse_dump.c")
 
@@ -59,12 +60,10 @@ class Seen(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """One tool of one release. ``single`` says that an event it shows may hold one record of another's stamp."""
+    """One tool of one release."""
 
     name: str
     read: Callable[[Path], list[Seen]]
-    splits_standalone: bool
-    """Whether our line and a record that is an event by itself are two events for it."""
 
 
 def kernel_only(events: list[Seen]) -> Counter[Seen]:
@@ -103,8 +102,7 @@ def _laurel(root: Root, scratch: Path) -> Callable[[Path], list[Seen]]:
     program = root.file("sbin/laurel")
 
     def read(log: Path) -> list[Seen]:
-        directory = scratch / f"laurel-{root.release}-{log.name}"
-        directory.mkdir()
+        directory = Path(tempfile.mkdtemp(prefix=f"laurel-{root.release}-", dir=scratch))
         config = directory / "laurel.toml"
         config.write_text(_LAUREL.format(directory=directory))
         root.run(program, "-c", config, stdin=log)
@@ -112,11 +110,11 @@ def _laurel(root: Root, scratch: Path) -> Callable[[Path], list[Seen]]:
         for line in (directory / "audit.log").read_text().splitlines():
             event = json.loads(line)
             ident = event.pop("ID")
-            # What it adds about the process's earlier events depends on those; all else is the records'.
-            records = []
-            for name, value in event.items():
-                for entry in value if isinstance(value, list) else [value]:
-                    records.append(f"{name} {json.dumps(entry, sort_keys=True)}")
+            records = (
+                f"{name} {json.dumps(entry, sort_keys=True)}"
+                for name, value in event.items()
+                for entry in (value if isinstance(value, list) else [value])
+            )
             events.append(Seen(ident, tuple(records)))
         return events
 
@@ -128,9 +126,9 @@ def readers(root: Root, scratch: Path) -> list[Reader]:
     program = build_reader(_DUMP, root, scratch)
     release = root.release
     return [
-        Reader(f"ausearch/{release}", _ausearch(root), splits_standalone=False),
-        Reader(f"ausearch-i/{release}", _ausearch(root, "-i"), splits_standalone=False),
-        Reader(f"auparse-file/{release}", _auparse(root, program, "file"), splits_standalone=False),
-        Reader(f"auparse-feed/{release}", _auparse(root, program, "feed"), splits_standalone=False),
-        Reader(f"laurel/{release}", _laurel(root, scratch), splits_standalone=True),
+        Reader(f"ausearch/{release}", _ausearch(root)),
+        Reader(f"ausearch-i/{release}", _ausearch(root, "-i")),
+        Reader(f"auparse-file/{release}", _auparse(root, program, "file")),
+        Reader(f"auparse-feed/{release}", _auparse(root, program, "feed")),
+        Reader(f"laurel/{release}", _laurel(root, scratch)),
     ]

@@ -84,9 +84,20 @@ def test_every_option_is_documented_and_no_other() -> None:
     assert set(re.findall(r"`(--[a-z-]+)`", section)) == options(main.parser())
 
 
+def test_every_row_of_doctor_is_documented_and_no_other() -> None:
+    from enricher.runtime.doctor import NAMES
+
+    section = OPERATIONS.read_text().partition("\n## doctor\n")[2].partition("\n## ")[0]
+    table = section.partition("| rows | what they tell |\n")[2].partition("\n\n")[0]
+    first = [line.split("|")[1] for line in table.splitlines()]
+    assert [name for cell in first for name in re.findall(r"`([a-z-]+)`", cell)] == list(NAMES)
+
+
 def test_every_exit_code_is_documented_and_no_other() -> None:
+    from enricher.cli import doctor
+
     raised = {cls.exit_code for cls in leaves(errors.EnricherError)}
-    assert set(documented_codes()) == raised | {0, 1}
+    assert set(documented_codes()) == raised | {0, 1} | set(doctor.EXIT_CODES.values())
 
 
 def test_every_cause_is_named_beside_its_code() -> None:

@@ -27,6 +27,9 @@ from enricher.sources.audit.netlink import CAP_AUDIT_CONTROL, CAP_AUDIT_WRITE, H
 Message = tuple[int, int, bytes]  # type, sequence number relative to the request's, payload
 
 
+DONE: Message = (NLMSG_DONE, 0, b"")
+
+
 def ack(number: int = 0, seq: int = 0) -> Message:
     return NLMSG_ERROR, seq, struct.pack("=i", -number) + b"the request"
 
@@ -152,6 +155,14 @@ def test_rules_are_read_to_the_end_of_the_dump(connect: Connect) -> None:
     audit, kernel = connect([ack(), *rules, (NLMSG_DONE, 0, b"")])
     assert audit.rules_count() == RulesCount(total=3, recording=1, task_never=False)
     assert kernel.queue == []
+
+
+def test_rules_come_in_their_order_and_none_for_what_is_no_rule(connect: Connect) -> None:
+    audit, _ = connect(
+        [ack(), *((1013, 0, each) for each in (rule(EXIT, ALWAYS), b"x", rule(TASK, NEVER))), DONE]
+    )
+    found = audit.rules()
+    assert [each and (each.which, each.action) for each in found] == [(EXIT, ALWAYS), None, (TASK, NEVER)]
 
 
 def test_no_rules(connect: Connect) -> None:

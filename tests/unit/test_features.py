@@ -13,7 +13,15 @@ from types import SimpleNamespace
 import pytest
 
 from enricher.sources.bpf import features
-from enricher.sources.bpf.features import Answer, Found, KernelTypes, can_kprobe, has_btf
+from enricher.sources.bpf.features import (
+    Answer,
+    Found,
+    KernelTypes,
+    can_kprobe,
+    has_btf,
+    has_ftrace,
+    try_kprobe,
+)
 
 PART = "audit_log_end.part.0"
 KALLSYMS = (
@@ -128,6 +136,44 @@ def test_without_btf_nothing_is_known() -> None:
     assert lib.freed == []
 
 
+def test_tracepoints_in_btf() -> None:
+    lib = Btf(4711, (8, b"btf_trace_sched_process_exit"), (12, b"sched_switch"))
+    with KernelTypes(lib) as types:  # type: ignore[arg-type]
+        assert types.has_tracepoint("sched_process_exit").yes
+        assert types.has_tracepoint("sched_switch").no
+
+
+# -- ftrace ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "answer"),
+    [
+        (b"1\n", Answer.YES),
+        (b"0\n", Answer.NO),
+        (b"", Answer.UNKNOWN),
+        (b"\xff\xfe", Answer.UNKNOWN),
+        (None, Answer.UNKNOWN),
+    ],
+)
+def test_ftrace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, answer: Answer
+) -> None:
+    monkeypatch.setattr(features, "_FTRACE_ENABLED", tmp_path / "ftrace_enabled")
+    if content is not None:
+        (tmp_path / "ftrace_enabled").write_bytes(content)
+    assert has_ftrace().answer is answer
+
+
+def test_ftrace_that_the_kernel_gave_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert has_ftrace().no
+    assert "next boot" in has_ftrace().reason
+
+
 # -- kprobes -----------------------------------------------------------------------------------------
 
 
@@ -159,10 +205,11 @@ def test_refused_for_another_reason_asks_kallsyms(
 ) -> None:
     libc = with_libc(monkeypatch, refusal)
     assert can_kprobe(PART).yes
+    assert try_kprobe(PART) == Found(Answer.UNKNOWN, f"kprobe refused with {errno.errorcode[refusal]}")
     assert can_kprobe("audit_log").no  # the beginning of a name is not the name
     assert can_kprobe("nft_log_eval").yes  # of a module
     assert errno.errorcode[refusal] in can_kprobe(PART).reason
-    assert len(libc.asked) == 4
+    assert len(libc.asked) == 5
     (system / "kallsyms").write_bytes(b"")
     assert can_kprobe(PART).answer is Answer.UNKNOWN
     (system / "kallsyms").unlink()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from enricher.correlate.join import Correlator
 from enricher.model import Record
+from enricher.route.views import native_json
+from enricher.route.views.audit_text import AuditText
 from enricher.sources.audit.text import parse
 from enricher.sources.logformat import Lines, LogRecord
 from tests.fuzz import __main__ as driver
@@ -62,6 +65,18 @@ def test_an_error_of_another_kind_is_found(monkeypatch: pytest.MonkeyPatch) -> N
         TARGETS["log_file"].run(b"")
 
 
+def test_text_that_reads_otherwise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AuditText, "_ns_info", lambda *_: b"type=CWD msg=audit(1.2:3): x")
+    with pytest.raises(AssertionError, match="text that reads otherwise"):
+        TARGETS["log_file"].run(TARGETS["log_file"].seeds[1])
+
+
+def test_an_escape_sequence_in_the_output_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_json, "render", lambda _: b"\x1b[2J")
+    with pytest.raises(AssertionError, match="a control character reaches the output"):
+        TARGETS["log_file"].run(TARGETS["log_file"].seeds[1])
+
+
 def test_findings_fail_a_run_until_they_are_mended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +94,24 @@ def test_findings_fail_a_run_until_they_are_mended(
     monkeypatch.setattr(driver, "reproduced", lambda *_: False)
     assert driver.main() == 0
     assert (corpus / "crash-1").read_bytes() == b"x"
+
+
+def test_targets_run_together_and_each_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stand-in for the fuzzer succeeds for one target and fails for the other."""
+    fuzzer = tmp_path / "fuzzer"
+    fuzzer.write_text('#!/bin/sh\necho "stat::number_of_executed_units: 42"\n[ "$3" = join ]\n')
+    fuzzer.chmod(0o755)
+    monkeypatch.setattr(driver, "WORK", tmp_path)
+    monkeypatch.setattr(sys, "executable", str(fuzzer))
+    monkeypatch.setattr(sys, "argv", ["fuzz", "--jobs", "2", "join", "log_file"])
+    assert driver.main() == 1
+    said = capsys.readouterr().out
+    assert re.search(r"^join: exit 0 after .* 42 executions", said, re.MULTILINE)
+    assert re.search(r"^log_file: exit 1 after .* 42 executions", said, re.MULTILINE)
+    assert "log_file: FAILED" in said
+    assert "join: FAILED" not in said
 
 
 def test_a_finding_is_reproduced_without_the_fuzzer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,45 +7,58 @@ never interprets one.
 
 Our line is ``type=UNKNOWN[1390]`` (NS_INFO; a *named* type that those tools do not know splits the
 event) with the event's own stamp and every value quoted (LAUREL takes unquoted digits of even length
-for hex). It stands
+for hex). It has the facts of the context, where that may be named as the subject's, and says what is
+missing: ``complete="no"``, ``truncated="1"``, ``reason="no_kernel_context"``. It stands
 
-* before PROCTITLE, which ends an event for auparse, when the event has a SYSCALL record;
-* before the first record when that is outside 1300..1399 (USER_*, LOGIN, AVC...): such a record is an
-  event of its own for auparse and everything after it another one;
-* otherwise after the last record, but before EOE.
+* before PROCTITLE, which ends an event for auparse, when the event has a SYSCALL record; else before EOE
+  or after the last record;
+* before the first record when there is no SYSCALL: one that is outside 1300..1399 (USER_*, LOGIN, AVC...),
+  or inside but of a type that an older auparse does not know (DM_EVENT), is an event of its own for it, and
+  everything after it another one. What stands before is of the same event to all.
 
-There is no such line when the context is missing or is not the subject's.
+An event of our own is one line, ``type=UNKNOWN[1394]`` (LOST), with serial 0, which no record of the kernel
+has, and an ``event_uid=`` that is the event's ``uid`` in JSON: what is named ``uid`` is a user to ausearch.
 
-Control characters: the kernel encodes names that hold any, but it passes on what a program with
-CAP_AUDIT_WRITE puts inside ``msg='...'``. A newline there would forge a line, a carriage return would
-to a reader in universal-newline mode, NUL cuts a line for C readers, and an escape sequence runs on the
-terminal of whoever reads the file. In such a record each control byte but tab is written as a space,
-and the record's bytes are kept, all of them, in hex in a line ``type=UNKNOWN[1398]`` (NOTICE,
-``op="control-bytes"``) in the place where ours stand. Nothing is lost, and every line that begins with
-``type=`` was written by the kernel or by us.
+Control characters: the kernel encodes most names that hold any, but not a network device's, and it passes
+on what a program with CAP_AUDIT_WRITE puts inside ``msg='...'``. A newline there would forge a line, a
+carriage return would to a reader in universal-newline mode, NUL cuts a line for C readers, and an escape
+sequence runs on the terminal of whoever reads the file, one that begins with U+009B included. In such a
+record each byte of a control character but tab is written as a space, and the record's bytes are kept, all
+of them, in hex in lines ``type=UNKNOWN[1398]`` (NOTICE, ``op="control-bytes"``) in the place where ours
+stand. Nothing is lost, and every line that begins with ``type=`` was written by the kernel or by us. A
+log's ``node=`` stands before everything, so there not even a space may come out: each such byte is a
+question mark.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from enricher.enrich.attribution import SYSCALL, attribute
+from enricher.enrich.attribution import SYSCALL, attribute, not_read, reason_of
 from enricher.model import KINDS
-from enricher.sources.audit.types import text_name_of
+from enricher.sources.audit.types import is_user, name_of, text_name_of
 
 if TYPE_CHECKING:
-    from enricher.model import Context, Event, HostFacts, Record
+    from enricher.model import Context, Event, HostFacts, Loss, Record
 
-_NS_INFO = b"type=UNKNOWN[1390] msg=audit("
-_NOTICE = b"type=UNKNOWN[1398] msg=audit("
+_NS_INFO = b'type=UNKNOWN[1390] msg=audit(%b): record="1"'
+_LOST = b"type=UNKNOWN[1394] msg=audit(%b): "
+_NOTICE = b'type=UNKNOWN[1398] msg=audit(%b): op="control-bytes"'
 
 _EOE = 1320
 _PROCTITLE = 1327
-_EVENT_RANGE = range(1300, 1400)
 
 # A control byte becomes a space; tab is harmless and stays.
 _CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
 _SPACED = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
+
+# U+0080 to U+009F in UTF-8, and the same as single bytes where they are part of no UTF-8 character.
+_HIGH_CONTROL = re.compile("[\x80-\x9f\udc80-\udc9f]")
+
+_SEPARATOR = b"\x1d"  # auditd's ENRICHED log format appends names behind it
+
+_PIECE = 4000  # bytes in hex in one line: ausearch reads no more than 8970 characters of a line
 
 _NAMESPACE_SETS = 4096
 
@@ -60,68 +73,154 @@ def _prefix(record_type: int) -> bytes:
     return prefix
 
 
+def _spaced(line: bytes) -> bytes:
+    """Return a line with each byte of a control character but tab as a space."""
+    line = line.translate(_SPACED)
+    if line.isascii():
+        return line
+    text = line.decode("utf-8", "surrogateescape")
+    spaced = _HIGH_CONTROL.sub(lambda found: " " * len(found[0].encode("utf-8", "surrogateescape")), text)
+    return spaced.encode("utf-8", "surrogateescape")
+
+
+def _enriched(line: bytes, *, user: bool) -> bytes:
+    """Return a log's line likewise, but keep the byte after which auditd's ENRICHED log format goes on.
+
+    In a program's record that is the one behind its message's closing quote, the last of all.
+    """
+    body, separator, names = line.rpartition(_SEPARATOR)
+    if not separator or (user and (b"'" in names or (b"'" in body and not body.endswith(b"'")))):
+        return _spaced(line)
+    return b"%b%b%b" % (_spaced(body), separator, _spaced(names))
+
+
+def _node_of(name: bytes) -> bytes:
+    """Return ``node=NAME `` with nothing in the name that ends it."""
+    return b"node=%b " % _spaced(name).replace(b"\t", b" ").replace(b" ", b"?")
+
+
+def _hex(content: bytes) -> bytes:
+    return content.hex().upper().encode("ascii")
+
+
+def _quoted(text: str) -> bytes:
+    """Return our own words as a quoted value: nothing in them ends it or the line. To auparse a space does."""
+    return b'"%b"' % re.sub(rb"[\x00-\x20\x7f]", b"_", text.encode("ascii", "replace")).replace(b'"', b"'")
+
+
 class AuditText:
     """Renders events as audit text; keeps one prepared namespace part per distinct set."""
 
     def __init__(self, host: HostFacts) -> None:
         self._host = host
-        self._namespaces: dict[bytes, bytes] = {}
+        self._namespaces: dict[bytes, tuple[bytes, str]] = {}
 
     def render(self, event: Event) -> bytes:
-        """Return all lines of one event, each with its newline; b"" without any record or context."""
+        """Return all lines of one event, each with its newline."""
+        if event.loss is not None:
+            return self._lost(event, event.loss)
         records = event.records
         lines = [_prefix(record.type) + record.text for record in records]
         joined = b"".join(lines)
-        notices: list[bytes] = []
-        if joined.translate(_SPACED) != joined:
-            notices = self._defuse(event.stamp, records, lines)
-        context = attribute(event).context
-        if context is not None:
-            notices.insert(0, self._ns_info(event.stamp, context))
-        if notices:
-            place = _place(records)
-            lines[place:place] = notices
+        ours = [self._ns_info(event)]
+        if joined.translate(_SPACED) != joined or not joined.isascii():
+            ours += self._defuse(event, lines)
+        node = _node_of(event.node) if event.node else b""
+        if event.node not in node:
+            ours.append(_NOTICE % event.stamp + b' node_hex="%b"' % _hex(event.node))
+        place = _place(records)
+        lines[place:place] = ours
+        if node:
+            lines = [node + line for line in lines]
         lines.append(b"")
         return b"\n".join(lines)
 
-    def _ns_info(self, stamp: bytes, context: Context) -> bytes:
-        key = context.key
-        namespaces = self._namespaces.get(key)
-        if namespaces is None:
+    def _ns_info(self, event: Event) -> bytes:
+        context, doubt = attribute(event)
+        parts = [_NS_INFO % event.stamp]
+        if context is None:
+            # Where there is a context, it is that of a task that did not act.
+            parts.append(b'context="none"' if event.context is None else b'context="kernel" subject="no"')
+        else:
+            namespaces, missing = self._namespaces_of(context)
+            doubt = doubt or missing
+            pids = ",".join([f"{level.ns}:{level.pid}" for level in context.levels])
+            parts.append(
+                b'context="kernel" %b pid="%d" tid="%d" pids="%b" start="%d" cgroup_id="%d"'
+                % (
+                    namespaces,
+                    context.pid,
+                    context.tid,
+                    pids.encode("ascii"),
+                    context.start,
+                    context.cgroup_id,
+                )
+            )
+        if event.complete is not None:
+            parts.append(b'complete="yes"' if event.complete else b'complete="no"')
+        if event.part != 1:
+            parts.append(b'part="%d"' % event.part)
+        if event.self_caused:
+            parts.append(b'self_caused="yes"')
+        cut = [str(number) for number, record in enumerate(event.records, start=1) if record.truncated]
+        if cut:
+            parts.append(b"truncated=" + _quoted(",".join(cut)))
+        if reason := reason_of(event, doubt):
+            parts.append(b"reason=" + _quoted(reason))
+        return b" ".join(parts)
+
+    def _namespaces_of(self, context: Context) -> tuple[bytes, str]:
+        """Return the prepared part for the context's namespaces, and which could not be read."""
+        known = self._namespaces.get(context.key)
+        if known is None:
             if len(self._namespaces) >= _NAMESPACE_SETS:
                 del self._namespaces[next(iter(self._namespaces))]
-            namespaces = self._namespaces[key] = _namespace_part(context, self._host)
-        pids = ",".join([f"{level.ns}:{level.pid}" for level in context.levels])
-        return b'%s%s): record="1" %s pid="%d" tid="%d" pids="%s" start="%d" cgroup_id="%d"' % (
-            _NS_INFO,
-            stamp,
-            namespaces,
-            context.pid,
-            context.tid,
-            pids.encode("ascii"),
-            context.start,
-            context.cgroup_id,
-        )
+            known = self._namespaces[context.key] = _namespace_part(context, self._host)
+        return known
+
+    def _lost(self, event: Event, loss: Loss) -> bytes:
+        facts = {
+            "event_uid": f"{self._host.boot_id}/{event.own_id}",
+            "cause": loss.cause,
+            "stage": loss.stage,
+            loss.unit: str(loss.lost),
+        }
+        if loss.first is not None:
+            facts["first"] = str(loss.first)
+        if loss.last is not None:
+            facts["last"] = str(loss.last)
+        if loss.types:
+            facts["types"] = ",".join(f"{name_of(number)}:{times}" for number, times in loss.types)
+        said = b" ".join(b"%b=%b" % (name.encode("ascii"), _quoted(fact)) for name, fact in facts.items())
+        return _LOST % event.stamp + said + b"\n"
 
     @staticmethod
-    def _defuse(stamp: bytes, records: list[Record], lines: list[bytes]) -> list[bytes]:
-        """Replace control bytes in ``lines``; return a line with the original bytes per such record."""
+    def _defuse(event: Event, lines: list[bytes]) -> list[bytes]:
+        """Replace control bytes in ``lines``; return lines with the original bytes of each such record."""
         notices = []
-        for index, record in enumerate(records):
-            safe = lines[index].translate(_SPACED)
-            if safe != lines[index]:
+        from_log = event.complete is None  # the kernel itself writes no names behind a separator
+        for index, record in enumerate(event.records):
+            line = lines[index]
+            safe = _enriched(line, user=is_user(record.type)) if from_log else _spaced(line)
+            if safe != line:
                 lines[index] = safe
-                notices.append(
-                    b'%s%s): op="control-bytes" type="%d" place="%d" text_hex="%s"'
-                    % (_NOTICE, stamp, record.type, index + 1, record.text.hex().upper().encode("ascii"))
-                )
+                notices += [
+                    _NOTICE % event.stamp
+                    + b' type="%d" place="%d" offset="%d" text_hex="%b"'
+                    % (record.type, index + 1, offset, _hex(record.text[offset : offset + _PIECE]))
+                    for offset in range(0, len(record.text), _PIECE)
+                ]
         return notices
 
 
-def _namespace_part(context: Context, host: HostFacts) -> bytes:
-    """Return ``ns_dev=... ns_mnt=... ns_host="..."``: what is the same for every event of a namespace set."""
-    parts = [f'ns_dev="{host.ns_dev}"']
+def _namespace_part(context: Context, host: HostFacts) -> tuple[bytes, str]:
+    """Return what is the same for every event of a namespace set, and the words for what was not read.
+
+    ``ns_dev=... ns_mnt=... ns_host="..."``; a kind that has no initial namespace either is not missing.
+    """
+    parts = [f'ns_dev="{host.ns_dev}"'] if host.ns_dev else []
     initial = []
+    missing = []
     for kind, inum, ident, first in zip(KINDS, context.inums, context.ids, host.initial, strict=True):
         if inum:
             parts.append(f'ns_{kind}="{inum}"')
@@ -129,18 +228,18 @@ def _namespace_part(context: Context, host: HostFacts) -> bytes:
                 parts.append(f'ns_{kind}_id="{ident}"')
             if inum == first:
                 initial.append(kind)
+        elif first:
+            missing.append(kind)
     parts.append(f'ns_host="{",".join(initial)}"')
-    return " ".join(parts).encode("ascii")
+    return " ".join(parts).encode("ascii"), not_read(missing)
 
 
 def _place(records: list[Record]) -> int:
     """Return the index at which our lines stand; the reasons are in the module's docstring."""
-    if not records:
-        return 0
     types = [record.type for record in records]
-    if SYSCALL in types:
-        if _PROCTITLE in types:
-            return types.index(_PROCTITLE)
-    elif types[0] not in _EVENT_RANGE:
+    if SYSCALL not in types:
         return 0
-    return types.index(_EOE) if _EOE in types else len(types)
+    for last in (_PROCTITLE, _EOE):
+        if last in types:
+            return types.index(last)
+    return len(types)

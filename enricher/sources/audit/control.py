@@ -23,6 +23,7 @@ from enricher.sources.audit.netlink import (
     NETLINK_AUDIT,
     open_socket,
 )
+from enricher.sources.audit.rules import Rule, parse_rule
 from enricher.sources.audit.types import is_user
 from enricher.sources.host import PROC, has_capability
 
@@ -109,6 +110,10 @@ class AuditControl:
     def rules_count(self) -> RulesCount:
         """Count the rules in force (AUDIT_LIST_RULES); needs what `status` needs."""
         return count_rules(self._ask(AUDIT_LIST_RULES, b"", dump=True))
+
+    def rules(self) -> list[Rule | None]:
+        """The rules in force, list by list and each in its order; None for one that cannot be read."""
+        return [parse_rule(reply) for reply in self._ask(AUDIT_LIST_RULES, b"", dump=True)]
 
     def send_user(self, record_type: int, text: bytes) -> None:
         """Have the kernel write a user-space record with ``msg='text'``; needs CAP_AUDIT_WRITE.

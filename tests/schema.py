@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The published schema as a check: any test that reads native events asks here whether they keep to it.
+
+Owns the two validators. The compiled one is quick enough for every event of every suite (half a
+millisecond for seven records); the other says where and why one is refused. Never repairs an event.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import fastjsonschema
+import jsonschema
+
+from enricher.cli.schema import published
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["compiled", "complaints", "parse", "schema", "validate", "validator"]
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The published schema."""
+    read: dict[str, Any] = json.loads(published())
+    return read
+
+
+@cache
+def compiled() -> Callable[[object], object]:
+    """The quick validator: raises JsonSchemaValueException for an event it refuses."""
+    check: Callable[[object], object] = fastjsonschema.compile(schema())
+    return check
+
+
+@cache
+def validator() -> jsonschema.Draft202012Validator:
+    """The thorough validator."""
+    jsonschema.Draft202012Validator.check_schema(schema())
+    return jsonschema.Draft202012Validator(schema())
+
+
+def complaints(event: object) -> list[str]:
+    """Why an event is refused, one line per reason; empty when it is accepted."""
+    return [
+        f"{error.json_path}: {error.message[:200]}, by {'/'.join(map(str, error.absolute_schema_path))}"
+        for error in validator().iter_errors(event)
+    ]
+
+
+def validate(event: object) -> None:
+    """Fail the test, with all reasons, unless the event keeps to the schema."""
+    try:
+        compiled()(event)
+    except fastjsonschema.JsonSchemaValueException as error:
+        said = "\n".join(complaints(event)) or f"by the compiled validator only: {error.message}"
+        message = f"not an event of {schema()['title']}:\n{said}\n{json.dumps(event, default=repr)[:4000]}"
+        raise AssertionError(message) from None
+
+
+def parse(lines: bytes) -> list[dict[str, Any]]:
+    """Read native JSON, one event a line, and validate each."""
+    events = [json.loads(line) for line in lines.splitlines()]
+    for event in events:
+        validate(event)
+    return events
