@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.suites.corpus import replayed
 from tests.suites.live import Live
 from tests.suites.staging import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -95,11 +97,13 @@ def while_stopped(guest: Guest, live: Live, *argv: str) -> None:
 
 
 @pytest.mark.usefixtures("execs")
-def test_receive_buffer_full(guest: Guest) -> None:
-    with SecondReader(guest) as second, Live(guest, "--receive-buffer", "32K") as live:
+def test_receive_buffer_full(guest: Guest, tmp_path: Path) -> None:
+    with SecondReader(guest) as second, Live(guest, "--receive-buffer", "32K", capture=True) as live:
         while_stopped(guest, live, TRUTH, "-j", "2", "60", "netlink")
         account = live.stop()
         events = live.events()
+    # A replay tells the same losses, at the same time and with the same ids.
+    assert replayed(guest.get(live.capture), tmp_path / "again.json") == live.output()
     assert account.netlink_drops > 0
     assert account.delivered + account.netlink_drops == second.counted["records"]
     assert account.missing == account.netlink_drops, live.said
