@@ -66,6 +66,7 @@ def fuzz(name: str, seconds: int) -> bool:
     command += [
         f"-artifact_prefix={findings}/",
         f"-timeout={SLOW}",
+        f"-report_slow_units={SLOW}",
         f"-rss_limit_mb={MEMORY}",
         "-max_len=8192",
     ]

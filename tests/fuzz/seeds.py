@@ -47,7 +47,7 @@ def logs() -> list[bytes]:
 
 
 def packed() -> list[bytes]:
-    """A log in each packing, and two of them in one file."""
+    """A log in each packing, two of them in one file, and much in few bytes."""
     text = logs()[1]
     single = [gzip.compress(text, mtime=0), bz2.compress(text), lzma.compress(text)]
-    return [*single, *(each + each for each in single)]
+    return [*single, *(each + each for each in single), bz2.compress(text * 500)]
