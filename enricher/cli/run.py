@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from enricher import __version__
 from enricher.cli.options import Signals, add_output, duration, say, size, tell, wanted
+from enricher.clock import TurnClock
 from enricher.correlate import ledger
 from enricher.errors import OutputFailed, UsageError
 from enricher.runtime import startup
@@ -107,7 +108,8 @@ def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
     reading = read_host_facts()
     for note in reading.notes:
         say(note)
-    names = HostNames()
+    clock = TurnClock()
+    names = HostNames(clock)
     # The outputs first: a file that cannot be written is known before anything is attached.
     with (
         CaptureWriter(options.capture) if options.capture else nullcontext() as capture,
@@ -139,7 +141,7 @@ def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
             opening = Opening(os.getpid(), secrets.token_hex(4), started.trial.serial)
             if capture:
                 capture.head(_head(reading, started, opening))
-            pipeline = Pipeline(started, output.emit, opening, capture)
+            pipeline = Pipeline(started, output.emit, opening, capture, clock)
             try:
                 return _work(pipeline, output, options, signals, capture)
             except OutputFailed:

@@ -11,6 +11,7 @@ import select
 import time
 from typing import TYPE_CHECKING, Final
 
+from enricher.clock import TurnClock
 from enricher.errors import EnricherError
 from enricher.model import Batch, KernelCounts, counts_since
 from enricher.runtime.selftest import Proof, Trial, new_nonce, send_and_wait
@@ -58,6 +59,7 @@ class Pipeline:
     """One run over started sources. `emit` gets every batch of finished events, in order.
 
     With a `capture`, whose head is written, everything that goes into the stages is written to it first.
+    `clock` is told the time of each turn.
     """
 
     def __init__(
@@ -66,11 +68,13 @@ class Pipeline:
         emit: Callable[[list[Event]], None],
         opening: Opening,
         capture: CaptureWriter | None = None,
+        clock: TurnClock | None = None,
     ) -> None:
         self._socket = started.socket
         self._loaded = started.loaded
         self._control = started.control
         self._capture = capture
+        self._clock = clock or TurnClock()
         self._pid = opening.pid
         self.stages = Stages(opening, emit)
         self._pause = 0.0  # how long to let our own noise gather before the next batch, in seconds
@@ -130,7 +134,7 @@ class Pipeline:
         """One batch."""
         records = self._socket.receive()
         contexts, tallies = self._loaded.drain()
-        now = time.monotonic()
+        self._clock.now = now = time.monotonic()
         counts = None
         if now - self._counted >= _COUNTS_EVERY:
             counts = self._counts()

@@ -299,7 +299,7 @@ def test_time_is_written_without_rounding(sec: int, ms: int, written: str) -> No
 def test_a_manual_clock_moves_when_told() -> None:
     clock = ManualClock(1.5)
     clock.advance(0.25)
-    assert (clock.monotonic(), clock.boottime_ns()) == (1.75, 1_750_000_000)
+    assert clock.monotonic() == 1.75
 
 
 def test_a_stamp_that_is_none_is_refused() -> None:
