@@ -7,11 +7,11 @@ Owns nothing else: every subcommand is a module of its own. A traceback that rea
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from typing import TYPE_CHECKING
 
 from enricher import __version__
-from enricher.cli import doctor, record, replay, run, schema
 from enricher.errors import EnricherError
 
 if TYPE_CHECKING:
@@ -35,8 +35,12 @@ exit codes:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line, for `main` and for the tests of the documentation."""
+COMMANDS = ("run", "record", "replay", "doctor", "schema")
+"""Each is a module of its own in this package. Only the one that is asked for is loaded."""
+
+
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The command line of one command, or of all."""
     top = argparse.ArgumentParser(
         prog="audit-enricher",
         description="Linux audit records with the namespaces of the task that acted, read in kernel context.",
@@ -45,17 +49,16 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"audit-enricher {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    run.add_to(commands)
-    record.add_to(commands)
-    replay.add_to(commands)
-    doctor.add_to(commands)
-    schema.add_to(commands)
+    for name in COMMANDS if command is None else (command,):
+        importlib.import_module(f"enricher.cli.{name}").add_to(commands)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    asked = words[0] if words and words[0] in COMMANDS else None
+    options = parser(asked).parse_args(words)
     try:
         code: int = options.call(options)
     except EnricherError as error:

@@ -8,7 +8,6 @@ holds events and nothing else.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -138,7 +137,7 @@ def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
                 f" self-test {started.trial.proof.value}, loader {started.loader},"
                 f" {started.loaded.ring_count} rings of {started.loaded.ring_size >> 10} KiB"
             )
-            opening = Opening(os.getpid(), secrets.token_hex(4), started.trial.serial)
+            opening = Opening(os.getpid(), os.urandom(4).hex(), started.trial.serial)
             if capture:
                 capture.head(_head(reading, started, opening))
             pipeline = Pipeline(started, output.emit, opening, capture, clock)

@@ -74,7 +74,7 @@ class Pipeline:
         self._loaded = started.loaded
         self._control = started.control
         self._capture = capture
-        self._clock = clock or TurnClock()
+        self.clock = clock or TurnClock()
         self._pid = opening.pid
         self.stages = Stages(opening, emit)
         self._pause = 0.0  # how long to let our own noise gather before the next batch, in seconds
@@ -134,7 +134,7 @@ class Pipeline:
         """One batch."""
         records = self._socket.receive()
         contexts, tallies = self._loaded.drain()
-        self._clock.now = now = time.monotonic()
+        self.clock.now = now = time.monotonic()
         counts = None
         if now - self._counted >= _COUNTS_EVERY:
             counts = self._counts()

@@ -17,7 +17,6 @@ from enricher.runtime.selftest import Proof, Trial, new_nonce, send_and_wait
 from enricher.sources.audit.control import AuditControl, AuditStatus, RulesCount
 from enricher.sources.audit.socket import RECEIVE_BUFFER, AuditSocket
 from enricher.sources.bpf import features
-from enricher.sources.bpf.bccload import BccLoader
 from enricher.sources.bpf.hook import CAVEATS, Candidate, Hook, candidates
 from enricher.sources.bpf.libbpf import library
 from enricher.sources.bpf.loader import DEFAULT_BUDGET, Loaded, Loader
@@ -93,7 +92,7 @@ def start(  # noqa: PLR0913 - the settings of one start
     try:
         status, rules = _audit_state(control, note)
         chosen = loader or pick("auto", note, verbose=verbose)
-        find = bcc_candidates if isinstance(chosen, BccLoader) else kernel_candidates
+        find = bcc_candidates if chosen.name == "bcc" else kernel_candidates
         tries, uring = find(forced)
         socket = AuditSocket(receive_buffer)
         try:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import pytest
 
-from enricher.clock import TurnClock
 from enricher.correlate import join
 from enricher.errors import AuditUnavailable, EnricherError, OutputFailed
 from enricher.model import ContextFlag, Event, Loss, Record
@@ -266,19 +265,10 @@ def test_what_ends_a_wait(run: Run, host: Host) -> None:
     assert host.registered == {SOCKET_FD: select.EPOLLIN, RING_FDS[0]: edge, RING_FDS[1]: edge, 2000: edge}
 
 
-def test_the_clock_of_others_is_set_once_a_turn(host: Host) -> None:
+def test_the_clock_of_others_is_set_once_a_turn(run: Run, host: Host) -> None:
     """Who asks it for every event makes no system call by that."""
-    clock = TurnClock()
-    begun = started(host)
-    pipeline = Pipeline(begun, lambda _: None, Opening(US, "0badcafe", 100), None, clock)
-    seen: list[float] = []
-
-    def stop() -> bool:
-        seen.append(clock.monotonic())
-        return len(seen) == 3
-
-    pipeline.run(stop)
-    assert seen[1:] == [pytest.approx(3650.0), pytest.approx(7250.0)]
+    run.turns(None, None)
+    assert run.pipeline.clock.monotonic() == host.now == 50.0 + 2 * 3600
 
 
 # -- the end -----------------------------------------------------------------------------------------
