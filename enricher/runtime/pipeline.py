@@ -41,7 +41,9 @@ _LONGEST_WAIT: Final = 3600.0  # epoll takes milliseconds in 31 bits: some 24 da
 _FINISH_WAIT: Final = 0.05
 _DRAIN_WAIT: Final = 2.0
 _COUNTS_EVERY: Final = 1.0
-"""Seconds between two looks at the counters, and so between two LOST events of one cause."""
+"""Seconds between two looks at the signs of a loss."""
+_ASK_EVERY: Final = 60.0
+"""Seconds between two readings of all counts where there is no sign: of what only a system call tells."""
 _EDGE: Final = select.EPOLLIN | select.EPOLLET
 
 
@@ -91,6 +93,8 @@ class Pipeline:
             netlink_drops=started.trial.drops, status_lost=self._lost() if started.status else None
         )
         self._counted = time.monotonic()  # when the counters were last read
+        self._asked = self._counted  # when all counts were
+        self._seen = self._signs()
         self._wall = time.time() - self._counted
         self._take_trial(started.trial)
 
@@ -137,9 +141,12 @@ class Pipeline:
         self.clock.now = now = time.monotonic()
         counts = None
         if now - self._counted >= _COUNTS_EVERY:
-            counts = self._counts()
             self._counted = now
             self._wall = time.time() - now
+            signs = self._signs()
+            if signs != self._seen or self.stages.owes_loss or now - self._asked >= _ASK_EVERY:
+                self._seen, self._asked = signs, now
+                counts = self._counts()
         parked = self._loaded.parked
         done = self._take(Batch(records, contexts, tallies, parked, now, now + self._wall, counts))
         if done:
@@ -202,6 +209,12 @@ class Pipeline:
         summary = self.stages.finish(now, now + self._wall, counts)
         self._epoll.close()
         return summary
+
+    def _signs(self) -> tuple[int, ...]:
+        """What changes with a loss and takes no system call to read, which would be audited under some rules."""
+        counters = self._loaded.counters()
+        lost = [value for name, value in counters.items() if name.startswith(("drop_", "lost_"))]
+        return (self._socket.overflows, *lost)
 
     def _lost(self) -> int | None:
         """The kernel's `lost`; None where we may not ask (any more)."""

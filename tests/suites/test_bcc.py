@@ -111,7 +111,7 @@ def without_btf(bcc_guest: Guest) -> Pair:
 
 
 @pytest.fixture(params=[pytest.param("with_btf", marks=pytest.mark.full), "without_btf"])
-def pair(request: pytest.FixtureRequest) -> Pair:
+def pair(request: pytest.FixtureRequest, slot: str) -> Pair:  # noqa: ARG001 - read by pytest_generate_tests
     found: Pair = request.getfixturevalue(request.param)
     return found
 

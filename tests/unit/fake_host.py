@@ -123,6 +123,10 @@ class Host:
         taken, self.queue = self.queue[: self.batch], self.queue[self.batch :]
         return taken
 
+    @property
+    def overflows(self) -> int:
+        return self.dropped
+
     def drops(self) -> int:
         return self.dropped
 

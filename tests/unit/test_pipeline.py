@@ -217,8 +217,9 @@ def test_a_loss_that_is_to_be_told_bounds_the_waits(run: Run, host: Host) -> Non
     assert host.now - before >= 6.0
 
 
-def test_the_counters_are_read_once_a_second(run: Run, host: Host) -> None:
-    """Not at each batch: the socket's is a system call."""
+@pytest.mark.parametrize(("loses", "least", "most"), [(False, 0, 0), (True, 9, 11)])
+def test_counts_are_asked_for_at_a_sign(run: Run, host: Host, loses: bool, least: int, most: int) -> None:  # noqa: FBT001
+    """And not more than once a second: the socket's is a system call."""
     asked: list[float] = []
     real = host.drops
 
@@ -228,12 +229,13 @@ def test_the_counters_are_read_once_a_second(run: Run, host: Host) -> None:
 
     def later() -> None:
         host.now += 0.1
+        host.counted["drop_tally"] += loses
         host.event()
 
     host.drops = drops  # type: ignore[method-assign]
     for _ in range(100):
         run.turns(later)
-    assert 9 <= len(asked) <= 11
+    assert least <= len(asked) <= most
 
 
 def test_deadline_bounds_the_waits_and_ends_the_run(run: Run, host: Host) -> None:
