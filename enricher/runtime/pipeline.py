@@ -94,7 +94,8 @@ class Pipeline:
         )
         self._counted = time.monotonic()  # when the counters were last read
         self._asked = self._counted  # when all counts were
-        self._seen = self._signs()
+        self._seen: tuple[int, ...] | None = self._signs()
+        self._drops = 0  # when all counts were last asked for
         self._wall = time.time() - self._counted
         self._take_trial(started.trial)
 
@@ -102,15 +103,9 @@ class Pipeline:
         """Also end the wait when `fd` becomes readable: a signal's pipe. It is emptied by its owner."""
         self._epoll.register(fd, _EDGE)
 
-    def run(
-        self,
-        stop: Callable[[], bool],
-        deadline: float | None = None,
-        each_turn: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Work until `stop` says so or the monotonic clock passes `deadline`; `each_turn` is called in between."""
+    def run(self, stop: Callable[[], bool], deadline: float | None = None) -> None:
+        """Work until `stop` says so, which is asked between turns, or the monotonic clock passes `deadline`."""
         while not stop():
-            each_turn()
             # No clock where none is needed: it is a system call on some machines, and audited.
             wait = None if deadline is None else deadline - time.monotonic()
             if wait is not None and wait <= 0:
@@ -145,8 +140,10 @@ class Pipeline:
             self._wall = time.time() - now
             signs = self._signs()
             if signs != self._seen or self.stages.owes_loss or now - self._asked >= _ASK_EVERY:
-                self._seen, self._asked = signs, now
                 counts = self._counts()
+                # A socket that stays full says so once only: while it drops, go on asking.
+                self._seen = signs if counts.netlink_drops == self._drops else None
+                self._asked, self._drops = now, counts.netlink_drops
         parked = self._loaded.parked
         done = self._take(Batch(records, contexts, tallies, parked, now, now + self._wall, counts))
         if done:

@@ -238,6 +238,15 @@ def test_counts_are_asked_for_at_a_sign(run: Run, host: Host, loses: bool, least
     assert least <= len(asked) <= most
 
 
+def test_a_socket_that_stays_full_is_asked_again(
+    run: Run, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Host, "overflows", 1)  # the kernel tells of the first drop only
+    for host.dropped in range(2, 42, 2):
+        run.turns(lambda: setattr(host, "now", host.now + 1.0))
+    assert sum(loss.lost for loss in run.losses()) >= 2 * 13
+
+
 def test_deadline_bounds_the_waits_and_ends_the_run(run: Run, host: Host) -> None:
     run.pipeline.run(lambda: False, host.now + 10_000.0)
     assert host.now == pytest.approx(10_050.0)
@@ -457,13 +466,6 @@ def test_the_account_on_demand_changes_nothing(run: Run, host: Host) -> None:
     assert run.losses() == []
     assert run.pipeline.finish().delivered == 3
     assert [loss.lost for loss in run.losses()] == [5]
-
-
-def test_each_turn_is_told_before_its_wait(run: Run, host: Host) -> None:
-    left = iter((False, False, True))
-    seen: list[int] = []
-    run.pipeline.run(lambda: next(left), each_turn=lambda: seen.append(len(host.waits)))
-    assert seen == [0, 1]
 
 
 def status(lost: list[int | EnricherError]) -> Callable[[], AuditStatus]:

@@ -28,12 +28,11 @@ from enricher.sources.bpf.features import can_kprobe
 from enricher.sources.bpf.hook import Hook
 from enricher.sources.bpf.libbpf import BPF_MAP_TYPE_RINGBUF, Libbpf, error_text, last_useful_lines, library
 from enricher.sources.bpf.loader import DEFAULT_BUDGET, Loaded, ring_size
-from enricher.sources.bpf.ring import Ring
+from enricher.sources.bpf.ring import ReadingSide, Ring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from enricher.model import Context, Tally
 
 _BPF_MAP_TYPE_HASH: Final = 1
 _BPF_MAP_TYPE_ARRAY: Final = 2
@@ -158,7 +157,7 @@ class BccLoader:
         return BccObject(lib, make, source, known, hook, nonce, budget, uring=uring, verbose=self._verbose)
 
 
-class BccObject:
+class BccObject(ReadingSide):
     """One compiled and attached set of programs. Closes itself where the constructor fails half way."""
 
     def __init__(  # noqa: PLR0913 - one call site, and each is a different kind of thing
@@ -299,35 +298,9 @@ class BccObject:
 
     # -- what a loader's user sees -------------------------------------------------------------------
 
-    def drain(self) -> tuple[list[Context], list[Tally]]:
-        """See `Loaded.drain`."""
-        contexts: list[Context] = []
-        tallies: list[Tally] = []
-        for ring in self._rings:
-            ring.drain(contexts, tallies, self.tap)
-        return contexts, tallies
-
-    @property
-    def parked(self) -> bool:
-        """See `Loaded.parked`."""
-        return any(ring.parked for ring in self._rings)
-
     def wake_fds(self) -> list[int]:
         """See `Loaded.wake_fds`: the ring maps themselves."""
         return list(self._ring_fds)
-
-    def counters(self) -> dict[str, int]:
-        """See `Loaded.counters`."""
-        if self._counters_map is None:
-            return {}
-        sums = [0] * len(wire.COUNTERS)
-        one = struct.Struct(f"={len(wire.COUNTERS)}Q")
-        for cpu in range(self._cpus):
-            for i, value in enumerate(one.unpack_from(self._counters_map, cpu * wire.COUNTERS_SIZE)):
-                sums[i] += value
-        named = dict(zip(wire.COUNTERS, sums, strict=True))
-        named["unknown_messages"] = sum(ring.unknown for ring in self._rings)
-        return named
 
     def missed(self) -> int | None:
         """See `Loaded.missed`: kprobes count it per probe, where we cannot read it."""

@@ -29,7 +29,7 @@ from enricher.sources.bpf.libbpf import (
     last_useful_lines,
     library,
 )
-from enricher.sources.bpf.ring import Ring
+from enricher.sources.bpf.ring import ReadingSide, Ring
 
 if TYPE_CHECKING:
     from enricher.model import Context, Tally
@@ -155,7 +155,7 @@ class LibbpfLoader:
         return LibbpfObject(library(), path, hook, nonce, budget, uring=uring, verbose=self._verbose)
 
 
-class LibbpfObject:
+class LibbpfObject(ReadingSide):
     """One loaded object. Closes itself where the constructor fails half way."""
 
     def __init__(  # noqa: PLR0913 - one call site, and each is a different kind of thing
@@ -288,35 +288,9 @@ class LibbpfObject:
             raise self._fail(f"program {name} cannot be attached", -ctypes.get_errno() or -errno.EINVAL)
         self._links.append(link)
 
-    def drain(self) -> tuple[list[Context], list[Tally]]:
-        """See `Loaded.drain`."""
-        contexts: list[Context] = []
-        tallies: list[Tally] = []
-        for ring in self._rings:
-            ring.drain(contexts, tallies, self.tap)
-        return contexts, tallies
-
-    @property
-    def parked(self) -> bool:
-        """See `Loaded.parked`."""
-        return any(ring.parked for ring in self._rings)
-
     def wake_fds(self) -> list[int]:
         """See `Loaded.wake_fds`: the ring maps themselves."""
         return list(self._fds)
-
-    def counters(self) -> dict[str, int]:
-        """See `Loaded.counters`. Read from mapped memory: no system call, no capability."""
-        if self._counters_map is None:
-            return {}
-        sums = [0] * len(wire.COUNTERS)
-        one = struct.Struct(f"={len(wire.COUNTERS)}Q")
-        for cpu in range(self._cpus):
-            for i, value in enumerate(one.unpack_from(self._counters_map, cpu * wire.COUNTERS_SIZE)):
-                sums[i] += value
-        named = dict(zip(wire.COUNTERS, sums, strict=True))
-        named["unknown_messages"] = sum(ring.unknown for ring in self._rings)
-        return named
 
     def missed(self) -> int | None:
         """See `Loaded.missed`."""

@@ -96,3 +96,41 @@ class Ring:
             view.release()
         self._consumer_map.close()
         self._producer_map.close()
+
+
+class ReadingSide:
+    """What every loader's programs have in common once they run: their rings and counters, read in one way.
+
+    A loader's class makes `_rings` and `_counters_map`, for `_cpus` possible CPUs.
+    """
+
+    tap: list[bytes] | None
+    _rings: list[Ring]
+    _counters_map: mmap.mmap | None
+    _cpus: int
+
+    def drain(self) -> tuple[list[Context], list[Tally]]:
+        """See `loader.Loaded.drain`."""
+        contexts: list[Context] = []
+        tallies: list[Tally] = []
+        for ring in self._rings:
+            ring.drain(contexts, tallies, self.tap)
+        return contexts, tallies
+
+    @property
+    def parked(self) -> bool:
+        """See `loader.Loaded.parked`."""
+        return any(ring.parked for ring in self._rings)
+
+    def counters(self) -> dict[str, int]:
+        """See `loader.Loaded.counters`. Read from mapped memory: no system call, no capability."""
+        if self._counters_map is None:
+            return {}
+        sums = [0] * len(wire.COUNTERS)
+        one = struct.Struct(f"={len(wire.COUNTERS)}Q")
+        for cpu in range(self._cpus):
+            for i, value in enumerate(one.unpack_from(self._counters_map, cpu * wire.COUNTERS_SIZE)):
+                sums[i] += value
+        named = dict(zip(wire.COUNTERS, sums, strict=True))
+        named["unknown_messages"] = sum(ring.unknown for ring in self._rings)
+        return named
