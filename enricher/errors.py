@@ -8,6 +8,7 @@ prints it and exits, a traceback means a bug.
 
     EnricherError
       UsageError            2   the command line does not say something we can do
+      ConfigInvalid         2   a configuration file or variable says something we cannot do
       MissingCapability     3   a capability or privilege is missing
       WrongNamespace        4   not in the initial user, pid or network namespace
       AuditUnavailable      5   the kernel has no audit subsystem
@@ -19,6 +20,7 @@ prints it and exits, a traceback means a bug.
       SelfTestFailed        8   the nonce record was not seen by the hook
       OutputFailed          9   the output cannot be opened or written
       DamagedInput         12   a capture or a log is damaged; all before the damage was used
+      NotRunning           13   no service answers on the control socket
 """
 
 from __future__ import annotations
@@ -37,6 +39,12 @@ class EnricherError(Exception):
 
 class UsageError(EnricherError):
     """The command line or a setting asks for something that cannot be done."""
+
+    exit_code = 2
+
+
+class ConfigInvalid(EnricherError):
+    """Configuration files or variables are wrong; the message has one line for each error."""
 
     exit_code = 2
 
@@ -99,3 +107,9 @@ class DamagedInput(EnricherError):
     """A capture or a log file is damaged; everything before the damage was used, the message says where."""
 
     exit_code = 12
+
+
+class NotRunning(EnricherError):
+    """No service answers on the control socket."""
+
+    exit_code = 13

@@ -21,7 +21,7 @@ EXIT_CODES = """\
 exit codes:
   0  done
   1  an unexpected error
-  2  the command line asks for something that cannot be done
+  2  the command line or the configuration asks for something that cannot be done
   3  a capability is missing
   4  not in the initial user, pid or network namespace
   5  the kernel has no audit
@@ -32,6 +32,7 @@ exit codes:
   10 doctor: it runs here, but something is lost or cannot be told
   11 doctor: it cannot run here
   12 a capture or a log is damaged; everything before the damage was used
+  13 no service answers on the control socket
 """
 
 

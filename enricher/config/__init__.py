@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings: declared once, read from files, environment and command line."""

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings from their defaults, files, environment and options, the later ones winning.
+
+Owns the order in which they are read, the place where each value was found, and the errors: all of them at once,
+each with its file and line. Never starts from the current directory and never writes anything.
+
+Files are the one named (`settings.FILE`) and, after it, `config.d/*.toml` beside it by name. A file that is
+missing says nothing; the one asked for by name must be there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+from enricher.config.kinds import Unfit
+from enricher.config.settings import BY_NAME, FILE, SECTIONS, SETTINGS, Setting
+from enricher.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+T = TypeVar("T")
+
+DROP_INS: Final = "config.d"
+_LARGEST_FILE: Final = 1 << 20
+_PREFIX: Final = "AUDIT_ENRICHER_"
+_KEY: Final = r"""[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*'"""
+_HEADER: Final = re.compile(rf"\s*\[\s*({_KEY})\s*\]")
+_ASSIGNMENT: Final = re.compile(rf"\s*({_KEY})\s*(?:\.\s*({_KEY})\s*)?=")
+_AT_LINE: Final = re.compile(r" ?\(at line (\d+), column \d+\)")
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong. `place` is FILE:LINE, FILE, or the variable."""
+
+    place: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """Return the line that says so."""
+        return f"{self.place}: {self.message}"
+
+
+class Given(NamedTuple):
+    """A value and where it was found."""
+
+    value: Any
+    origin: str
+
+
+class Settings:
+    """All settings of one reading: `settings[HOOK]` is its value."""
+
+    def __init__(self, given: Mapping[str, Given] | None = None, files: tuple[str, ...] = ()) -> None:
+        self._given = dict(given or {})
+        self.files = files
+        """The files that were read, in their order."""
+
+    def __getitem__(self, setting: Setting[T]) -> T:
+        """Return the value of this row."""
+        given = self._given.get(setting.name)
+        if given is None:
+            return setting.default
+        value: T = given.value
+        return value
+
+    def origin(self, setting: Setting[Any]) -> str:
+        """Return where the value was found: FILE:LINE, a variable, an option, or "default"."""
+        given = self._given.get(setting.name)
+        return given.origin if given else "default"
+
+    def replaced(self, setting: Setting[T], value: T, origin: str) -> Settings:
+        """Return the same settings but for this one."""
+        return Settings({**self._given, setting.name: Given(value, origin)}, self.files)
+
+    def changed(self, other: Settings) -> list[Setting[Any]]:
+        """Return the rows whose values differ in `other`."""
+        return [row for row in SETTINGS if self[row] != other[row]]
+
+
+def load(path: str | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read files and environment (default: the process's). Raises ConfigInvalid with every problem at once."""
+    settings, problems = read(path, os.environ if environment is None else environment)
+    if problems:
+        raise ConfigInvalid(
+            "\n".join(map(str, problems)),
+            next((problem.hint for problem in problems if problem.hint), "")
+            or "`audit-enricher check` says what is wrong, line by line",
+        )
+    return settings
+
+
+def read(path: str | None, environment: Mapping[str, str]) -> tuple[Settings, list[Problem]]:
+    """As `load`, with the problems beside what could be read."""
+    problems: list[Problem] = []
+    given: dict[str, Given] = {}
+    files = []
+    main = Path(path or FILE)
+    for file in [main, *sorted(main.parent.joinpath(DROP_INS).glob("*.toml"))]:
+        text = _text(file, problems, wanted=file == main and path is not None)
+        if text is not None:
+            files.append(str(file))
+            given |= _from_file(str(file), text, problems)
+    given |= _from_environment(environment, problems)
+    return Settings(given, tuple(files)), problems
+
+
+def _text(file: Path, problems: list[Problem], *, wanted: bool) -> str | None:
+    try:
+        with file.open("rb") as source:
+            data = source.read(_LARGEST_FILE + 1)
+    except FileNotFoundError:
+        if wanted:
+            problems.append(Problem(str(file), "there is no such file"))
+        return None
+    except OSError as error:
+        problems.append(Problem(str(file), f"cannot be read: {error.strerror}"))
+        return None
+    if len(data) > _LARGEST_FILE:
+        problems.append(Problem(str(file), "is larger than 1 MiB: this is no configuration"))
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        problems.append(Problem(f"{file}:{line}", "is not UTF-8", "TOML is always UTF-8"))
+        return None
+
+
+def _from_file(file: str, text: str, problems: list[Problem]) -> dict[str, Given]:
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        said = str(error)
+        found = _AT_LINE.search(said)
+        line = found[1] if found else str(text.count("\n") + 1)
+        problems.append(
+            Problem(f"{file}:{line}", _AT_LINE.sub("", said), 'strings are quoted in TOML, key = "value"')
+        )
+        return {}
+    lines = _lines(text)
+    given = {}
+    for section, table in document.items():
+        if section not in SECTIONS:
+            hint = _meant(section, SECTIONS)
+            if not isinstance(table, dict):
+                hint = "settings stand below the [section] they belong to"
+            problems.append(
+                Problem(_place(file, lines, section), f"there is no section {_shown(section)}", hint)
+            )
+            continue
+        if not isinstance(table, dict):
+            problems.append(
+                Problem(_place(file, lines, section), f"{section} is a section: write [{section}]")
+            )
+            continue
+        for key, value in table.items():
+            name = f"{section}.{key}"
+            place = _place(file, lines, section, key)
+            setting = BY_NAME.get(name)
+            if setting is None:
+                keys = [row.key for row in SETTINGS if row.section == section]
+                problems.append(
+                    Problem(place, f"there is no setting {_shown(key)} in [{section}]", _meant(key, keys))
+                )
+                continue
+            try:
+                given[name] = Given(setting.kind.from_toml(value), place)
+            except Unfit as error:
+                problems.append(Problem(place, f"{key}: {error}", f"{key}: {setting.doc}"))
+    return given
+
+
+def _from_environment(environment: Mapping[str, str], problems: list[Problem]) -> dict[str, Given]:
+    rows = {row.variable: row for row in SETTINGS}
+    given = {}
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith(_PREFIX):
+            continue
+        setting = rows.get(variable)
+        if setting is None:
+            problems.append(Problem(variable, "there is no such setting", _meant(variable, rows)))
+            continue
+        try:
+            given[setting.name] = Given(setting.kind.parse(text), variable)
+        except Unfit as error:
+            problems.append(Problem(variable, str(error), f"{setting.name}: {setting.doc}"))
+    return given
+
+
+def _lines(text: str) -> dict[tuple[str, ...], int]:
+    """Where sections and keys stand: what tomllib does not tell. Good enough to point, never to read values."""
+    lines: dict[tuple[str, ...], int] = {}
+    section = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            section = _bare(header[1])
+            lines.setdefault((section,), number)
+        elif assignment := _ASSIGNMENT.match(line):
+            words = [_bare(word) for word in assignment.groups() if word]
+            path = (section, *words) if section else tuple(words)
+            lines.setdefault(path[:1], number)
+            lines.setdefault(path, number)
+    return lines
+
+
+def _bare(key: str) -> str:
+    return key[1:-1] if key[:1] in {'"', "'"} else key
+
+
+def _place(file: str, lines: Mapping[tuple[str, ...], int], *path: str) -> str:
+    line = lines.get(path) or lines.get(path[:1])
+    return f"{file}:{line}" if line else file
+
+
+def _shown(word: str) -> str:
+    return word if word.isprintable() else ascii(word)
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(word, names, 1)
+    return f"did you mean {close[0]}?" if close else "there are " + ", ".join(names)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting, declared once.
+
+From these rows derive the parsing of files (`files`), environment variables and options, `--help`, the
+reference documentation, the manual pages, completion and the commented sample (tools/gen_docs.py). Owns names,
+kinds, defaults and their words. Never reads anything.
+
+A name is `section.key`: `[section]` and `key` in a file, AUDIT_ENRICHER_SECTION_KEY in the environment.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from enricher.config.kinds import Choice, Count, Flag, Kind, Name, Path, Size, Words
+
+T = TypeVar("T")
+
+DIRECTORY: Final = "/etc/audit-enricher"
+FILE: Final = f"{DIRECTORY}/audit-enricher.toml"
+
+SECTIONS: Final = {
+    "source": "where records and contexts come from",
+    "output": "the events that the service writes",
+    "service": "how the service behaves",
+    "control": "the control socket, for `status` and `follow`",
+}
+
+
+class Setting(NamedTuple, Generic[T]):
+    """One row. `doc` is a sentence without its full stop: `--help` shows it as it is.
+
+    `option` is the long option of the commands in `commands`, "" where it is set in files and environment only.
+    With `live` a new value takes effect on a reload, without it after a restart.
+    """
+
+    name: str
+    kind: Kind[T]
+    default: T
+    doc: str
+    option: str = ""
+    live: bool = False
+
+    @property
+    def section(self) -> str:
+        """The table of a file it stands in."""
+        return self.name.partition(".")[0]
+
+    @property
+    def key(self) -> str:
+        """Its key in that table."""
+        return self.name.partition(".")[2]
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return "AUDIT_ENRICHER_" + self.name.replace(".", "_").upper()
+
+
+HOOK: Final = Setting(
+    "source.hook",
+    Choice("auto", "audit_log_end", "audit_log_end.part.0", "skb_queue_tail"),
+    "auto",
+    "the kernel function to attach to; auto chooses by what the kernel offers",
+    "--hook",
+)
+LOADER: Final = Setting(
+    "source.loader",
+    Choice("auto", "libbpf", "bcc"),
+    "auto",
+    "how the programs are loaded: libbpf, or compiled on this host by bcc, which needs no BTF but the kernel's"
+    " headers; auto is bcc where there is no BTF and bcc is installed, else libbpf",
+    "--loader",
+)
+RING_MEMORY: Final = Setting(
+    "source.ring_memory",
+    Size(),
+    32 << 20,
+    "memory of all BPF rings together, at least 64K for each possible CPU",
+    "--ring-memory",
+)
+RECEIVE_BUFFER: Final = Setting(
+    "source.receive_buffer",
+    Size(),
+    16 << 20,
+    "memory for records that wait to be read; the kernel doubles it",
+    "--receive-buffer",
+)
+OUTPUT_PATH: Final = Setting(
+    "output.path",
+    Path(),
+    "/var/log/audit-enricher/events.json",
+    "the file that events are written to",
+    live=True,
+)
+OUTPUT_FORMAT: Final = Setting(
+    "output.format",
+    Choice("json", "text"),
+    "json",
+    "json: one event a line; text: the kernel's lines plus ours",
+    live=True,
+)
+OUTPUT_RAW: Final = Setting(
+    "output.raw", Flag(), default=False, doc="json: add each record's text as the kernel wrote it", live=True
+)
+OUTPUT_KEYS: Final = Setting(
+    "output.keys",
+    Words(),
+    (),
+    "only events with one of these audit keys, and those about losses and about the service; empty for all",
+    live=True,
+)
+OUTPUT_TYPES: Final = Setting(
+    "output.types",
+    Words(),
+    (),
+    "only events with a record of one of these types, by name or number, and those about losses and about the"
+    " service; empty for all",
+    live=True,
+)
+OUTPUT_SKIP_SELF: Final = Setting(
+    "output.skip_self",
+    Flag(),
+    default=False,
+    doc="leave out events that this program itself caused",
+    live=True,
+)
+ROTATE_SIZE: Final = Setting(
+    "output.rotate_size", Size(), 64 << 20, "start a new file when this size is reached", live=True
+)
+ROTATE_KEEP: Final = Setting(
+    "output.rotate_keep",
+    Count(0),
+    8,
+    "how many older files to keep, as events.json.1 (the newest of them) and so on",
+    live=True,
+)
+WITHOUT_HOOK: Final = Setting(
+    "service.without_hook",
+    Choice("run", "refuse"),
+    "run",
+    "what to do on a kernel in which no hook can be used: run without namespaces, marked so on every event, or"
+    " refuse to start",
+)
+SOCKET: Final = Setting(
+    "control.socket",
+    Path(),
+    "/run/audit-enricher/control.sock",
+    "the control socket",
+)
+GROUP: Final = Setting(
+    "control.group",
+    Name(),
+    "audit-enricher",
+    "the group that may use the control socket, beside root, and read the events' file",
+)
+
+SETTINGS: Final[tuple[Setting[Any], ...]] = (
+    HOOK,
+    LOADER,
+    RING_MEMORY,
+    RECEIVE_BUFFER,
+    OUTPUT_PATH,
+    OUTPUT_FORMAT,
+    OUTPUT_RAW,
+    OUTPUT_KEYS,
+    OUTPUT_TYPES,
+    OUTPUT_SKIP_SELF,
+    ROTATE_SIZE,
+    ROTATE_KEEP,
+    WITHOUT_HOOK,
+    SOCKET,
+    GROUP,
+)
+"""In the order of the documentation."""
+
+BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
