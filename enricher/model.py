@@ -184,6 +184,22 @@ class Loss(NamedTuple):
     types: tuple[tuple[int, int], ...]
 
 
+class Notice(NamedTuple):
+    """Something about this program that whoever reads its events must know.
+
+    ``kind`` is "gap" (between two runs nobody looked), "degraded" (no hook: events have no contexts), "hook"
+    (another one than in the last run), "reload" or "refused" (new settings, or wrong ones). ``first`` and ``last``
+    are serials; ``reason`` is a gap's: "restart", "crash" or "boot"; ``settings`` are the names of those that changed.
+    """
+
+    kind: str
+    text: str
+    first: int | None = None
+    last: int | None = None
+    reason: str = ""
+    settings: tuple[str, ...] = ()
+
+
 class Event:
     """All records of one stamp, with the context and the tally the kernel side sent for it.
 
@@ -195,7 +211,8 @@ class Event:
     ``self_caused`` marks records that this program provoked (its own BPF load, its own socket, its own system calls).
 
     An event that we make ourselves has no record, serial 0 and an ``own_id``, RUN/COUNTER, unique within
-    the boot; ``loss`` is what it tells. ``node`` is the host's name where the records bring it (a log file).
+    the boot; ``loss`` or ``notice`` is what it tells.
+    ``node`` is the host's name where the records bring it (a log file).
     """
 
     __slots__ = (
@@ -205,6 +222,7 @@ class Event:
         "loss",
         "malformed",
         "node",
+        "notice",
         "opened",
         "own_id",
         "part",
@@ -228,6 +246,7 @@ class Event:
         self.reason = ""
         self.self_caused = False
         self.loss: Loss | None = None
+        self.notice: Notice | None = None
         self.own_id = ""
         self.node = b""
 

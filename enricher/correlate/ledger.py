@@ -64,6 +64,7 @@ class Summary(NamedTuple):
     self_events: int
     marked: bool  # both ends of the window are self-test records
     counts: KernelCounts  # since the start, not cut at the window's ends
+    gap: Gap | None = None  # before the window
 
     @property
     def unmatched(self) -> int:
@@ -94,6 +95,23 @@ class Summary(NamedTuple):
         return agreed and self.explained == 0 and self.never_made == 0
 
 
+class Gap(NamedTuple):
+    """The serials between two runs: what was finished there was read by neither.
+
+    ``reason`` is "restart", where the run before closed its account; "crash", where it did not, and of the first
+    of these serials some were read; or "boot", where these are all since the kernel started.
+    """
+
+    first: int
+    last: int
+    reason: str
+
+    @property
+    def events(self) -> int:
+        """How many events there can have been: serials, of which some are never used."""
+        return (self.last - self.first) % _SERIALS + 1
+
+
 class Missing(NamedTuple):
     """What was found missing since it was last asked for: serials, and how many records of which type."""
 
@@ -107,6 +125,7 @@ class Ledger:
 
     def __init__(self, start: int | None) -> None:
         self._start = start
+        self.gap: Gap | None = None
         self._start_marked = start is not None
         self._stop: int | None = None
         # Entered as missing, by stamp: they may still come.
@@ -246,6 +265,7 @@ class Ledger:
             self.self_events,
             self._start_marked and self._stop is not None,
             counts,
+            self.gap,
         )
 
 
@@ -282,6 +302,13 @@ def words(summary: Summary) -> str:
             f"{seen}  ({counts.counted} told, {counts.uncounted} not told, {still_open} of events still open)",
         ),
     ]
+    if (gap := summary.gap) is not None:
+        rows.append(
+            (
+                "between the last run and this one",
+                f"serials {gap.first} to {gap.last}, at most {gap.events} events ({gap.reason})",
+            )
+        )
     if counts.lost_other:
         rows.append(("lost: for another reason", f"{counts.lost_other} records"))
     if counts.lost_unseen:

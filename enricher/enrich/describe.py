@@ -46,6 +46,17 @@ def result(native: NativeEvent) -> str:
     return "failed"
 
 
+def told(native: NativeEvent) -> str:
+    """Return what an event of our own is about, in words; "" for all others."""
+    if (notice := native.get("notice")) is not None:
+        return notice["text"]
+    if (lost := native.get("lost")) is None:
+        return ""
+    unit = "records" if "records" in lost else "messages"
+    said = f"{lost.get(unit)} {unit}, {lost['cause']}"
+    return f"{said}, serials {lost['first']} to {lost.get('last', '?')}" if "first" in lost else said
+
+
 def command(native: NativeEvent) -> list[str]:
     """Return the command line: from EXECVE where the event has one, else from PROCTITLE; [] without both.
 

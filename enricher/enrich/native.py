@@ -33,6 +33,8 @@ from enricher.model import KINDS, UNSET
 from enricher.sources.audit.text import split_stamp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from enricher.enrich.shape import (
         Enrichment,
         Fields,
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
         RecordEntry,
         Subject,
     )
-    from enricher.model import Context, Event, HostFacts, Loss, Record
+    from enricher.model import Context, Event, HostFacts, Loss, Notice, Record
     from enricher.sources.names import Names
 
 Outcome = Literal["success", "failure"]
@@ -81,7 +83,9 @@ class NativeBuilder:
         sec, ms, _serial = split_stamp(event.stamp)
         ident = event.stamp.decode("ascii")
         if event.loss is not None:
-            return self._own(event, event.loss, rfc3339(sec, ms), ident)
+            return self._own(event, "LOST", "lost", _lost(event.loss), rfc3339(sec, ms))
+        if event.notice is not None:
+            return self._own(event, "NOTICE", "notice", _notice(event.notice), rfc3339(sec, ms))
         context, doubt = attribute(event)
         entries = self._entries(event.records)
         primary, fields = _primary(event, entries)
@@ -113,25 +117,20 @@ class NativeBuilder:
     def _host_of(self, event: Event) -> HostEntry:
         return {"name": text_of(event.node)[0]} if event.node else self._host_entry
 
-    def _own(self, event: Event, loss: Loss, time: str, ident: str) -> NativeEvent:
-        """Make the dict of an event that tells of a loss; it has no records and nobody's context."""
-        lost: dict[str, object] = {"cause": loss.cause, "stage": loss.stage, loss.unit: loss.lost}
-        if loss.first is not None:
-            lost["first"] = loss.first
-        if loss.last is not None:
-            lost["last"] = loss.last
-        if loss.types:
-            lost["types"] = {type_name(number): times for number, times in loss.types}
+    def _own(
+        self, event: Event, kind: str, member: str, content: Mapping[str, object], time: str
+    ) -> NativeEvent:
+        """Make the dict of an event of our own; it has no records and nobody's context."""
         native = {
             "schema": SCHEMA,
             "time": time,
-            "id": ident,
+            "id": event.stamp.decode("ascii"),
             "uid": self._uid_prefix + event.own_id,
             "host": self._host_entry,
-            "type": "LOST",
+            "type": kind,
             "keys": [],
             "where": "unknown",
-            "lost": lost,
+            member: content,
             "records": [],
             "enrichment": {"context": "none", "container": "none", "complete": True},
         }
@@ -147,6 +146,26 @@ class NativeBuilder:
                 del self._namespaces[next(iter(self._namespaces))]
             known = self._namespaces[context.key] = _namespaces(context, self._host)
         return known
+
+
+def _lost(loss: Loss) -> dict[str, object]:
+    lost: dict[str, object] = {"cause": loss.cause, "stage": loss.stage, loss.unit: loss.lost}
+    if loss.first is not None:
+        lost["first"] = loss.first
+    if loss.last is not None:
+        lost["last"] = loss.last
+    if loss.types:
+        lost["types"] = {type_name(number): times for number, times in loss.types}
+    return lost
+
+
+def _notice(notice: Notice) -> dict[str, object]:
+    said = {
+        name: value for name, value in notice._asdict().items() if value is not None and value not in ("", ())
+    }
+    if notice.settings:
+        said["settings"] = list(notice.settings)
+    return said
 
 
 @lru_cache(maxsize=8)

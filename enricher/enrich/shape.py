@@ -100,6 +100,17 @@ class Lost(TypedDict):
     types: NotRequired[dict[str, int]]  # by the record type's name
 
 
+class NoticeEntry(TypedDict):
+    """What is to be known of this program; only in events of type NOTICE, which are our own. See `model.Notice`."""
+
+    kind: Literal["gap", "degraded", "hook", "reload", "refused"]
+    text: str
+    first: NotRequired[int]
+    last: NotRequired[int]
+    reason: NotRequired[Literal["restart", "crash", "boot"]]
+    settings: NotRequired[list[str]]
+
+
 class RecordEntry(TypedDict):
     """One kernel record. ``raw`` is its text, there on request and when ``undecoded`` or ``truncated``.
 
@@ -144,5 +155,6 @@ class NativeEvent(TypedDict):
     where: Literal["host", "container", "unknown"]
     cgroup: NotRequired[CgroupEntry]
     lost: NotRequired[Lost]
+    notice: NotRequired[NoticeEntry]
     records: list[RecordEntry]
     enrichment: Enrichment

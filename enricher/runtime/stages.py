@@ -17,7 +17,7 @@ from enricher.model import Event, KernelCounts, Loss
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from enricher.model import Batch
+    from enricher.model import Batch, Notice
 
 
 class Cause(NamedTuple):
@@ -47,11 +47,15 @@ _FINISHED: Final = {"netlink", "rate_limit"}  # causes of records that the hook 
 
 
 class Opening(NamedTuple):
-    """What a run begins with: its own pid, its name among the runs of a boot, the start nonce's serial."""
+    """What a run begins with: its own pid, its name among the runs of a boot, the start nonce's serial.
+
+    ``degraded`` says why there is no kernel side in this run; "" where there is one.
+    """
 
     pid: int
     run: str
     start: int | None
+    degraded: str = ""
 
 
 class Stages:
@@ -64,6 +68,7 @@ class Stages:
         self._pid = opening.pid
         self._needle = b" pid=%d " % opening.pid
         self._run = opening.run
+        self._degraded = opening.degraded
         self._made = 0  # own events so far: the counter in their uid
         self._told = dict.fromkeys((cause.name for cause in CAUSES), 0)
         self._owed_since: float | None = None  # when a loss was seen that is not told yet
@@ -87,6 +92,10 @@ class Stages:
                 self.ledger.take_missing()
         return done
 
+    def tell(self, what: Notice | Loss, wall: float) -> None:
+        """Give out an event of our own, at once."""
+        self._emit([self._own_event(what, wall)])
+
     def finish(self, now: float, wall: float, counts: KernelCounts) -> Summary:
         """Give out what is left, and add up. ``counts`` were read when the last batch had been."""
         self._give(self.correlator.finish(now), wall)
@@ -108,6 +117,9 @@ class Stages:
             if event.malformed:
                 # The only time it has is that of its receipt; the kernel's serials begin at 1.
                 event.stamp = _own_stamp(wall)
+            elif self._degraded and context is None:
+                event.complete = None  # nobody counted
+                event.reason = self._degraded
             elif self.ledger.is_before(event):
                 event.complete = False
                 event.reason = BEFORE_START if context is None else BEGUN_BEFORE_START
@@ -157,11 +169,14 @@ class Stages:
                 events.append(self._own_event(loss, wall))
         return events
 
-    def _own_event(self, loss: Loss, wall: float) -> Event:
+    def _own_event(self, what: Notice | Loss, wall: float) -> Event:
         self._made += 1
         event = Event(_own_stamp(wall), 0.0)
         event.own_id = f"{self._run}/{self._made}"
-        event.loss = loss
+        if isinstance(what, Loss):
+            event.loss = what
+        else:
+            event.notice = what
         event.complete = True
         return event
 

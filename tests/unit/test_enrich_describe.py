@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from enricher.enrich.describe import action, command, message, path, result
+from enricher.enrich.describe import action, command, message, path, result, told
 from enricher.enrich.native import build
 from enricher.enrich.shape import NativeEvent
 from enricher.enrich.tables.syscalls import BY_ARCH
+from enricher.model import Event, Loss, Notice
 from tests.unit.sample_events import EXEC, HOST, USER_LOGIN, event
 
 
@@ -108,3 +109,15 @@ def test_path(records: list[bytes], first: str) -> None:
 def test_message() -> None:
     assert message(native((1112, USER_LOGIN))) == "op=login acct=root addr=192.0.2.7"
     assert message(native(*EXEC)) == ""
+
+
+def test_what_an_event_of_our_own_is_about() -> None:
+    made = Event(b"1772366400.042:0", 0.0)
+    assert told(build(made, HOST)) == ""
+    made.own_id = "1a2b3c4d/7"
+    made.loss = Loss("netlink", "netlink", 12, "records", 9001, 9004, ())
+    assert told(build(made, HOST)) == "12 records, netlink, serials 9001 to 9004"
+    made.loss = Loss("ring", "ring", 3, "messages", None, None, ())
+    assert told(build(made, HOST)) == "3 messages, ring"
+    made.loss, made.notice = None, Notice("degraded", "no hook")
+    assert told(build(made, HOST)) == "no hook"

@@ -94,7 +94,23 @@ def lost_messages() -> Json:
     return lost() | {"lost": {"cause": "ring", "stage": "ring", "messages": 1}}
 
 
-SAMPLES = {made.__name__: made for made in (container, bystander, damaged, from_a_log, lost, lost_messages)}
+def notice(**said: Anything) -> Json:
+    made = {name: value for name, value in lost().items() if name != "lost"}
+    return made | {"type": "NOTICE", "notice": said}
+
+
+def gap() -> Json:
+    return notice(kind="gap", text="nobody looked", first=4711, last=4720, reason="restart")
+
+
+def reload() -> Json:
+    return notice(kind="reload", text="new settings", settings=["output.keys"])
+
+
+SAMPLES = {
+    made.__name__: made
+    for made in (container, bystander, damaged, from_a_log, lost, lost_messages, gap, reload)
+}
 
 
 def refused(wrong: Json) -> bool:
@@ -282,6 +298,21 @@ BREAKS: list[tuple[str, Json]] = [
     ("from_a_log", {"subject.start": "1"}),
     ("from_a_log", {"subject.pids": []}),
     ("from_a_log", {"enrichment.reason": None}),
+    ("gap", {"type": "LOST"}),
+    ("gap", {"uid": f"{HOST.boot_id}/1772366400.042:0"}),
+    ("gap", {"notice.first": None}),
+    ("gap", {"notice.last": None}),
+    ("gap", {"notice.reason": None}),
+    ("gap", {"notice.first": 2**32}),
+    ("gap", {"notice.kind": "degraded"}),
+    ("gap", {"notice.kind": None}),
+    ("gap", {"lost": {"cause": "sink", "stage": "sink", "records": 1}}),
+    ("reload", {"notice.settings": []}),
+    ("reload", {"notice.settings": ["keys"]}),
+    ("reload", {"notice.text": ""}),
+    ("reload", {"notice.first": 1}),
+    ("reload", {"notice.last": 1}),
+    ("reload", {"notice.reason": "boot"}),
     ("bystander", {"namespaces": {}}),
     ("bystander", {"cgroup": {"id": "1"}, "namespaces": {}}),
     ("bystander", {"subject": {"tid": 1}}),

@@ -8,7 +8,7 @@ import pytest
 from enricher.correlate import join
 from enricher.enrich.native import NativeBuilder
 from enricher.enrich.shape import NativeEvent
-from enricher.model import Batch, Context, Event, KernelCounts, Loss, Record, Tally
+from enricher.model import Batch, Context, Event, KernelCounts, Loss, Notice, Record, Tally
 from enricher.runtime.stages import CAUSES, TOLD_AFTER, Cause, Opening, Stages
 from tests.unit.sample_events import HOST
 from tests.unit.sample_stream import MS, alone, context, record, records, stamp, tally
@@ -23,11 +23,11 @@ KNOWN = {"netlink", "rate_limit"}
 class Run:
     """Stages, and what they gave out."""
 
-    def __init__(self, start: int | None = 100) -> None:
+    def __init__(self, start: int | None = 100, degraded: str = "") -> None:
         self.given: list[list[Event]] = []
         self.now = START
         self.counts = KernelCounts()
-        self.stages = Stages(Opening(US, "0badcafe", start), self.given.append)
+        self.stages = Stages(Opening(US, "0badcafe", start, degraded), self.given.append)
 
     def take(
         self, *items: Record | Context | Tally, after: float = 0.0, counted: int = 0, **counts: int
@@ -295,3 +295,30 @@ def test_an_unmarked_run_has_no_before() -> None:
     (event,) = run.take(alone(5), record(5, 1107))
     assert event.complete
     assert run.stages.finish(run.now, WALL, KernelCounts()).marked is False
+
+
+def test_a_notice_is_given_out_at_once_and_counted_with_the_losses(run: Run) -> None:
+    run.stages.tell(Notice("gap", "nobody looked", 3, 9, "restart"), WALL)
+    run.stages.tell(Loss("sink", "sink", 5, "records", 1, 2, ()), WALL)
+    first, second = run.events
+    assert native(first)["notice"] == {
+        "kind": "gap",
+        "text": "nobody looked",
+        "first": 3,
+        "last": 9,
+        "reason": "restart",
+    }
+    assert [native(event)["uid"].rpartition("/")[2] for event in (first, second)] == ["1", "2"]
+    assert native(second)["lost"]["cause"] == "sink"
+
+
+def test_without_a_kernel_side_every_event_says_so() -> None:
+    run = Run(degraded="no context: no hook")
+    run.take(record(101, 1300), record(101, 1320))
+    (event,) = run.events
+    assert (event.complete, event.reason) == (None, "no context: no hook")
+    assert native(event)["enrichment"] == {
+        "context": "none",
+        "container": "none",
+        "reason": "no context: no hook",
+    }

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from enricher.model import ContextFlag, Event, Loss, Record
+from enricher.model import ContextFlag, Event, Loss, Notice, Record
 from enricher.route.views import audit_text
 from enricher.route.views.audit_text import AuditText
 from tests.unit.sample_events import (
@@ -358,6 +358,17 @@ def test_a_loss_is_one_line() -> None:
 def test_a_loss_of_which_little_is_known() -> None:
     rendered = lost(Loss("ring", "ring", 3, "messages", None, None, ()))
     assert rendered.endswith(b' cause="ring" stage="ring" messages="3"\n')
+
+
+def test_a_notice_is_one_line() -> None:
+    made = Event(b"1772366400.042:0", 0.0)
+    made.own_id, made.complete = "1a2b3c4d/7", True
+    made.notice = Notice("reload", 'new "settings"\n', settings=("output.keys", "output.raw"))
+    assert AuditText(HOST).render(made) == (
+        b"type=UNKNOWN[1398] msg=audit(1772366400.042:0):"
+        b' event_uid="0b6c8f3e-1d2c-4c57-9a51-3f7a6b1c0d2e/1a2b3c4d/7" kind="reload"'
+        b' text="new_\'settings\'_" settings="output.keys,output.raw"\n'
+    )
 
 
 def test_user_records_keep_their_quotes() -> None:

@@ -40,10 +40,11 @@ from enricher.model import KINDS
 from enricher.sources.audit.types import is_user, name_of, text_name_of
 
 if TYPE_CHECKING:
-    from enricher.model import Context, Event, HostFacts, Loss, Record
+    from enricher.model import Context, Event, HostFacts, Loss, Notice, Record
 
 _NS_INFO = b'type=UNKNOWN[1390] msg=audit(%b): record="1"'
 _LOST = b"type=UNKNOWN[1394] msg=audit(%b): "
+_TOLD = b"type=UNKNOWN[1398] msg=audit(%b): "
 _NOTICE = b'type=UNKNOWN[1398] msg=audit(%b): op="control-bytes"'
 
 _EOE = 1320
@@ -118,7 +119,9 @@ class AuditText:
     def render(self, event: Event) -> bytes:
         """Return all lines of one event, each with its newline."""
         if event.loss is not None:
-            return self._lost(event, event.loss)
+            return self._own(event, _LOST, _lost(event.loss))
+        if event.notice is not None:
+            return self._own(event, _TOLD, _notice(event.notice))
         records = event.records
         lines = [_prefix(record.type) + record.text for record in records]
         joined = b"".join(lines)
@@ -178,21 +181,10 @@ class AuditText:
             known = self._namespaces[context.key] = _namespace_part(context, self._host)
         return known
 
-    def _lost(self, event: Event, loss: Loss) -> bytes:
-        facts = {
-            "event_uid": f"{self._host.boot_id}/{event.own_id}",
-            "cause": loss.cause,
-            "stage": loss.stage,
-            loss.unit: str(loss.lost),
-        }
-        if loss.first is not None:
-            facts["first"] = str(loss.first)
-        if loss.last is not None:
-            facts["last"] = str(loss.last)
-        if loss.types:
-            facts["types"] = ",".join(f"{name_of(number)}:{times}" for number, times in loss.types)
+    def _own(self, event: Event, prefix: bytes, facts: dict[str, str]) -> bytes:
+        facts = {"event_uid": f"{self._host.boot_id}/{event.own_id}", **facts}
         said = b" ".join(b"%b=%b" % (name.encode("ascii"), _quoted(fact)) for name, fact in facts.items())
-        return _LOST % event.stamp + said + b"\n"
+        return prefix % event.stamp + said + b"\n"
 
     @staticmethod
     def _defuse(event: Event, lines: list[bytes]) -> list[bytes]:
@@ -211,6 +203,28 @@ class AuditText:
                     for offset in range(0, len(record.text), _PIECE)
                 ]
         return notices
+
+
+def _lost(loss: Loss) -> dict[str, str]:
+    facts = {"cause": loss.cause, "stage": loss.stage, loss.unit: str(loss.lost)}
+    if loss.first is not None:
+        facts["first"] = str(loss.first)
+    if loss.last is not None:
+        facts["last"] = str(loss.last)
+    if loss.types:
+        facts["types"] = ",".join(f"{name_of(number)}:{times}" for number, times in loss.types)
+    return facts
+
+
+def _notice(notice: Notice) -> dict[str, str]:
+    facts = {
+        name: str(value)
+        for name, value in notice._asdict().items()
+        if value is not None and value not in ("", ())
+    }
+    if notice.settings:
+        facts["settings"] = ",".join(notice.settings)
+    return facts
 
 
 def _namespace_part(context: Context, host: HostFacts) -> tuple[bytes, str]:

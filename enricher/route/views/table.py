@@ -21,7 +21,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Final
 
 from enricher.clock import local_time
-from enricher.enrich.describe import action, command, message, path, result
+from enricher.enrich.describe import action, command, message, path, result, told
 from enricher.model import KINDS
 from enricher.sources.audit.text import split_stamp
 
@@ -187,7 +187,7 @@ class Table:
             about = " ".join(shlex.quote(escape(argument)) for argument in command(native))
             tail = ""
         else:
-            about = escape(path(native) or message(native))
+            about = escape(path(native) or message(native) or told(native))
             comm = native.get("subject", {}).get("comm")
             tail = f" by {escape(comm)}" if comm else ""
         if native["keys"]:
