@@ -193,10 +193,32 @@ soak-fuzz: $(VENV)/.stamp ## Fuzz every reader of hostile bytes, eleven minutes 
 		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@$(VENV)/bin/python -m tests.fuzz $(ARGS)
 
+.PHONY: docs
+docs: $(VENV)/.stamp ## Write what derives from settings and options: reference, sample, manual pages, completion
+	@$(VENV)/bin/python tools/gen_docs.py
+
 .PHONY: format
 format: $(VENV)/.stamp ## Rewrite the sources in the project's format
 	@$(VENV)/bin/ruff format $(wildcard enricher tests tools)
 	@clang-format-14 -i $(wildcard bpf/*.[ch] bpf/include/*.h tests/workload/*.[ch])
+
+##@ Package
+
+DEB := $(VENV)/bin/python tools/build_deb.py
+
+.PHONY: deb
+deb: bpf $(VENV)/.stamp ## The Debian packages, in dist/; DEB_SUFFIX=~prev1 for a build that sorts before
+	@$(DEB) --into dist $(if $(DEB_SUFFIX),--suffix '$(DEB_SUFFIX)')
+
+.PHONY: lintian
+lintian: bpf $(VENV)/.stamp ## Build the packages and check them against Debian's policy
+	@rm -rf build/lintian
+	@$(DEB) --into build/lintian
+	@lintian --allow-root --pedantic --fail-on error,warning,pedantic build/lintian/*.deb
+
+.PHONY: package-test
+package-test: $(READY) ## The packages on a plain Debian 12: install, reboot, upgrade, beside auditd, remove
+	@$(PYTEST) --full tests/packaging
 
 ##@ Clean up
 

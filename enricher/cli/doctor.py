@@ -8,14 +8,13 @@ anything out itself. Names of processes and files come from anyone: nothing of t
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Final
 
-from enricher.errors import OutputFailed
+from enricher.cli.options import put
 from enricher.route.views.table import escape, terminal_width, wants_colour
 from enricher.runtime import doctor as checks
 from enricher.runtime.doctor import NAMES, Verdict, verdict
@@ -85,7 +84,7 @@ def doctor(options: argparse.Namespace) -> int:
         terminal = sys.stdout is not None and sys.stdout.isatty()
         width = terminal_width(1) if terminal else None
         text = as_table(rows, width=width, colour=wants_colour(os.environ, terminal=terminal))
-    _print(text)
+    put(text)
     return EXIT_CODES[told]
 
 
@@ -123,21 +122,3 @@ def _wrapped(text: str, width: int | None) -> list[str]:
         return safe
     room = max(width - len(_INDENT), _LEAST_TEXT)
     return [piece for line in safe for piece in textwrap.wrap(line, room) or [""]]
-
-
-def _print(text: str) -> None:
-    """A reader that went away (``| head``) has seen what it wanted, and the exit code is as before.
-
-    Raises OutputFailed where it cannot be written.
-    """
-    if sys.stdout is None:
-        return  # it was started with standard output closed: the exit code is all that is asked for
-    encoding = sys.stdout.encoding or "ascii"
-    try:
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except OSError as error:
-        # Python would try again, and complain, when it ends.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            raise OutputFailed(f"standard output: {error.strerror}", "see where it leads to") from error

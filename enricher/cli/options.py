@@ -9,47 +9,83 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import re
 import signal
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from enricher.config.kinds import Choice, Count, Duration, Kind, Size, Unfit
+from enricher.config.load import DROP_INS, Settings, load, read
+from enricher.config.settings import FILE, Setting
+from enricher.errors import OutputFailed
 from enricher.runtime.output import FORMATS, Wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType, TracebackType
     from typing import Self
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
-_SIZE: Final = re.compile(r"(\d+)([KMG]?)")
-_SHIFTS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
+T = TypeVar("T")
 
 
-def duration(text: str) -> float:
-    """Seconds of "30", "30s", "500ms", "5m" or "1h"."""
-    found = _DURATION.fullmatch(text)
-    if not found or not float(found[1]):
-        msg = f"{text!r} is not a duration such as 30s, 5m or 1h"
-        raise argparse.ArgumentTypeError(msg)
-    return float(found[1]) * _UNITS[found[2]]
+def reader(kind: Kind[T]) -> Callable[[str], T]:
+    """Return what argparse takes as a `type` for a kind of value."""
+
+    def read(text: str) -> T:
+        try:
+            return kind.parse(text)
+        except Unfit as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
 
 
-def size(text: str) -> int:
-    """Bytes of "33554432", "32M" or "64K"."""
-    found = _SIZE.fullmatch(text)
-    if not found or not int(found[1]):
-        msg = f"{text!r} is not a size such as 64K or 32M"
-        raise argparse.ArgumentTypeError(msg)
-    return int(found[1]) << _SHIFTS[found[2]]
+duration: Final = reader(Duration())
+size: Final = reader(Size())
+count: Final = reader(Count())
 
 
-def count(text: str) -> int:
-    """A whole number of at least one."""
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"{text!r} is not a whole number of 1 or more"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Declare where settings are read from."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help=f"read settings from FILE, and from {DROP_INS}/*.toml beside it (default: {FILE})",
+    )
+
+
+def add_settings(parser: argparse.ArgumentParser, *rows: Setting[Any]) -> None:
+    """Declare an option for each of these settings, and --config; `settings_of` reads them."""
+    for row in rows:
+        choices = row.kind.words if isinstance(row.kind, Choice) else None
+        shown = row.kind.show(row.default).strip('"')
+        parser.add_argument(
+            row.option,
+            dest=row.name,
+            type=str if choices else reader(row.kind),
+            choices=choices,
+            metavar=None if choices else row.kind.metavar,
+            help=f"{row.doc} (default: {shown}, or what the configuration says)",
+        )
+    add_config(parser)
+    parser.set_defaults(rows=rows)
+
+
+def settings_for_asking(path: str | None) -> Settings:
+    """Return what can be read of the settings: wrong ones must not keep anybody from asking a running service."""
+    settings, problems = read(path, os.environ)
+    if problems:
+        say("the configuration is wrong, `audit-enricher check` says where; going on without what is")
+    return settings
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Return the settings of files and environment, and of the options of `add_settings`. Raises ConfigInvalid."""
+    settings = load(options.config)
+    for row in options.rows:
+        value = getattr(options, row.name)
+        if value is not None:
+            settings = settings.replaced(row, value, row.option)
+    return settings
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -104,22 +140,43 @@ def tell(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def put(text: str) -> None:
+    """Print to standard output what a command was asked for. Raises OutputFailed where it cannot be written.
+
+    A reader that went away (``| head``) has seen what it wanted: the exit code is as it would be.
+    """
+    if sys.stdout is None:
+        return  # started with standard output closed: the exit code is all that is asked for
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except OSError as error:
+        # Python would try again, and complain, when it ends.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise OutputFailed(f"standard output: {error.strerror}", "see where it leads to") from error
+
+
 class Signals:
     """Signals within a `with` block: flags, and a pipe, `fd`, that wakes whoever waits for it.
 
     SIGINT and SIGTERM set `stopped`; the second one ends the process at once, as it would without us.
-    SIGUSR1 makes `take_report` true once.
+    SIGUSR1 makes `take_report` true once, SIGHUP `take_reload`; without `reload` SIGHUP is left alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, reload: bool = False) -> None:
         self.stopped = False
         self.fd = -1
-        self._report = False
+        self._report = self._reload = False
+        self._reloads = reload
 
     def __enter__(self) -> Self:
         self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wakeup_before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         handlers = {signal.SIGINT: self._stop, signal.SIGTERM: self._stop, signal.SIGUSR1: self._ask}
+        if self._reloads:
+            handlers[signal.SIGHUP] = self._ask
         self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
@@ -134,12 +191,21 @@ class Signals:
 
     def take_report(self) -> bool:
         """Whether SIGUSR1 has come since this was last asked."""
-        if not self._report:
-            return False
-        self._report = False
+        taken, self._report = self._report, False
+        if taken:
+            self._empty()
+        return taken
+
+    def take_reload(self) -> bool:
+        """Whether SIGHUP has come since this was last asked."""
+        taken, self._reload = self._reload, False
+        if taken:
+            self._empty()
+        return taken
+
+    def _empty(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 65_536)
-        return True
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         if self.stopped:
@@ -148,5 +214,8 @@ class Signals:
             os.kill(os.getpid(), number)
         self.stopped = True
 
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self._report = True
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        else:
+            self._report = True

@@ -13,19 +13,18 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from enricher import __version__
-from enricher.cli.options import Signals, add_output, duration, say, size, tell, wanted
+from enricher.cli.options import Signals, add_output, add_settings, duration, say, settings_of, tell, wanted
 from enricher.clock import TurnClock
+from enricher.config import settings as rows
 from enricher.correlate import ledger
 from enricher.errors import OutputFailed, UsageError
 from enricher.runtime import startup
-from enricher.runtime.loaders import LOADERS, pick
+from enricher.runtime.loaders import pick
 from enricher.runtime.output import Output
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.stages import Opening
 from enricher.sinks.stream import OutputClosed
-from enricher.sources.audit.socket import RECEIVE_BUFFER
 from enricher.sources.bpf.hook import Hook
-from enricher.sources.bpf.loader import DEFAULT_BUDGET
 from enricher.sources.capture import CaptureWriter, Head
 from enricher.sources.host import read_host_facts
 from enricher.sources.names import HostNames
@@ -62,33 +61,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for", dest="duration", type=duration, metavar="DURATION", help="stop after 30s, 5m, 1h"
     )
-    parser.add_argument(
-        "--hook",
-        choices=["auto", *(hook.value for hook in Hook)],
-        default="auto",
-        help="the kernel function to attach to (default: chosen by what the kernel offers)",
-    )
-    parser.add_argument(
-        "--loader",
-        choices=LOADERS,
-        default="auto",
-        help="how the programs are loaded: libbpf, or compiled on this host by bcc, which needs no BTF but the"
-        " kernel's headers (default: bcc where there is no BTF and bcc is installed, else libbpf)",
-    )
-    parser.add_argument(
-        "--ring-memory",
-        type=size,
-        default=DEFAULT_BUDGET,
-        metavar="SIZE",
-        help="memory of all BPF rings together, at least 64K each (default: 32M)",
-    )
-    parser.add_argument(
-        "--receive-buffer",
-        type=size,
-        default=RECEIVE_BUFFER,
-        metavar="SIZE",
-        help="memory for records that wait to be read; the kernel doubles it (default: 16M)",
-    )
+    add_settings(parser, rows.HOOK, rows.LOADER, rows.RING_MEMORY, rows.RECEIVE_BUFFER)
     parser.add_argument("--verbose", action="store_true", help="the verifier's whole log where loading fails")
 
 
@@ -104,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
     """The run's account; None where the reader of the output went away before its end."""
     _keep_apart(options)
+    settings = settings_of(options)
     reading = read_host_facts()
     for note in reading.notes:
         say(note)
@@ -121,22 +95,17 @@ def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
     ):
         if output.advice:
             say(output.advice)
-        forced = None if options.hook == "auto" else Hook(options.hook)
         started = startup.start(
             say,
-            forced=forced,
-            budget=options.ring_memory,
-            receive_buffer=options.receive_buffer,
+            forced=None if settings[rows.HOOK] == "auto" else Hook(settings[rows.HOOK]),
+            budget=settings[rows.RING_MEMORY],
+            receive_buffer=settings[rows.RECEIVE_BUFFER],
             tap=capture is not None,
             verbose=options.verbose,
-            loader=pick(options.loader, say, verbose=options.verbose),
+            loader=pick(settings[rows.LOADER], say, verbose=options.verbose),
         )
         try:
-            say(
-                f"Linux {os.uname().release}, hook {started.candidate.hook.value} ({started.candidate.reason}),"
-                f" self-test {started.trial.proof.value}, loader {started.loader},"
-                f" {started.loaded.ring_count} rings of {started.loaded.ring_size >> 10} KiB"
-            )
+            say(startup.describe(started))
             opening = Opening(os.getpid(), os.urandom(4).hex(), started.trial.serial)
             if capture:
                 capture.head(_head(reading, started, opening))
@@ -194,7 +163,7 @@ def _head(reading: HostReading, started: Started, opening: Opening) -> Head:
         opening.run,
         __version__,
         os.uname().release,
-        started.candidate.hook.value,
+        started.hook_name,
         started.loader,
         opening.start,
     )

@@ -7,6 +7,7 @@ Owns their spelling and the sentence that says what is wrong with a value. Never
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -169,7 +170,8 @@ class Duration(Kind[float]):
 
     def show(self, value: float) -> str:
         """See `Kind`."""
-        return f'"{value:g}s"'
+        digits = f"{Decimal(repr(value)):f}".removesuffix(".0")  # :g would round, and write 1e+06
+        return f'"{digits}s"'
 
 
 class Path(Kind[str]):
@@ -210,13 +212,18 @@ class Words(Kind[tuple[str, ...]]):
 
     def from_toml(self, value: object) -> tuple[str, ...]:
         """See `Kind`."""
-        if not isinstance(value, list) or not all(isinstance(word, str) and word for word in value):
+        if not isinstance(value, list) or not all(_is_word(word) for word in value):
             raise Unfit(self.wrong(value))
-        return tuple(value)
+        return tuple(map(str, value))
 
     def show(self, value: Sequence[str]) -> str:
         """See `Kind`."""
         return "[" + ", ".join(_quoted(word) for word in value) + "]"
+
+
+def _is_word(value: object) -> bool:
+    """Whether it is a word, or a whole number, which is as good: record types have both."""
+    return bool(value) if isinstance(value, str) else type(value) is int
 
 
 def _quoted(text: str) -> str:
@@ -235,4 +242,6 @@ def _toml_words(value: object) -> str:
         return "this array"
     if isinstance(value, dict):
         return "this table"
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return "this number"  # of thousands of digits it cannot be written out
     return str(value)

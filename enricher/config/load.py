@@ -30,7 +30,7 @@ DROP_INS: Final = "config.d"
 _LARGEST_FILE: Final = 1 << 20
 _PREFIX: Final = "AUDIT_ENRICHER_"
 _KEY: Final = r"""[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*'"""
-_HEADER: Final = re.compile(rf"\s*\[\s*({_KEY})\s*\]")
+_HEADER: Final = re.compile(rf"\s*\[\[?\s*({_KEY})\s*(?:\.\s*({_KEY})\s*)?[\].]")
 _ASSIGNMENT: Final = re.compile(rf"\s*({_KEY})\s*(?:\.\s*({_KEY})\s*)?=")
 _AT_LINE: Final = re.compile(r" ?\(at line (\d+), column \d+\)")
 
@@ -102,13 +102,23 @@ def read(path: str | None, environment: Mapping[str, str]) -> tuple[Settings, li
     given: dict[str, Given] = {}
     files = []
     main = Path(path or FILE)
-    for file in [main, *sorted(main.parent.joinpath(DROP_INS).glob("*.toml"))]:
+    for file in [main, *_drop_ins(main.parent / DROP_INS, problems)]:
         text = _text(file, problems, wanted=file == main and path is not None)
         if text is not None:
             files.append(str(file))
             given |= _from_file(str(file), text, problems)
     given |= _from_environment(environment, problems)
     return Settings(given, tuple(files)), problems
+
+
+def _drop_ins(directory: Path, problems: list[Problem]) -> list[Path]:
+    try:
+        return sorted(file for file in directory.iterdir() if file.suffix == ".toml")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        problems.append(Problem(str(directory), f"cannot be read: {error.strerror}"))
+        return []
 
 
 def _text(file: Path, problems: list[Problem], *, wanted: bool) -> str | None:
@@ -136,13 +146,8 @@ def _text(file: Path, problems: list[Problem], *, wanted: bool) -> str | None:
 def _from_file(file: str, text: str, problems: list[Problem]) -> dict[str, Given]:
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        said = str(error)
-        found = _AT_LINE.search(said)
-        line = found[1] if found else str(text.count("\n") + 1)
-        problems.append(
-            Problem(f"{file}:{line}", _AT_LINE.sub("", said), 'strings are quoted in TOML, key = "value"')
-        )
+    except (ValueError, RecursionError) as error:
+        problems.append(_no_toml(file, text, error))
         return {}
     lines = _lines(text)
     given = {}
@@ -177,6 +182,17 @@ def _from_file(file: str, text: str, problems: list[Problem]) -> dict[str, Given
     return given
 
 
+def _no_toml(file: str, text: str, error: Exception) -> Problem:
+    if isinstance(error, RecursionError):
+        return Problem(file, "values within values are too deep")
+    if not isinstance(error, tomllib.TOMLDecodeError):
+        return Problem(file, "there is a number with too many digits")  # Python's own limit, without a place
+    said = str(error)
+    found = _AT_LINE.search(said)
+    line = found[1] if found else str(text.count("\n") + 1)
+    return Problem(f"{file}:{line}", _AT_LINE.sub("", said), 'strings are quoted in TOML, key = "value"')
+
+
 def _from_environment(environment: Mapping[str, str], problems: list[Problem]) -> dict[str, Given]:
     rows = {row.variable: row for row in SETTINGS}
     given = {}
@@ -198,10 +214,12 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
     """Where sections and keys stand: what tomllib does not tell. Good enough to point, never to read values."""
     lines: dict[tuple[str, ...], int] = {}
     section = ""
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines(): it takes characters for ends of lines that are none in TOML.
+    for number, line in enumerate(text.split("\n"), 1):
         if header := _HEADER.match(line):
-            section = _bare(header[1])
+            section, *key = (_bare(word) for word in header.groups() if word)
             lines.setdefault((section,), number)
+            lines.setdefault((section, *key), number)
         elif assignment := _ASSIGNMENT.match(line):
             words = [_bare(word) for word in assignment.groups() if word]
             path = (section, *words) if section else tuple(words)

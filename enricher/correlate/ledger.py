@@ -25,9 +25,9 @@ from enricher.model import ContextFlag, Event, KernelCounts
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_SERIALS: Final = 1 << 32
-_HALF: Final = _SERIALS // 2
-_QUARTER: Final = _SERIALS // 4
+SERIALS: Final = 1 << 32
+_HALF: Final = SERIALS // 2
+_QUARTER: Final = SERIALS // 4
 _OWED_MAX: Final = 4_096
 
 _STANDALONE: Final = int(ContextFlag.STANDALONE)
@@ -40,7 +40,7 @@ def serial_of(stamp: bytes) -> int:
 
 def serial_before(serial: int, other: int) -> bool:
     """Whether `serial` was taken before `other`; the 32-bit counter wraps, so half its range is past."""
-    return (serial - other) % _SERIALS >= _HALF
+    return (serial - other) % SERIALS >= _HALF
 
 
 class Summary(NamedTuple):
@@ -65,6 +65,7 @@ class Summary(NamedTuple):
     marked: bool  # both ends of the window are self-test records
     counts: KernelCounts  # since the start, not cut at the window's ends
     gap: Gap | None = None  # before the window
+    blind: bool = False  # there was no kernel side: nothing was counted or joined
 
     @property
     def unmatched(self) -> int:
@@ -109,7 +110,7 @@ class Gap(NamedTuple):
     @property
     def events(self) -> int:
         """How many events there can have been: serials, of which some are never used."""
-        return (self.last - self.first) % _SERIALS + 1
+        return (self.last - self.first) % SERIALS + 1
 
 
 class Missing(NamedTuple):
@@ -121,9 +122,13 @@ class Missing(NamedTuple):
 
 
 class Ledger:
-    """One run's account. `start` is the start nonce's serial, None where there was none."""
+    """One run's account. `start` is the start nonce's serial, None where there was none.
 
-    def __init__(self, start: int | None) -> None:
+    A run without a kernel side is `blind`: its account has what was read, and nothing to hold it against.
+    """
+
+    def __init__(self, start: int | None, *, blind: bool = False) -> None:
+        self._blind = blind
         self._start = start
         self.gap: Gap | None = None
         self._start_marked = start is not None
@@ -146,6 +151,16 @@ class Ledger:
         self.no_subject_events = 0
         self.self_events = 0
 
+    @property
+    def started_at(self) -> int | None:
+        """The start nonce's serial; None where there was none, or so long ago that nothing is from before it."""
+        return self._start
+
+    @property
+    def stopped_at(self) -> int | None:
+        """The stop nonce's serial; None while the window is open."""
+        return self._stop
+
     def stop_at(self, serial: int) -> None:
         """Close the window at the stop nonce's serial."""
         self._stop = serial
@@ -157,7 +172,7 @@ class Ledger:
         serial = serial_of(event.stamp)
         if serial_before(serial, self._start):
             return True
-        if (serial - self._start) % _SERIALS > _QUARTER:
+        if (serial - self._start) % SERIALS > _QUARTER:
             # A quarter of all serials later nothing from before is to come, and at half of them the
             # comparison would turn around: on a busy host that is a matter of days.
             self._start = None
@@ -194,7 +209,7 @@ class Ledger:
                 self.joined += records
                 if not event.context.is_subject:
                     self.no_subject_events += 1
-            if not event.complete:
+            if event.complete is False:
                 self.incomplete_events += 1
             self._enter(event, records)
 
@@ -266,6 +281,7 @@ class Ledger:
             self._start_marked and self._stop is not None,
             counts,
             self.gap,
+            self._blind,
         )
 
 
@@ -283,7 +299,10 @@ def words(summary: Summary) -> str:
             "events",
             f"{summary.events}  ({summary.incomplete_events} incomplete, {summary.self_events} our own)",
         ),
-        ("records finished by the kernel", str(summary.finished)),
+        (
+            "records finished by the kernel",
+            "not counted: no hook" if summary.blind else str(summary.finished),
+        ),
         ("records delivered", str(summary.delivered)),
         ("  joined with their context", str(summary.joined)),
         ("  without a context", str(summary.without_context)),
@@ -334,7 +353,10 @@ def words(summary: Summary) -> str:
         lines.append(
             "(the run is not marked by a self-test record at both ends: records there may lack one side)"
         )
-    lines.append(
-        "every record is accounted for" if summary.balanced else "NOT every record could be joined: see above"
-    )
+    if summary.blind:
+        lines.append("NO record could be joined or counted: there was no hook")
+    elif summary.balanced:
+        lines.append("every record is accounted for")
+    else:
+        lines.append("NOT every record could be joined: see above")
     return "\n".join(lines)

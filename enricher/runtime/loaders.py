@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from enricher.runtime.selftest import USER_AVC, Proof, Trial
 from enricher.sources.bpf import features
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from enricher.sources.bpf.bccload import BccObject
     from enricher.sources.bpf.loader import Loaded, Loader
-
-LOADERS: Final = ("auto", "libbpf", "bcc")
 
 
 def pick(name: str, note: Callable[[str], None], *, verbose: bool = False) -> Loader:

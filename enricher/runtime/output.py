@@ -42,13 +42,14 @@ class Wanted(NamedTuple):
     raw: bool = False
 
 
-def _renderer(
-    view: str, facts: HostFacts, names: Names, table: Table, *, raw: bool
+def renderer(
+    view: str, facts: HostFacts, names: Names, *, raw: bool = False, table: Table | None = None
 ) -> Callable[[Event], bytes]:
+    """Return what makes an event's line, or lines, in one of FORMATS; "table" takes a `table`."""
     if view == "text":
         return AuditText(facts).render
     build = NativeBuilder(facts, raw=raw, names=names).build
-    if view == "json":
+    if table is None:
         return lambda event: native_json.render(build(event))
     return lambda event: table.render(build(event))
 
@@ -70,7 +71,9 @@ class Output:
         self._left = wanted.limit
         width = terminal_width(sys.stdout.fileno()) if terminal else None
         table = Table(width, colour=wants_colour(os.environ, terminal=terminal))
-        self._render = _renderer(view, facts, names or NoNames(), table, raw=wanted.raw)
+        self._render = renderer(
+            view, facts, names or NoNames(), raw=wanted.raw, table=table if view == "table" else None
+        )
         self.advice = ""  # a sentence for the operator, if the destination gives rise to one
         self._sink: Sink
         if discard:

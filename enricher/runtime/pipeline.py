@@ -75,12 +75,19 @@ class Pipeline:
         self._socket = started.socket
         self._loaded = started.loaded
         self._control = started.control
+        self._blind = started.candidate is None
         self._capture = capture
         self.clock = clock or TurnClock()
         self._pid = opening.pid
         self.stages = Stages(opening, emit)
         self._pause = 0.0  # how long to let our own noise gather before the next batch, in seconds
-        self._proved = started.trial.proof is Proof.PROVED
+        # Without a kernel side the record that came back marks the end as it marked the beginning.
+        self._marks = started.trial.proof is Proof.PROVED or (
+            self._blind and started.trial.serial is not None
+        )
+        self.longest_wait = _LONGEST_WAIT
+        """Seconds after which `run` asks its `stop` again where nothing happens."""
+        self._serving: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll()
         self._epoll.register(self._socket.fileno(), select.EPOLLIN)
         for fd in self._loaded.wake_fds():
@@ -103,6 +110,11 @@ class Pipeline:
         """Also end the wait when `fd` becomes readable: a signal's pipe. It is emptied by its owner."""
         self._epoll.register(fd, _EDGE)
 
+    def serve(self, fd: int, act: Callable[[], None]) -> None:
+        """Call `act` between turns whenever `fd` is readable; it must not wait."""
+        self._epoll.register(fd, select.EPOLLIN)
+        self._serving[fd] = act
+
     def run(self, stop: Callable[[], bool], deadline: float | None = None) -> None:
         """Work until `stop` says so, which is asked between turns, or the monotonic clock passes `deadline`."""
         while not stop():
@@ -113,9 +125,13 @@ class Pipeline:
             if self._pause:
                 # Not an epoll wait: our own records are already there and would end it at once.
                 time.sleep(self._pause if wait is None else min(self._pause, wait))
+                ready = self._epoll.poll(0) if self._serving else ()
             else:
-                self._epoll.poll(self._bounded(wait))
+                ready = self._epoll.poll(self._bounded(wait))
             self._turn()
+            for fd, _ in ready:
+                if fd in self._serving:
+                    self._serving[fd]()
 
     def summary(self) -> Summary:
         """The account so far. The window is open: what is on its way counts as missing on neither side."""
@@ -124,7 +140,7 @@ class Pipeline:
     def _bounded(self, wait: float | None) -> float:
         if self._loaded.parked:
             return _PARKED_WAIT
-        longest = _PENDING_WAIT if len(self.stages.correlator) else _LONGEST_WAIT
+        longest = _PENDING_WAIT if len(self.stages.correlator) else self.longest_wait
         if self.stages.owes_loss:
             longest = min(longest, _COUNTS_EVERY)
         return longest if wait is None else min(longest, wait)
@@ -163,7 +179,7 @@ class Pipeline:
         self._take(Batch(trial.records, trial.contexts, trial.tallies, parked, now, now + self._wall))
 
     def _last_trial(self) -> Trial | None:
-        if not self._proved:
+        if not self._marks:
             return None
         try:
             return send_and_wait(new_nonce(), b"stop", self._control, self._socket, self._loaded, self._pid)

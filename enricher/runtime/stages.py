@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.correlate.join import BEFORE_START, BEGUN_BEFORE_START, Correlator
-from enricher.correlate.ledger import Ledger, Summary
+from enricher.correlate.ledger import SERIALS, Ledger, Summary, serial_before, serial_of
 from enricher.model import Event, KernelCounts, Loss
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Stages:
 
     def __init__(self, opening: Opening, emit: Callable[[list[Event]], None]) -> None:
         self.correlator = Correlator()
-        self.ledger = Ledger(opening.start)
+        self.ledger = Ledger(opening.start, blind=bool(opening.degraded))
         self._emit = emit
         self._pid = opening.pid
         self._needle = b" pid=%d " % opening.pid
@@ -71,12 +71,30 @@ class Stages:
         self._degraded = opening.degraded
         self._made = 0  # own events so far: the counter in their uid
         self._told = dict.fromkeys((cause.name for cause in CAUSES), 0)
+        self._last: bytes | None = None  # the stamp of the event given out last
         self._owed_since: float | None = None  # when a loss was seen that is not told yet
 
     @property
     def owes_loss(self) -> bool:
         """Whether a loss is still to be told: the stages want another batch soon, and be it an empty one."""
         return self._owed_since is not None
+
+    @property
+    def settled(self) -> int | None:
+        """A serial up to which all events of the run were given out; None where that cannot be told yet.
+
+        An event that the kernel has begun is known from its first record on, and counts as open.
+        """
+        begin = self.ledger.started_at
+        settled = None if self._last is None else serial_of(self._last)
+        if settled is not None:
+            for event in self.correlator.unfinished():
+                before = (serial_of(event.stamp) - 1) % SERIALS
+                if serial_before(before, settled):
+                    settled = before
+        if begin is not None and (settled is None or serial_before(settled, begin)):
+            return (begin - 1) % SERIALS  # what is older is not of this run
+        return settled
 
     def take(self, batch: Batch) -> list[Event]:
         """Process one batch; returns the events that it finished."""
@@ -129,6 +147,8 @@ class Stages:
             self.ledger.account_unread(orphans)
             orphans.clear()
         if done:
+            if not done[-1].malformed:
+                self._last = done[-1].stamp
             self._emit(done)
 
     def _grown(self, counts: KernelCounts) -> dict[str, int]:

@@ -17,6 +17,7 @@ from enricher.runtime.selftest import Proof, Trial, new_nonce, send_and_wait
 from enricher.sources.audit.control import AuditControl, AuditStatus, RulesCount
 from enricher.sources.audit.socket import RECEIVE_BUFFER, AuditSocket
 from enricher.sources.bpf import features
+from enricher.sources.bpf.blind import Blind
 from enricher.sources.bpf.hook import CAVEATS, Candidate, Hook, candidates
 from enricher.sources.bpf.libbpf import library
 from enricher.sources.bpf.loader import DEFAULT_BUDGET, Loaded, Loader
@@ -32,16 +33,26 @@ _NONCE_TRIES: Final = 5
 
 
 class Started(NamedTuple):
-    """Everything that runs once start-up has succeeded."""
+    """Everything that runs once start-up has succeeded. Without a kernel side there is no `candidate`."""
 
     socket: AuditSocket
     control: AuditControl
     loaded: Loaded
     loader: str
-    candidate: Candidate
+    candidate: Candidate | None
     trial: Trial
     status: AuditStatus | None
     rules: RulesCount | None
+
+    @property
+    def hook(self) -> Hook | None:
+        """The hook in use."""
+        return self.candidate.hook if self.candidate else None
+
+    @property
+    def hook_name(self) -> str:
+        """Its name, "" without one."""
+        return self.candidate.hook.value if self.candidate else ""
 
 
 def kernel_candidates(forced: Hook | None) -> tuple[list[Candidate], bool]:
@@ -105,12 +116,51 @@ def start(  # noqa: PLR0913 - the settings of one start
     except BaseException:
         control.close()
         raise
+    _judge_buffer(socket, note)
+    return Started(socket, control, loaded, chosen.name, candidate, trial, status, rules)
+
+
+def start_blind(note: Callable[[str], None], *, receive_buffer: int = RECEIVE_BUFFER) -> Started:
+    """As `start`, without programs: for a kernel on which `start` says that none can be used.
+
+    The self-test's record marks the beginning all the same; its `proof` is never PROVED.
+    """
+    for doubt in require_initial_namespaces():
+        note(doubt)
+    control = AuditControl()
+    try:
+        status, rules = _audit_state(control, note)
+        socket = AuditSocket(receive_buffer)
+        try:
+            loaded = Blind()
+            trial = send_and_wait(new_nonce(), b"start", control, socket, loaded, os.getpid())
+        except BaseException:
+            socket.close()
+            raise
+    except BaseException:
+        control.close()
+        raise
+    _judge_buffer(socket, note)
+    return Started(socket, control, loaded, "none", None, trial, status, rules)
+
+
+def _judge_buffer(socket: AuditSocket, note: Callable[[str], None]) -> None:
     if socket.buffer_limited:
         note(
             f"the receive buffer is {socket.receive_buffer // 1024} KiB only: without CAP_NET_ADMIN it is"
             " bounded by net.core.rmem_max, and bursts may overflow it"
         )
-    return Started(socket, control, loaded, chosen.name, candidate, trial, status, rules)
+
+
+def describe(started: Started) -> str:
+    """Return the line that says what is running."""
+    if started.candidate is None:
+        return f"Linux {os.uname().release}, no hook"
+    return (
+        f"Linux {os.uname().release}, hook {started.candidate.hook.value} ({started.candidate.reason}),"
+        f" self-test {started.trial.proof.value}, loader {started.loader},"
+        f" {started.loaded.ring_count} rings of {started.loaded.ring_size >> 10} KiB"
+    )
 
 
 def _audit_state(
@@ -130,7 +180,7 @@ def _audit_state(
     if not rules.recording:
         note(
             "no audit rule makes events: only logins, AVCs and the like appear. Load rules with auditctl;"
-            " a sample set is packaging/rules/audit-enricher-sample.rules (it is never loaded by itself)"
+            " a sample set comes with this program: audit-enricher-sample.rules (it is never loaded by itself)"
         )
     if rules.task_never:
         note(

@@ -2,17 +2,18 @@
 """The plainest destinations: a file, and standard output.
 
 Owns opening them safely, whole-batch writes and what is known after a write that failed half-way. Never
-buffers across calls, never rotates, never decides to drop: the caller reads `written` and keeps
-the ledger.
+buffers across calls, never rotates (`rotating` does), never decides to drop: the caller reads `written` and
+keeps the ledger.
 
 A batch is one write(2) unless the kernel takes only part of it. Audit records hold command lines and
-file names of everyone on the machine, so a new file is for its owner alone and no symbolic link is
-followed; an existing file keeps its mode and owner, since the operator may have arranged both for a
-collector, and `FileSink.advice` says so when others can read it.
+file names of everyone on the machine, so a new file is for its owner alone unless the caller says who else,
+and no symbolic link is followed; an existing file keeps its mode and owner, since the operator may have
+arranged both for a collector, and `FileSink.advice` says so when more can read it than a new one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -83,18 +84,19 @@ class _DescriptorSink:
         self.written = 0
         self.name = name
         self._fd = fd
-        self._torn = False  # the last byte written is in the middle of a line
+        self.torn = False
+        """The last byte written is in the middle of a line."""
 
     def write(self, lines: list[bytes]) -> None:
         """See `Sink`. Raises what `_failed` makes of the error."""
         if not lines:
             return
         # After a half line comes a newline first: it stays as a line of its own, to be seen and skipped.
-        mend = b"\n" if self._torn else b""
+        mend = b"\n" if self.torn else b""
         data = mend + b"".join(lines)
         sent, error = _write_all(self._fd, data)
         if sent:
-            self._torn = not data.endswith(b"\n", 0, sent)
+            self.torn = not data.endswith(b"\n", 0, sent)
         if error is None:
             self.written += len(lines)
             return
@@ -107,6 +109,12 @@ class _DescriptorSink:
             f"cannot write to {self.name}: {error.strerror}", _HINTS.get(error.errno or 0, "")
         )
 
+    def mend(self) -> None:
+        """End a half line now, if there is one and it can be done: nothing else may follow it."""
+        if self.torn:
+            _, error = _write_all(self._fd, b"\n")
+            self.torn = error is not None
+
     def flush(self) -> None:
         """See `Sink`. Nothing is held back between calls."""
 
@@ -115,11 +123,11 @@ class _DescriptorSink:
         return self._fd
 
 
-def _open(path: str) -> tuple[int, bool]:
+def _open(path: str, mode: int, gid: int) -> tuple[int, bool]:
     """Open for appending and return the descriptor and whether the file is new.
 
-    O_NONBLOCK so that a FIFO without reader, or a modem line, is an error now and not a hang; O_NOCTTY so
-    that a terminal does not become ours.
+    A new one is its owner's alone until it has its group. O_NONBLOCK so that a FIFO without reader, or a
+    modem line, is an error now and not a hang; O_NOCTTY so that a terminal does not become ours.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     while True:
@@ -128,7 +136,10 @@ def _open(path: str) -> tuple[int, bool]:
         except FileExistsError:
             pass
         else:
-            os.fchmod(fd, 0o600)  # a umask can only take bits away, and it may have taken ours
+            if gid >= 0:
+                with contextlib.suppress(OSError):  # not ours to give: it keeps the process's group
+                    os.fchown(fd, -1, gid)
+            os.fchmod(fd, mode)  # a umask can only take bits away, and it may have taken ours
             return fd, True
         try:
             return os.open(path, flags), False
@@ -153,15 +164,16 @@ def _ends_inside_line(path: str, opened: os.stat_result) -> bool:
 
 
 class FileSink(_DescriptorSink):
-    """Append to a regular file (new: mode 0600), a FIFO that has a reader, or a character device.
+    """Append to a regular file, a FIFO that has a reader, or a character device.
 
-    Raises `OutputFailed` when the path is a symbolic link, a directory, a socket or a block device, or
-    cannot be opened or written. ``advice`` is "" or one sentence the command line may show.
+    A new file gets this mode, and the group `gid` (-1: the process's) where the process may give it away. Raises
+    `OutputFailed` when the path is a symbolic link, a directory, a socket or a block device, or cannot be
+    opened or written. ``advice`` is "" or one sentence the command line may show.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, mode: int = 0o600, gid: int = -1) -> None:
         try:
-            fd, new = _open(path)
+            fd, self.new = _open(path, mode, gid)
         except OSError as error:
             raise OutputFailed(
                 f"cannot open {path}: {error.strerror}", _HINTS.get(error.errno or 0, "")
@@ -176,12 +188,12 @@ class FileSink(_DescriptorSink):
         os.set_blocking(fd, True)
         super().__init__(fd, path)
         self.advice = ""
-        if stat.S_ISREG(status.st_mode) and not new:
-            self._torn = _ends_inside_line(path, status)
-            if status.st_mode & 0o077:
-                mode = stat.S_IMODE(status.st_mode)
+        if stat.S_ISREG(status.st_mode) and not self.new:
+            self.torn = _ends_inside_line(path, status)
+            if status.st_mode & 0o077 & ~mode:
+                kept = stat.S_IMODE(status.st_mode)
                 self.advice = (
-                    f"{path} existed and keeps its mode {mode:04o}: others can read it or write to it"
+                    f"{path} existed and keeps its mode {kept:04o}: others can read it or write to it"
                 )
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.suites.main_job import BURST_EACH, BURST_EACH_FULL, Job, perform
 from tests.suites.rules import Rules
-from tests.suites.staging import stage
+from tests.suites.staging import installed, stage
 from tests.vm.guest import Guest
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def guest(kernel: str, share: Path) -> Iterator[Guest]:
     """The guest of this kernel. Audit is on, auditd is not running, no rule is loaded."""
-    with Guest(kernel, share=share, maxcpus=8 if kernel == MANY_CPUS else None) as machine:
+    with installed(kernel, share, maxcpus=8 if kernel == MANY_CPUS else None) as machine:
         yield machine
 
 

@@ -1,41 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts what a guest needs into one directory, which the guest sees read-only at /opt/share.
+"""Puts what a guest needs into one directory, which the guest sees read-only at /opt/share; and installs from there.
 
-Owns the list of what goes in. Never builds: `make` has made the BPF objects and the workload.
+Owns the list of what goes in, and how the package gets into a guest: as on any host, by dpkg. Never starts the
+service: the suites run the command themselves.
 """
 
 from __future__ import annotations
 
-import compileall
-import py_compile
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.packaging.built import build
+from tests.vm.guest import Guest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.vm.machine import Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARE = "/opt/share"
-COMMAND = f"{SHARE}/bin/audit-enricher"
+COMMAND = "/usr/bin/audit-enricher"
 
-_WRAPPER = f"""#!/bin/sh
-PYTHONPATH={SHARE} exec /usr/bin/python3 -m enricher "$@"
-"""
+_MAIN, _BCC = "audit-enricher.deb", "audit-enricher-bcc.deb"
+# A guest is gone when its suites are done: nothing has to reach its disk, nor be read by a person.
+_DPKG = "dpkg --force-unsafe-io --path-exclude='/usr/share/doc/*' --path-exclude='/usr/share/man/*'"
+_MASK = "ln -s /dev/null /etc/systemd/system/audit-enricher.service"
+_INSTALL = f"{_MASK} && {_DPKG} --install {SHARE}/{_MAIN}"
 
 
 def stage(into: Path) -> Path:
-    """Fill the empty directory `into` and return it."""
-    shutil.copytree(ROOT / "enricher", into / "enricher", ignore=shutil.ignore_patterns("__pycache__"))
+    """Fill the empty directory `into` with packages of this tree, and what the suites run; return it."""
+    debs = build(into / "built")
+    debs.main.rename(into / _MAIN)
+    debs.bcc.rename(into / _BCC)
+    shutil.rmtree(into / "built")
     shutil.copytree(ROOT / "build/workload", into / "workload")
     shutil.copytree(ROOT / "tests/suites/guest", into / "guest", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "packaging/rules", into / "rules")
-    # The directory is read-only there: without this every start would compile every module again.
-    compileall.compile_dir(
-        into / "enricher",
-        quiet=1,
-        stripdir=str(into),
-        prependdir=SHARE,
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-    )
-    command = into / "bin/audit-enricher"
-    command.parent.mkdir()
-    command.write_text(_WRAPPER)
-    command.chmod(0o755)
     return into
+
+
+def install(guest: Machine) -> None:
+    """Install the package in a guest that has the share."""
+    guest.run(["sh", "-c", _INSTALL], timeout=180, check=True)
+
+
+def install_bcc(guest: Machine) -> None:
+    """Install audit-enricher-bcc beside it, without the compiler that it depends on: see tests/vm/bccdisk.py."""
+    guest.run(["sh", "-c", f"{_DPKG} --force-depends --install {SHARE}/{_BCC}"], timeout=180, check=True)
+
+
+@contextmanager
+def installed(slot: str, share: Path, **options: Any) -> Iterator[Guest]:  # noqa: ANN401 - those of `Guest`
+    """Boot a guest of this slot and install the package in it."""
+    with Guest(slot, share=share, **options) as guest:
+        install(guest)
+        yield guest

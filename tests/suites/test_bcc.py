@@ -14,7 +14,7 @@ import pytest
 
 from tests.suites.live import Live, mismatches, truth_of
 from tests.suites.rules import Rules
-from tests.suites.staging import SHARE
+from tests.suites.staging import COMMAND, SHARE, install_bcc, installed
 from tests.vm.bccdisk import ENTER, ensure_bcc_disk
 from tests.vm.guest import Guest
 
@@ -53,13 +53,14 @@ class Pair(NamedTuple):
 
 @pytest.fixture(scope="module")
 def bcc_guest(slot: str, share: Path) -> Iterator[Guest]:
-    with Guest(slot, share=share, extra=ensure_bcc_disk(slot)) as machine:
+    with installed(slot, share, extra=ensure_bcc_disk(slot)) as machine:
+        install_bcc(machine)
         yield machine
 
 
 def inside(*hide: str) -> tuple[str, ...]:
     """The command in a mount namespace where bcc and the headers are installed."""
-    return ("unshare", "--mount", "sh", "-c", f'{ENTER}{"".join(hide)}exec python3 -m enricher "$@"', "sh")
+    return ("unshare", "--mount", "sh", "-c", f'{ENTER}{"".join(hide)}exec {COMMAND} "$@"', "sh")
 
 
 def both(guest: Guest, *options: str, command: tuple[str, ...]) -> Pair:
@@ -180,7 +181,7 @@ def refused(guest: Guest, *argv: str) -> tuple[int, str]:
 
 
 def test_bcc_is_not_installed(bcc_guest: Guest) -> None:
-    status, said = refused(bcc_guest, f"{SHARE}/bin/audit-enricher")
+    status, said = refused(bcc_guest, COMMAND)
     assert status == 2, said
     assert "python3-bpfcc" in said
 

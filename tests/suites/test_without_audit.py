@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.suites.staging import COMMAND
-from tests.vm.guest import Guest
+from tests.suites.staging import COMMAND, installed
 
 
 @pytest.mark.vm
 def test_says_that_there_is_no_audit(share: Path, pytestconfig: pytest.Config) -> None:
     slot = (pytestconfig.getoption("--kernel") or ["6.1"])[0]
-    with Guest(slot, share=share, extra_append="audit=0", settle=False) as guest:
+    with installed(slot, share, extra_append="audit=0", settle=False) as guest:
         done = guest.run([COMMAND, "run", "--for", "1s"], timeout=60)
     assert done.returncode == 5, done.stderr.decode()
     assert b"hint: " in done.stderr

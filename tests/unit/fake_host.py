@@ -15,8 +15,10 @@ from typing import Any, cast
 
 import pytest
 
-from enricher.model import Context, ContextFlag, Record, Tally
+from enricher.model import Context, ContextFlag, Event, Loss, Record, Tally
+from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.selftest import Proof, Trial
+from enricher.runtime.stages import Opening
 from enricher.runtime.startup import Started
 from enricher.sources.bpf import wire
 from enricher.sources.bpf.hook import Candidate, Hook
@@ -66,6 +68,7 @@ class Host:
         self.slept: list[float] = []
         self.waits: list[float] = []
         self.registered: dict[int, int] = {}
+        self.ready: list[int] = []  # what the next wait finds readable besides
         self.dropped = 0
         self.skipped: int | None = 0
         self.skipped_losses: int | None = 0
@@ -202,6 +205,9 @@ class Poll:
         self._host.registered[fd] = mask
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
+        ready, self._host.ready = self._host.ready, []
+        if ready or not timeout:
+            return [(fd, select.EPOLLIN) for fd in ready]
         assert 0 < timeout * self._unit <= 24 * 86400, "the kernel takes 31 bits of milliseconds"
         self._host.wait(timeout * self._unit)
         return []
@@ -236,3 +242,28 @@ def started(host: Host, trial: Trial | None = None) -> Started:
     ends = cast("Any", host)
     proved = trial or Trial(Proof.PROVED, 100, [], [], [])
     return Started(ends, ends, ends, "double", Candidate(Hook.PLAIN, "told to"), proved, None, None)
+
+
+class Run:
+    """A pipeline on a host, and what it gave out."""
+
+    def __init__(self, host: Host, trial: Trial | None = None) -> None:
+        self.host = host
+        self.events: list[Event] = []
+        begun = started(host, trial)
+        self.pipeline = Pipeline(begun, self.emit, Opening(os.getpid(), "0badcafe", begun.trial.serial))
+
+    def emit(self, events: list[Event]) -> None:
+        assert events
+        self.events += events
+
+    def losses(self) -> list[Loss]:
+        return [event.loss for event in self.events if event.loss is not None]
+
+    def turns(self, *script: Callable[[], object] | None) -> list[Event]:
+        """One turn for each act of the script, once it has happened; returns what these gave out."""
+        before = len(self.events)
+        self.host.script = list(script)
+        left = iter(range(len(script)))
+        self.pipeline.run(lambda: next(left, None) is None)
+        return self.events[before:]

@@ -59,6 +59,20 @@ def test_more_signals_than_the_pipe_holds() -> None:
         assert signals.take_report()
 
 
+def test_a_reload_is_asked_for_once_and_only_where_it_is_wanted() -> None:
+    with Signals(reload=True) as signals:
+        assert not signals.take_reload()
+        signal.raise_signal(signal.SIGHUP)
+        assert not signals.take_report()
+        assert readable(signals.fd)
+        assert signals.take_reload()
+        assert not signals.take_reload()
+        assert not readable(signals.fd)
+    before = signal.getsignal(signal.SIGHUP)
+    with Signals():
+        assert signal.getsignal(signal.SIGHUP) == before
+
+
 def test_all_is_as_before() -> None:
     caught = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = [signal.getsignal(number) for number in caught]

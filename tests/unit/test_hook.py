@@ -7,6 +7,7 @@ import itertools
 
 import pytest
 
+from enricher.config.settings import HOOK
 from enricher.errors import NoHook
 from enricher.sources.bpf.features import Answer, Found
 from enricher.sources.bpf.hook import CAVEATS, PROGRAM, Hook, candidates
@@ -76,3 +77,7 @@ def test_every_hook_has_its_program_and_its_caveat() -> None:
     assert set(PROGRAM) == set(CAVEATS) == set(Hook)
     assert len(set(PROGRAM.values())) == len(Hook)
     assert [hook for hook in Hook if CAVEATS[hook]] == [QUEUE]
+
+
+def test_the_setting_offers_every_hook() -> None:
+    assert HOOK.kind.metavar.split("|") == ["auto", *(hook.value for hook in Hook)]

@@ -11,42 +11,17 @@ import pytest
 
 from enricher.correlate import join
 from enricher.errors import AuditUnavailable, EnricherError, OutputFailed
-from enricher.model import ContextFlag, Event, Loss, Record
+from enricher.model import ContextFlag, Event, Record
 from enricher.runtime.pipeline import OWN_NOISE_WAIT, OWN_NOISE_WAIT_MAX, Pipeline, pause_after
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.stages import Opening
 from enricher.sources.audit.control import AuditStatus
-from tests.unit.fake_host import OTHER, RING_FDS, SOCKET_FD, Host, install, started
+from tests.unit.fake_host import OTHER, RING_FDS, SOCKET_FD, Host, Run, install, started
 from tests.unit.sample_stream import EOE, context, record, records, stamp, tally
 
 US = os.getpid()
 NOW = 50_000_000_000  # nanoseconds since boot when the host begins
 SILENT = Trial(Proof.SILENT, None, [], [], [])
-
-
-class Run:
-    """A pipeline on a host, and what it gave out."""
-
-    def __init__(self, host: Host, trial: Trial | None = None) -> None:
-        self.host = host
-        self.events: list[Event] = []
-        begun = started(host, trial)
-        self.pipeline = Pipeline(begun, self.emit, Opening(US, "0badcafe", begun.trial.serial))
-
-    def emit(self, events: list[Event]) -> None:
-        assert events
-        self.events += events
-
-    def losses(self) -> list[Loss]:
-        return [event.loss for event in self.events if event.loss is not None]
-
-    def turns(self, *script: Callable[[], object] | None) -> list[Event]:
-        """One turn for each act of the script, once it has happened; returns what these gave out."""
-        before = len(self.events)
-        self.host.script = list(script)
-        left = iter(range(len(script)))
-        self.pipeline.run(lambda: next(left, None) is None)
-        return self.events[before:]
 
 
 @pytest.fixture

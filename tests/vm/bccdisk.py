@@ -29,12 +29,13 @@ _BCC = """
 
 ENTER = r"""
 set -e
+python=/usr/lib/python3/dist-packages
 mount -o ro /dev/disk/by-id/virtio-extra /mnt
 mount --bind /mnt/usr/src /usr/src
 modprobe overlay
 mount -t overlay -o ro,lowerdir=/mnt/lib/modules:/usr/lib/modules none /usr/lib/modules
 export LD_LIBRARY_PATH=/mnt/usr/lib/x86_64-linux-gnu
-export PYTHONPATH=/opt/share:/mnt/usr/lib/python3/dist-packages
+mount -t overlay -o ro,lowerdir=/mnt$python:$python none $python
 """
 """Shell that makes them appear installed; for a mount namespace of one's own."""
 

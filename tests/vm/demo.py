@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.suites.staging import COMMAND, ROOT, SHARE, stage
+from tests.suites.staging import COMMAND, ROOT, SHARE, installed, stage
 from tests.vm import demo_report as report
 from tests.vm.demo_acts import ACTS, KEYS, TRUTH_TELLERS, WEB_PID_FILE
 from tests.vm.demo_screen import BALANCED, LIMIT, STEP, Screen, Table
@@ -236,7 +236,7 @@ def _show(slot: str) -> int:
     with contextlib.ExitStack() as stack:
         share = stage(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-"))))
         shutil.copy(_RULES, share)
-        guest = stack.enter_context(Guest(slot, share=share))
+        guest = stack.enter_context(installed(slot, share))
         up = time.monotonic()  # the time before is not ours where another guest had to end first
         screen.say(f"Linux {guest.version} is up after {guest.up_seconds:.0f} seconds.")
         demo = Demo(guest, screen)

@@ -47,9 +47,9 @@ def _self_test(_host: Host) -> Row:
     except EnricherError as error:
         return Row("self-test", State.FAIL, error.message, error.hint)
     try:
-        loaded, hook, proof = started.loaded, started.candidate.hook, started.trial.proof
+        loaded, hook, proof = started.loaded, started.hook, started.trial.proof
         detail = (
-            f"{proof.value}, hook {hook.value}, loader {started.loader},"
+            f"{proof.value}, hook {started.hook_name}, loader {started.loader},"
             f" {loaded.ring_count} rings of {loaded.ring_size >> 10} KiB"
         )
         unknown = caveats(loaded)
@@ -61,7 +61,7 @@ def _self_test(_host: Host) -> Row:
     if proof is Proof.SILENT:
         return Row("self-test", State.WARN, detail, "see the rows `excluded-types` and `audit-rate-limit`")
     if hook is Hook.QUEUE:
-        return Row("self-test", State.WARN, detail, f"a last resort: it {CAVEATS[hook]}")
+        return Row("self-test", State.WARN, detail, f"a last resort: it {CAVEATS[Hook.QUEUE]}")
     if unknown:
         return Row("self-test", State.WARN, detail, "a kernel with BTF tells it: see the row `btf`")
     return Row("self-test", State.OK, detail)

@@ -177,7 +177,7 @@ def _recording(found: list[Rule | None]) -> Row:
             "rules",
             State.WARN,
             f"{len(found)} rules, none of which makes events: only logins, AVCs and the like appear",
-            "load rules with auditctl; packaging/rules/audit-enricher-sample.rules is an example",
+            "load rules with auditctl; audit-enricher-sample.rules, which comes with this program, is an example",
         )
     unread = sum(rule is None for rule in found)
     more = f", {unread} of a form we do not know" if unread else ""

@@ -12,6 +12,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Final
 
+from enricher.config import settings
 from enricher.errors import AuditUnavailable, EnricherError, MissingCapability, WrongNamespace
 from enricher.sources.audit.netlink import (
     AUDIT_NLGRP_READLOG,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; socket.SO_RCVBUFFORCE is not in Python 3.11
 
-RECEIVE_BUFFER: Final = 16 << 20
+RECEIVE_BUFFER: Final = settings.RECEIVE_BUFFER.default
 """Bytes asked for. The kernel doubles it and counts whole buffers, some 2.3 KiB for a common record."""
 
 

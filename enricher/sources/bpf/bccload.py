@@ -65,8 +65,8 @@ _PACKAGED: Final = Path(__file__).parent / "source"
 _CHECKOUT: Final = Path(__file__).parents[3] / "bpf"
 
 HINT: Final = (
-    "install the distribution's bcc for Python (Debian and Ubuntu: python3-bpfcc, Fedora: python3-bcc) and run"
-    " with its interpreter; the package `bcc` of PyPI is something else"
+    "install audit-enricher-bcc, or the distribution's bcc for Python (Debian and Ubuntu: python3-bpfcc, Fedora:"
+    " python3-bcc), and run with its interpreter; the package `bcc` of PyPI is something else"
 )
 
 
@@ -110,10 +110,11 @@ class _MapOptions(ctypes.Structure):
 
 
 def is_installed() -> bool:
-    """Whether `BccLoader` has its bcc. Imports it, and with it 160 MB of compiler."""
+    """Whether `BccLoader` has its bcc and its sources. Imports the first, and with it 160 MB of compiler."""
     try:
+        source_directory()
         compiler()
-    except UsageError:
+    except (UsageError, LoadFailed):
         return False
     return True
 
@@ -137,7 +138,10 @@ def source_directory() -> Path:
     for path in (_CHECKOUT, _PACKAGED):
         if (path / "bcc" / "audit.c").exists():
             return path
-    raise LoadFailed(f"the sources of the BPF programs are not at {_PACKAGED}", "reinstall audit-enricher")
+    raise LoadFailed(
+        f"the sources of the BPF programs are not at {_PACKAGED}",
+        "install audit-enricher-bcc, or run `make bpf` in a checkout",
+    )
 
 
 class BccLoader:

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from enricher.config.settings import RING_MEMORY
 from enricher.errors import KernelUnsupported, LoadFailed, MissingCapability
 from enricher.sources.bpf import layout, wire
 from enricher.sources.bpf.features import KernelTypes
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from enricher.model import Context, Tally
 
 OBJECTS: Final = Path(__file__).parent / "objects"
-DEFAULT_BUDGET: Final = 32 << 20
+DEFAULT_BUDGET: Final = RING_MEMORY.default
 SMALLEST_RING: Final = 64 << 10
 LARGEST_RING: Final = 1 << 30  # the kernel takes the size as 32 bits, and we map it twice
 NONCE_LENGTH: Final = 16
@@ -56,7 +57,6 @@ class Loaded(Protocol):
     appended to it as it stood in the ring: for a capture.
     """
 
-    hook: Hook
     ring_count: int
     ring_size: int
     counts_lost: bool

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked through the control socket: one line of JSON, see docs/control.md.
+
+Owns the operations, their members and which events a follower gets. Never reads or writes a socket.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final, TypeGuard
+
+from enricher.errors import UsageError
+from enricher.route.filters import Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from enricher.model import Event
+
+HINT: Final = 'a request is one line, such as {"op":"status"} or {"op":"follow","keys":["exec"]}'
+_MEMBERS: Final = {"status": {"op"}, "follow": {"op", "keys", "types", "skip_self"}}
+
+
+def read(line: bytes) -> dict[str, object]:
+    """Return the request: its `op` is one that there is, its members are those of it. Raises UsageError."""
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        request = None
+    if not isinstance(request, dict):
+        raise UsageError("the request is no JSON object", HINT)
+    operation = request.get("op")
+    members = _MEMBERS.get(operation) if isinstance(operation, str) else None
+    if members is None:
+        raise UsageError("there is no such op", "this service knows " + " and ".join(_MEMBERS))
+    if unknown := sorted(request.keys() - members):
+        raise UsageError(f"{operation} has no member {unknown[0]}", "it has " + ", ".join(sorted(members)))
+    return request
+
+
+def passes(event: Event, chosen: Filter) -> bool:
+    """Whether who asked for these keys and types gets the event: what we say ourselves concerns everybody."""
+    return bool(event.own_id) or chosen.matches(event)
+
+
+class Wish:
+    """Which events a `follow` request wants. `pid` is the process that asks. Raises UsageError.
+
+    With `skip_self` the events of that process are left out as well: under a rule on every system call, reading
+    an event would make the next one, for ever.
+    """
+
+    def __init__(self, request: Mapping[str, object], pid: int) -> None:
+        keys, types = request.get("keys", []), request.get("types", [])
+        skip_self = request.get("skip_self", False)
+        if not _are_words(keys) or not _are_words(types) or not isinstance(skip_self, bool):
+            raise UsageError("keys and types are arrays of strings, skip_self is true or false", HINT)
+        try:
+            self._chosen = Filter(keys, types) if keys or types else None
+        except UnicodeEncodeError:
+            raise UsageError(
+                "a key is no text", "a byte that is not UTF-8 is written as one of U+DC80 to U+DCFF"
+            ) from None
+        self._skip_self = skip_self
+        self._pid = pid
+
+    def wants(self, event: Event) -> bool:
+        """Whether the follower gets the event."""
+        if self._skip_self and (event.self_caused or self._is_follower(event)):
+            return False
+        return self._chosen is None or passes(event, self._chosen)
+
+    def _is_follower(self, event: Event) -> bool:
+        context = event.context
+        return context is not None and context.is_subject and context.pid == self._pid
+
+
+def _are_words(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of the service, from its settings to its account.
+
+Owns the order of a start, a reload and an end: what is opened before what, when privileges are dropped, what is
+said to the service manager, and what is left for the next run. Never touches an event but those it makes itself.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from enricher import __version__
+from enricher.clock import TurnClock, rfc3339
+from enricher.config import load as config
+from enricher.config import settings as rows
+from enricher.correlate import ledger
+from enricher.errors import EnricherError, KernelUnsupported, LoadFailed, SelfTestFailed
+from enricher.model import Notice
+from enricher.runtime import privileges, startup, state
+from enricher.runtime.control import ControlServer
+from enricher.runtime.loaders import pick
+from enricher.runtime.notify import Notifier
+from enricher.runtime.pipeline import Pipeline
+from enricher.runtime.serviceoutput import RETRY, ServiceOutput
+from enricher.runtime.stages import Opening
+from enricher.sources.bpf.hook import Hook
+from enricher.sources.host import read_host_facts
+from enricher.sources.names import HostNames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enricher.config.load import Settings
+    from enricher.correlate.ledger import Gap, Summary
+    from enricher.model import HostFacts
+    from enricher.runtime.startup import Started
+    from enricher.runtime.state import Left
+
+STATE_DIRECTORY: Final = "/var/lib/audit-enricher"
+"""Where systemd says nothing else."""
+
+_SAVE_EVERY: Final = 10.0
+"""Seconds between two entries of how far this run has come."""
+
+_UNUSABLE: Final = (KernelUnsupported, LoadFailed, SelfTestFailed)
+"""What says that this kernel offers no hook that can be used."""
+
+
+class Asked(Protocol):
+    """What signals asked for: `cli.options.Signals`."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the end is wanted."""
+        ...
+
+    @property
+    def fd(self) -> int:
+        """A descriptor that becomes readable with each signal."""
+        ...
+
+    def take_report(self) -> bool:
+        """Whether the account is wanted."""
+        ...
+
+    def take_reload(self) -> bool:
+        """Whether the settings shall be read again."""
+        ...
+
+
+class _Life(NamedTuple):
+    """What does not change in a run."""
+
+    facts: HostFacts
+    started: Started
+    degraded: str
+    since: str
+    capabilities: list[str]
+
+
+def start_sources(settings: Settings, say: Callable[[str], None]) -> tuple[Started, str]:
+    """Start with the programs, or without them where that is what the settings say; and why without."""
+    name, buffer = settings[rows.HOOK], settings[rows.RECEIVE_BUFFER]
+    try:
+        return startup.start(
+            say,
+            forced=None if name == "auto" else Hook(name),
+            budget=settings[rows.RING_MEMORY],
+            receive_buffer=buffer,
+            loader=pick(settings[rows.LOADER], say),
+        ), ""
+    except _UNUSABLE as error:
+        if settings[rows.WITHOUT_HOOK] == "refuse":
+            raise
+        why = error.message.partition("\n")[0]
+        say(f"no hook can be used: {why}")
+        if error.hint:
+            say(f"hint: {error.hint}")
+        say(
+            "going on without: events will have neither namespaces nor cgroup, and say so (service.without_hook)"
+        )
+        return startup.start_blind(say, receive_buffer=buffer), why
+
+
+class Service:
+    """Made by `run`, which also cleans up after it."""
+
+    def __init__(
+        self, path: str | None, settings: Settings, asked: Asked, say: Callable[[str], None]
+    ) -> None:
+        self._path = path
+        self._settings = settings
+        self._asked = asked
+        self._say = say
+        self._clock = TurnClock()
+        self._notifier = Notifier()
+        self._state = os.environ.get("STATE_DIRECTORY", STATE_DIRECTORY).partition(":")[0]
+        self._reloaded: str | None = None
+        self._saved: int | None = None  # the serial of the last entry
+        self._save_at = self._alive_at = self._retry_at = 0.0
+        self._life: _Life
+        self._output: ServiceOutput
+        self._pipeline: Pipeline
+
+    def run(self) -> Summary:
+        """Run until a signal ends it; returns the account."""
+        with ExitStack() as stack:
+            stack.callback(self._notifier.close)
+            reading = read_host_facts()
+            for note in reading.notes:
+                self._say(note)
+            settings = self._settings
+            # Outputs first: what cannot be written is known before anything is attached.
+            self._output = ServiceOutput(
+                settings, reading.facts, HostNames(self._clock), self._clock, self._say
+            )
+            stack.callback(self._output.close)
+            server = ControlServer(settings[rows.SOCKET], settings[rows.GROUP], self._status)
+            stack.callback(server.close)
+            if server.advice:
+                self._say(server.advice)
+            left = self._left()
+            started, why = start_sources(settings, self._say)
+            stack.callback(startup.stop, started)
+            self._say(startup.describe(started))
+            kept = self._drop(started)
+            self._life = _Life(reading.facts, started, why, _now(), privileges.names(kept))
+            return self._work(server, left)
+
+    def _drop(self, started: Started) -> int:
+        counted = started.loaded.missed() is not None
+
+        def works() -> bool:
+            return not counted or started.loaded.missed() is not None
+
+        return privileges.drop(works)
+
+    def _left(self) -> Left | None:
+        return state.load(self._state)
+
+    def _work(self, server: ControlServer, left: Left | None) -> Summary:
+        life = self._life
+        reason = f"no context: {life.degraded}" if life.degraded else ""
+        opening = Opening(os.getpid(), os.urandom(4).hex(), life.started.trial.serial, reason)
+        self._pipeline = pipeline = Pipeline(life.started, self._output.emit, opening, clock=self._clock)
+        self._output.followers = server
+        self._tell_beginning(left)
+        pipeline.wake_on(self._asked.fd)
+        pipeline.serve(server.fileno(), server.serve)
+        watchdog = self._notifier.watchdog
+        pipeline.longest_wait = min(_SAVE_EVERY, watchdog or _SAVE_EVERY)
+        self._save(closed=False)
+        self._notifier.ready(self._in_one_line())
+        self._say("ready")
+        pipeline.run(self._between_turns)
+        self._notifier.stopping()
+        summary = pipeline.finish()
+        self._save(closed=summary.marked)
+        return summary
+
+    def _tell_beginning(self, left: Left | None) -> None:
+        """Say what the reader of the events must know of the time before, and of this run's limits."""
+        life, pipeline = self._life, self._pipeline
+        gap = state.gap_before(life.started.trial.serial, left, life.facts.boot_id)
+        pipeline.stages.ledger.gap = gap
+        if gap is not None:
+            words = _gap_words(gap)
+            if left is not None and gap.reason == "boot":
+                words += f"; of the boot before, what came after serial {left.serial} is missing as well"
+            self._tell(Notice("gap", words, gap.first, gap.last, gap.reason))
+        if life.degraded:
+            self._tell(
+                Notice("degraded", f"events have no contexts, since no hook can be used: {life.degraded}")
+            )
+        hook = life.started.hook_name
+        if left is not None and hook and left.hook and left.hook != hook:
+            was = f"{left.hook} on Linux {left.release}"
+            self._tell(Notice("hook", f"the hook is {hook} on Linux {os.uname().release}; it was {was}"))
+
+    def _tell(self, notice: Notice) -> None:
+        self._say(f"notice: {notice.text}")
+        self._pipeline.stages.tell(notice, time.time())
+
+    def _between_turns(self) -> bool:
+        """Do what is due; returns whether to stop. No clock is asked: it is a system call on some machines."""
+        if self._asked.take_report():
+            self._say(f"the account so far:\n{ledger.words(self._pipeline.summary())}")
+        if self._asked.take_reload():
+            self._reload()
+        now = self._clock.now
+        if self._notifier.watchdog is not None and now >= self._alive_at:
+            self._alive_at = now + self._notifier.watchdog
+            self._notifier.alive()
+        if now >= self._save_at:
+            self._save_at = now + _SAVE_EVERY
+            self._save(closed=False)
+        if self._output.waits and now >= self._retry_at:
+            self._retry_at = now + RETRY
+            if (loss := self._output.settle()) is not None:
+                self._pipeline.stages.tell(loss, time.time())
+        self._pipeline.longest_wait = RETRY if self._output.waits else self._calm
+        return self._asked.stopped
+
+    @property
+    def _calm(self) -> float:
+        watchdog = self._notifier.watchdog
+        return _SAVE_EVERY if watchdog is None else min(_SAVE_EVERY, watchdog)
+
+    def _save(self, *, closed: bool) -> None:
+        """Enter how far this run has come. A state directory that cannot be written costs the next gap's bounds."""
+        stages = self._pipeline.stages
+        serial = stages.ledger.stopped_at if closed else stages.settled
+        if serial is None or (serial == self._saved and not closed):
+            return
+        life = self._life
+        left = state.Left(life.facts.boot_id, serial, closed, life.started.hook_name, os.uname().release)
+        try:
+            state.save(self._state, left)
+        except OSError as error:
+            if self._saved is None or closed:
+                self._say(
+                    f"cannot write to {self._state}: {error.strerror}; the next start will not know its gap"
+                )
+        self._saved = serial
+
+    def _reload(self) -> None:
+        """Read the settings again. Wrong ones leave all as it is."""
+        self._notifier.reloading()
+        before = self._settings
+        try:
+            fresh = config.load(self._path)
+            changed = before.changed(fresh)
+            self._output.reload(fresh)
+        except EnricherError as error:
+            self._say(f"the settings stay as they were: {error.message}")
+            self._tell(Notice("refused", "the new settings are wrong, the old ones stay"))
+        else:
+            self._settings = fresh
+            self._reloaded = _now()
+            waiting = [row.name for row in changed if not row.live]
+            if waiting:
+                self._say(f"take effect with the next start only: {', '.join(waiting)}")
+            if changed:
+                names = tuple(row.name for row in changed)
+                self._tell(Notice("reload", "new settings are in force", settings=names))
+            else:
+                self._say("no setting has changed; the output was opened anew")
+        self._notifier.ready(self._in_one_line())
+
+    def _in_one_line(self) -> str:
+        life = self._life
+        if life.degraded:
+            return f"degraded, no hook: {life.degraded}"
+        return f"hook {life.started.hook_name}, writing to {self._output.path}"
+
+    def _status(self) -> dict[str, object]:
+        """Return what `status` shows (docs/control.md)."""
+        life, summary = self._life, self._pipeline.summary()
+        loaded = life.started.loaded
+        account: dict[str, Any] = summary._asdict()
+        account["counts"] = summary.counts._asdict()
+        account["gap"] = summary.gap._asdict() if summary.gap else None
+        server = self._output.followers
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "since": life.since,
+            "kernel": os.uname().release,
+            "mode": "degraded" if life.degraded else "full",
+            "degraded": life.degraded,
+            "hook": life.started.hook_name,
+            "loader": life.started.loader,
+            "rings": {"count": loaded.ring_count, "bytes": loaded.ring_count * loaded.ring_size},
+            "receive_buffer": life.started.socket.receive_buffer,
+            "output": self._output.facts(),
+            "account": account,
+            "account_words": ledger.words(summary),
+            "gap": {**summary.gap._asdict(), "events": summary.gap.events} if summary.gap else None,
+            "reloaded": self._reloaded,
+            "config": {"files": list(self._settings.files)},
+            "followers": server.followers if isinstance(server, ControlServer) else 0,
+            "control": server.counts() if isinstance(server, ControlServer) else {},
+            "capabilities": life.capabilities,
+            "rss": _rss(),
+            "watchdog": self._notifier.watchdog is not None,
+        }
+
+
+def _gap_words(gap: Gap) -> str:
+    span = f"serials {gap.first} to {gap.last}, at most {gap.events} events"
+    if gap.reason == "boot":
+        return f"from the start of this boot to the service's nobody looked: {span}"
+    if gap.reason == "crash":
+        return f"the service ended without its account; what it did not write after is missing: {span}"
+    return f"between two runs of the service nobody looked: {span}"
+
+
+def _now() -> str:
+    return rfc3339(*divmod(int(time.time() * 1000), 1000))
+
+
+def _rss() -> int:
+    """Return the bytes of memory that are ours, the rings' included; 0 where it cannot be told."""
+    try:
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def run(path: str | None, settings: Settings, asked: Asked, say: Callable[[str], None]) -> Summary:
+    """Run the service with these settings; SIGHUP reads those of `path` again. Raises the leaves of `errors`."""
+    return Service(path, settings, asked, say).run()

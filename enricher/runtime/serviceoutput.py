@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service's output: a file that is rotated, and whoever follows.
+
+Owns the filter and the view of the settings in force, their replacement, and what happens while the file cannot
+be written: events wait in bounded memory and the rest is counted, since a full disk must not end the service.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from enricher.config import settings as rows
+from enricher.correlate.ledger import serial_of
+from enricher.errors import EnricherError
+from enricher.model import Loss
+from enricher.route.filters import Filter
+from enricher.runtime.output import renderer
+from enricher.sinks.rotating import RotatingFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from enricher.clock import TurnClock
+    from enricher.config.load import Settings
+    from enricher.model import Event, HostFacts
+    from enricher.sources.names import Names
+
+HELD_MAX: Final = 8 << 20
+"""Bytes of lines that wait for the file to be writable again."""
+
+RETRY: Final = 1.0
+"""Seconds between two tries."""
+
+
+class Followers(Protocol):
+    """Who wants events as they come: `control.ControlServer`."""
+
+    @property
+    def wants_events(self) -> bool:
+        """Whether there is anybody."""
+        ...
+
+    def publish(self, events: Sequence[Event], lines: Sequence[bytes]) -> None:
+        """Take events and their lines of JSON."""
+        ...
+
+
+class _Line(NamedTuple):
+    """One event's line or lines, and what the account of a loss needs of it."""
+
+    text: bytes
+    records: int
+    serial: int
+
+
+class _Dropped:
+    """What did not fit into memory while the file could not be written."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.records = 0
+        self.first: int | None = None
+        self.last: int | None = None
+
+    def add(self, line: _Line) -> None:
+        self.events += 1
+        self.records += line.records
+        if line.serial:
+            self.first = line.serial if self.first is None else self.first
+            self.last = line.serial
+
+
+class ServiceOutput:
+    """Raises OutputFailed where the file cannot be opened at the start; later, nothing.
+
+    ``error`` is why the last write failed, "" where it did not; ``written`` events, ``failed`` those given up.
+    """
+
+    def __init__(
+        self, settings: Settings, facts: HostFacts, names: Names, clock: TurnClock, say: Callable[[str], None]
+    ) -> None:
+        self._facts = facts
+        self._names = names
+        self._clock = clock
+        self._say = say
+        self._held: deque[_Line] = deque()
+        self._held_bytes = 0
+        self._dropped = _Dropped()
+        self._retry_at = 0.0
+        self._told = ""  # the advice of the sink that was passed on
+        self._before = 0  # events written to files of earlier settings
+        self._rotations = 0
+        self.failed = 0
+        self.error = ""
+        self.followers: Followers | None = None
+        self._json = renderer("json", facts, names)
+        self._sink = self._open(settings)
+        self._apply(settings)
+
+    def _apply(self, settings: Settings) -> None:
+        self._filter = _filter(settings)
+        self._skip_self = settings[rows.OUTPUT_SKIP_SELF]
+        self.path, self.format = settings[rows.OUTPUT_PATH], settings[rows.OUTPUT_FORMAT]
+        raw = settings[rows.OUTPUT_RAW]
+        self._render = renderer(self.format, self._facts, self._names, raw=raw)
+        self._plain = self.format == "json" and not raw
+        self._advise()
+
+    def reload(self, settings: Settings) -> None:
+        """Go over to these settings. Raises EnricherError, and then nothing has changed.
+
+        The new file is open before the old one is closed; an unchanged path is opened anew.
+        """
+        _filter(settings)  # raises for a type that there is none of
+        fresh = self._open(settings)
+        old, self._sink = self._sink, fresh
+        self._before += old.written
+        self._rotations += old.rotations
+        old.close()
+        self._apply(settings)
+        self._retry_at = 0.0
+
+    def _open(self, settings: Settings) -> RotatingFile:
+        return RotatingFile(
+            settings[rows.OUTPUT_PATH],
+            group=settings[rows.GROUP],
+            size=settings[rows.ROTATE_SIZE],
+            keep=settings[rows.ROTATE_KEEP],
+            clock=self._clock,
+        )
+
+    def emit(self, events: list[Event]) -> None:
+        """Write what the filter lets through, and hand all of it to the followers."""
+        chosen = events
+        if self._skip_self:
+            chosen = [event for event in chosen if not event.self_caused]
+        if (chooses := self._filter) is not None:
+            chosen = [event for event in chosen if event.own_id or chooses.matches(event)]
+        lines = list(map(self._render, chosen))
+        if lines:
+            self._write(chosen, lines)
+        followers = self.followers
+        if followers is not None and followers.wants_events:
+            same = self._plain and len(chosen) == len(events)
+            followers.publish(events, lines if same else list(map(self._json, events)))
+
+    def _write(self, events: list[Event], lines: list[bytes]) -> None:
+        done = 0
+        if not self._held or self._try_held():
+            done = self._try(lines)
+        if done < len(lines):
+            for event, line in zip(events[done:], lines[done:], strict=True):
+                self._hold(_Line(line, len(event.records), serial_of(event.stamp)))
+
+    def _try(self, lines: list[bytes]) -> int:
+        """Return how many lines went out whole."""
+        before = self._sink.written
+        try:
+            self._sink.write(lines)
+        except EnricherError as error:
+            if error.message != self.error:
+                self.error = error.message
+                self._say(f"{error.message}; events wait in memory, up to {HELD_MAX >> 20} MiB")
+            self._retry_at = self._clock.now + RETRY
+        else:
+            if self.error:
+                self._say(f"{self.path} can be written again")
+                self.error = ""
+        self._advise()
+        return self._sink.written - before
+
+    def _try_held(self) -> bool:
+        """Whether nothing waits any more."""
+        if self._clock.now < self._retry_at:
+            return False
+        done = self._try([line.text for line in self._held])
+        for _ in range(done):
+            self._held_bytes -= len(self._held.popleft().text)
+        return not self._held
+
+    def _hold(self, line: _Line) -> None:
+        if self._held_bytes + len(line.text) > HELD_MAX:
+            self.failed += 1
+            self._dropped.add(line)
+            return
+        self._held.append(line)
+        self._held_bytes += len(line.text)
+
+    @property
+    def waits(self) -> bool:
+        """Whether `settle` has something to do."""
+        return bool(self._held or self._dropped.events)
+
+    def settle(self) -> Loss | None:
+        """Try again what waits. Return what was given up, once, as soon as it can be written down."""
+        if self._held and not self._try_held():
+            return None
+        dropped = self._dropped
+        self._dropped = _Dropped()
+        if not dropped.records:
+            return None
+        return Loss("sink", "sink", dropped.records, "records", dropped.first, dropped.last, ())
+
+    def _advise(self) -> None:
+        if self._sink.advice and self._sink.advice != self._told:
+            self._say(self._sink.advice)
+        self._told = self._sink.advice
+
+    def facts(self) -> dict[str, object]:
+        """Return what `status` says of it."""
+        return {
+            "path": self.path,
+            "format": self.format,
+            "written": self.written,
+            "rotations": self._rotations + self._sink.rotations,
+            "waiting": len(self._held),
+            "failed": self.failed,
+            "error": self.error,
+        }
+
+    @property
+    def written(self) -> int:
+        """Events written since the start."""
+        return self._before + self._sink.written
+
+    def close(self) -> None:
+        """Try the last time, and close the file."""
+        self._retry_at = 0.0
+        self.settle()
+        self.failed += len(self._held)
+        self._sink.close()
+
+
+def _filter(settings: Settings) -> Filter | None:
+    keys = settings[rows.OUTPUT_KEYS]
+    types = settings[rows.OUTPUT_TYPES]
+    return Filter(keys, types) if keys or types else None

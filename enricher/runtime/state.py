@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one run of the service leaves for the next: where it ended, and how.
+
+Owns the file in the state directory and the gap between two runs. A file that is missing, damaged or another
+version's is as none: it says nothing, and no gap is claimed. Never holds anything of an event.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from enricher.correlate.ledger import SERIALS, Gap, serial_before
+
+_VERSION: Final = 1
+_LARGEST: Final = 1 << 16
+NAME: Final = "state.json"
+
+
+class Left(NamedTuple):
+    """The last word of a run. All events with a serial up to `serial` were given out.
+
+    `closed` says that the run ended with its account: then all between its start and `serial` was read or is told
+    as lost there.
+    """
+
+    boot_id: str
+    serial: int
+    closed: bool
+    hook: str
+    release: str
+
+
+def load(directory: str) -> Left | None:
+    """Return what the last run left; None where there is nothing to believe."""
+    try:
+        with Path(directory, NAME).open("rb") as file:
+            read = json.loads(file.read(_LARGEST))
+        if read.pop("version") != _VERSION:
+            return None
+        left = Left(**read)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    kinds = (str, int, bool, str, str)
+    if any(type(value) is not kind for value, kind in zip(left, kinds, strict=True)):
+        return None
+    return left if 0 <= left.serial < SERIALS else None
+
+
+def save(directory: str, left: Left) -> None:
+    """Replace the file, or leave the old one. Raises OSError."""
+    path = Path(directory, NAME)
+    fresh = path.with_suffix(".new")
+    data = json.dumps({"version": _VERSION, **left._asdict()}).encode() + b"\n"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        if left.closed:
+            os.fsync(
+                fd
+            )  # of what is written every few seconds the last may be lost: the one before is as true
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+    finally:
+        os.close(fd)
+    fresh.rename(path)
+
+
+def gap_before(start: int | None, left: Left | None, boot_id: str) -> Gap | None:
+    """Return the serials that neither the run that `left` this nor the one that begins at `start` has read.
+
+    None where there are none, or where nothing is known of an earlier run.
+    """
+    if left is None or start is None:
+        return None
+    last = (start - 1) % SERIALS
+    if left.boot_id != boot_id:
+        return Gap(1, last, "boot") if last else None
+    first = (left.serial + 1) % SERIALS
+    if not serial_before(left.serial, last):
+        return None
+    return Gap(first, last, "restart" if left.closed else "crash")

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel side that is none: for a run on a kernel in which no hook can be used.
+
+Owns being `loader.Loaded` without a program. Whoever uses it says so on every event.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enricher.sources.bpf import wire
+
+if TYPE_CHECKING:
+    from enricher.model import Context, Tally
+
+
+class Blind:
+    """See `loader.Loaded`: no rings, no messages, and all counters at 0."""
+
+    ring_count = 0
+    ring_size = 0
+    counts_lost = False
+    parked = False
+
+    def __init__(self) -> None:
+        self.tap: list[bytes] | None = None
+
+    def drain(self) -> tuple[list[Context], list[Tally]]:
+        """See `loader.Loaded`."""
+        return [], []
+
+    def wake_fds(self) -> list[int]:
+        """See `loader.Loaded`."""
+        return []
+
+    def counters(self) -> dict[str, int]:
+        """See `loader.Loaded`."""
+        return dict.fromkeys((*wire.COUNTERS, "unknown_messages"), 0)
+
+    def missed(self) -> int | None:
+        """See `loader.Loaded`."""
+        return None
+
+    def missed_losses(self) -> int | None:
+        """See `loader.Loaded`."""
+        return None
+
+    def detach(self) -> None:
+        """See `loader.Loaded`."""
+
+    def close(self) -> None:
+        """See `loader.Loaded`."""

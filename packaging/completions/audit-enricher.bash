@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+# Completion of audit-enricher(1). Written by tools/gen_docs.py; changes here are lost.
+
+_audit_enricher()
+{
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command="" index
+    COMPREPLY=()
+    # bash takes --option=value apart: "--option" "=" "value".
+    if [[ $word == = ]]; then
+        word=""
+    elif [[ $before == = ]]; then
+        before=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+    for ((index = 1; index < COMP_CWORD; index++)); do
+        case ${COMP_WORDS[index]} in
+            run | record | replay | doctor | schema | service | status | follow | check)
+                command=${COMP_WORDS[index]}
+                break
+                ;;
+        esac
+    done
+    case "$command $before" in
+        "run --format" | "replay --format")
+            mapfile -t COMPREPLY < <(compgen -W "table json text" -- "$word")
+            return
+            ;;
+        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --output" | "service --config" | "status --config" | "follow --config" | "check --config")
+            compopt -o default
+            return
+            ;;
+        "run --count" | "run --key" | "run --type" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --count" | "replay --key" | "replay --type" | "follow --count" | "follow --key" | "follow --type")
+            return
+            ;;
+        "run --hook" | "record --hook")
+            mapfile -t COMPREPLY < <(compgen -W "auto audit_log_end audit_log_end.part.0 skb_queue_tail" -- "$word")
+            return
+            ;;
+        "run --loader" | "record --loader")
+            mapfile -t COMPREPLY < <(compgen -W "auto libbpf bcc" -- "$word")
+            return
+            ;;
+        "follow --format")
+            mapfile -t COMPREPLY < <(compgen -W "table json" -- "$word")
+            return
+            ;;
+    esac
+    case "$command" in
+        "")
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --version" -- "$word")
+            else
+                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor schema service status follow check" -- "$word")
+            fi
+            ;;
+        run)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --format --output --count --key --type --no-self --raw --capture --for --hook --loader --ring-memory --receive-buffer --config --verbose" -- "$word")
+            fi
+            ;;
+        record)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --max-size --for --hook --loader --ring-memory --receive-buffer --config --verbose" -- "$word")
+            else
+                compopt -o default
+            fi
+            ;;
+        replay)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --format --output --count --key --type --no-self --raw" -- "$word")
+            else
+                compopt -o default
+            fi
+            ;;
+        doctor)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --json --no-load" -- "$word")
+            fi
+            ;;
+        schema)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help" -- "$word")
+            fi
+            ;;
+        service)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --config" -- "$word")
+            fi
+            ;;
+        status)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --json --config" -- "$word")
+            fi
+            ;;
+        follow)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --format --count --key --type --no-self --config" -- "$word")
+            fi
+            ;;
+        check)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --config --show" -- "$word")
+            fi
+            ;;
+    esac
+}
+
+complete -F _audit_enricher audit-enricher

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Native events, one for each shape the schema knows, and changes that make them contradict themselves."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+from enricher.enrich.native import build
+from enricher.model import ContextFlag, Event, Record
+from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, SYSCALL, context, event
+
+Json = dict[str, Any]
+
+RUN = f"{HOST.boot_id}/5eed0001/"
+LOST: Json = {
+    "schema": "audit-enricher/1",
+    "time": "2026-03-01T12:00:00.042Z",
+    "id": "1772366400.042:0",
+    "uid": RUN + "12",
+    "host": {"name": "web1", "machine_id": HOST.machine_id, "boot_id": HOST.boot_id},
+    "type": "LOST",
+    "keys": [],
+    "where": "unknown",
+    "lost": {
+        "cause": "netlink",
+        "stage": "netlink",
+        "records": 7,
+        "first": 9001,
+        "last": 9003,
+        "types": {"SYSCALL": 3, "UNKNOWN[1999]": 4},
+    },
+    "records": [],
+    "enrichment": {"context": "none", "container": "none"},
+}
+
+
+def native(made: Event) -> Json:
+    """The event as a reader of the JSON line gets it."""
+    read: Json = json.loads(json.dumps(build(made, HOST)))
+    return read
+
+
+def container() -> Json:
+    ids = (12, 13, 14, 4711, 16, 17, 18, 19, 20, 2**64 - 1)
+    inside = context(inums=BOX_INUMS, ids=ids, comm=b"l\xff", levels=((4026531836, 4711), (4026532260, 7)))
+    records = [(1300, SYSCALL.replace(b'exe="/usr/bin/ls"', b"exe=2FFF")), *EXEC[1:]]
+    return native(event(*records, context=inside))
+
+
+def bystander() -> Json:
+    return native(event((1324, b"hook=1 len=60"), context=context(flags=ContextFlag.INTERRUPT)))
+
+
+def damaged() -> Json:
+    made = event(context=context())
+    made.records = [Record(1307, b"audit(" + b'1.0:1): name=\xff cwd="open', truncated=True)]
+    made.self_caused = True
+    read = native(made)
+    read["records"][0]["fields"] |= {"list": ["a", 1.5, None, ["b"], {"c": "d"}], "object": {"e": ["f", 2]}}
+    return read
+
+
+def from_a_log() -> Json:
+    read = native(event(*EXEC))
+    del read["enrichment"]["complete"]
+    read["host"] = {"name": "elsewhere"}
+    read["uid"] = read["uid"].removeprefix(HOST.boot_id)
+    return read
+
+
+def lost() -> Json:
+    return copy.deepcopy(LOST)
+
+
+def lost_messages() -> Json:
+    return lost() | {"lost": {"cause": "ring", "stage": "ring", "messages": 1}}
+
+
+def notice(**said: object) -> Json:
+    made = {name: value for name, value in lost().items() if name != "lost"}
+    return made | {"type": "NOTICE", "notice": said}
+
+
+def gap() -> Json:
+    return notice(kind="gap", text="nobody looked", first=4711, last=4720, reason="restart")
+
+
+def reload() -> Json:
+    return notice(kind="reload", text="new settings", settings=["output.keys"])
+
+
+SAMPLES = {
+    made.__name__: made
+    for made in (container, bystander, damaged, from_a_log, lost, lost_messages, gap, reload)
+}
+
+
+BREAKS: list[tuple[str, Json]] = [
+    ("lost", {"uid": "x/5eed0001/1"}),
+    ("lost", {"id": "1772366400.042:5"}),
+    ("lost", {"records": [{"type": "CWD", "fields": {}}]}),
+    ("lost", {"uid": f"{HOST.boot_id}/1772366400.042:0"}),
+    ("lost", {"type": "NOTICE"}),
+    ("lost", {"lost.first": None}),
+    ("lost", {"lost.records": None}),
+    ("lost", {"lost.messages": 7}),
+    # limits that a looser schema would let through together with the values made from it
+    ("lost", {"lost.records": 0}),
+    ("lost", {"lost.first": 2**32}),
+    ("lost", {"uid": f"{HOST.boot_id}/5EED0001/12"}),
+    ("container", {"namespaces.mnt.ino": 0}),
+    ("container", {"subject.start": "007"}),
+    ("container", {"subject.pid": 2**53 + 1}),
+    ("container", {"subject.auid": 2**32 - 1}),
+    ("container", {"time": "2026-03-01T12:00:00Z"}),
+    ("container", {"uid": f"{HOST.boot_id}/1772366400.042:9001/1"}),
+    ("container", {"host.boot_id": "6b1c"}),
+    ("container", {"type": "syscall"}),
+    ("from_a_log", {"namespaces": {}}),
+    ("from_a_log", {"cgroup": {"id": "1"}, "namespaces": {}}),
+    ("from_a_log", {"subject.tid": 1}),
+    ("from_a_log", {"subject.start": "1"}),
+    ("from_a_log", {"subject.pids": []}),
+    ("from_a_log", {"enrichment.reason": None}),
+    ("gap", {"type": "LOST"}),
+    ("gap", {"uid": f"{HOST.boot_id}/1772366400.042:0"}),
+    ("gap", {"notice.first": None}),
+    ("gap", {"notice.last": None}),
+    ("gap", {"notice.reason": None}),
+    ("gap", {"notice.first": 2**32}),
+    ("gap", {"notice.kind": "degraded"}),
+    ("gap", {"notice.kind": None}),
+    ("gap", {"lost": {"cause": "sink", "stage": "sink", "records": 1}}),
+    ("reload", {"notice.settings": []}),
+    ("reload", {"notice.settings": ["keys"]}),
+    ("reload", {"notice.text": ""}),
+    ("reload", {"notice.first": 1}),
+    ("reload", {"notice.last": 1}),
+    ("reload", {"notice.reason": "boot"}),
+    ("bystander", {"namespaces": {}}),
+    ("bystander", {"cgroup": {"id": "1"}, "namespaces": {}}),
+    ("bystander", {"subject": {"tid": 1}}),
+    ("bystander", {"subject": {"start": "1"}}),
+    ("bystander", {"subject": {"pids": []}}),
+    ("bystander", {"enrichment.context": "none"}),
+    ("bystander", {"enrichment.reason": None}),
+    ("container", {"namespaces": None}),
+    ("container", {"enrichment.complete": False}),
+    ("container", {"subject.comm": None}),
+    ("container", {"subject.exe": None}),
+    ("container", {"records": [{"type": "CWD", "fields": {}, "undecoded": True}]}),
+    ("container", {"records": [{"type": "CWD", "fields": {}, "truncated": True}]}),
+    ("container", {"records": [{"type": "CWD", "fields": {}, "raw_hex": "FF"}]}),
+]
+"""Members that are right by themselves and wrong together: a sample, and what is changed (None: taken out)."""
