@@ -182,6 +182,10 @@ bench: $(VENV)/.stamp ## What the code costs on this machine: every program in t
 soak-records: $(READY) ## The main job at its full size, every record type, every loss, on every kernel
 	@$(PYTEST) --full tests/suites/test_main_job.py tests/suites/test_variety.py tests/suites/test_losses.py tests/interop
 
+.PHONY: soak-suites
+soak-suites: $(READY) ## The other suites on every kernel: service, options, refusals, doctor, quiet, beside auditd
+	@$(PYTEST) --full $(addprefix tests/suites/test_,$(addsuffix .py,service options refusals doctor quiet beside_auditd))
+
 .PHONY: soak-bcc
 soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without
 	@$(PYTEST) --full tests/suites/test_bcc.py

@@ -27,6 +27,7 @@ def two_keys(rules: Rules) -> None:
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "unshare", "-k", "new-namespace")
 
 
+@ONE_KERNEL
 @pytest.mark.usefixtures("two_keys")
 def test_key_and_type(guest: Guest) -> None:
     """Only what was asked for is written; the account is about everything all the same."""

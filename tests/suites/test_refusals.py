@@ -12,6 +12,8 @@ from tests.suites.staging import COMMAND
 if TYPE_CHECKING:
     from tests.vm.guest import Completed, Guest
 
+pytestmark = pytest.mark.only_on("5.10", "newest")
+
 RUN = (COMMAND, "run", "--format", "json", "--for", "1s")
 
 

@@ -197,6 +197,7 @@ def _crashes(service: Service) -> None:
     assert (numbers(events, "killed"), numbers(events, "again")) == (list(range(5)), list(range(5)))
 
 
+@pytest.mark.only_on("5.10", "newest")
 def test_without_a_hook(service: Service) -> None:
     """kernel.ftrace_enabled=0 takes every hook away, as a kernel without function tracing would."""
     guest = service.guest
