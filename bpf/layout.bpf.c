@@ -11,3 +11,5 @@ const struct context_event *layout_context;
 const struct context_deep_event *layout_context_deep;
 const struct tally_event *layout_tally;
 const struct counters *layout_counters;
+const struct cgroup_event *layout_cgroup;
+const struct walk_event *layout_walk;

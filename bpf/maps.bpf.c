@@ -4,10 +4,13 @@
 
 const volatile __u64 nonce_high = 0;
 const volatile __u64 nonce_low = 0;
+const volatile __u32 cgroup_hierarchy = 0;
+const volatile __u32 cgroup_subsys = 0;
 
 /* One ring per CPU: user space makes them under one memory budget and puts them in before attaching. */
 struct rings_map rings SEC(".maps");
 struct open_events_map open_events SEC(".maps");
+struct told_cgroups_map told_cgroups SEC(".maps");
 struct counters_map counters SEC(".maps");
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

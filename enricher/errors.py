@@ -18,6 +18,7 @@ prints it and exits, a traceback means a bug.
         LayoutMismatch      6   the BPF object and the decoder do not agree
       LoadFailed            7   libbpf or the verifier refused the programs
       SelfTestFailed        8   the nonce record was not seen by the hook
+        NotProved           8   the nonce record did not come back, which may pass
       OutputFailed          9   the output cannot be opened or written
       DamagedInput         12   a capture or a log is damaged; all before the damage was used
       NotRunning           13   no service answers on the control socket
@@ -95,6 +96,10 @@ class SelfTestFailed(EnricherError):
     """The nonce record came back through netlink but the hook did not see it."""
 
     exit_code = 8
+
+
+class NotProved(SelfTestFailed):
+    """The nonce record was lost on its way: nothing is known of the hook, and another try may be luckier."""
 
 
 class OutputFailed(EnricherError):

@@ -12,8 +12,11 @@ and the seconds in it keep two events apart when the 32-bit serial wraps.
 
 from __future__ import annotations
 
-from enum import IntFlag
-from typing import NamedTuple
+from enum import IntEnum, IntFlag
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 KINDS = (
     "mnt",
@@ -117,6 +120,28 @@ class Record(NamedTuple):
     truncated: bool = False
 
 
+class CgroupOp(IntEnum):
+    """What became of a cgroup (``events.h``, CGROUP_*)."""
+
+    MADE = 1
+    REMOVED = 2  # no task is in it, and none can come
+    RENAMED = 3
+    RELEASED = 4  # nothing refers to it any more
+    FOUND = 5  # it was there when it was looked for
+
+
+class CgroupChange(NamedTuple):
+    """A cgroup and what became of it; `path` is as seen from the hierarchy's root, b"" where it is not known.
+
+    The id is never used again within a boot. ``time`` is in nanoseconds since boot.
+    """
+
+    id: int
+    op: int
+    path: bytes
+    time: int
+
+
 class KernelCounts(NamedTuple):
     """What sources other than the event stream counted in a run; None where a source keeps no count.
 
@@ -165,6 +190,7 @@ class Batch(NamedTuple):
     now: float
     wall: float
     counts: KernelCounts | None = None
+    cgroups: Sequence[CgroupChange] = ()
 
 
 class Loss(NamedTuple):

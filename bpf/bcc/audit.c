@@ -17,6 +17,7 @@
 #define BPF_KPROBE(name, ...) name(__VA_ARGS__)
 #include "audit.bpf.c"
 #include "lost.bpf.c"
+#include "cgroup.bpf.c"
 
 #ifdef BY_PROOF
 /* A record whose place is not known: whose it is can be said, which others belong to it cannot. */
@@ -132,6 +133,26 @@ int bcc_uring_exit(struct pt_regs *ctx)
 int bcc_record_lost(struct pt_regs *ctx)
 {
 	return record_lost((void *)PT_REGS_PARM1(ctx));
+}
+
+int bcc_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
+{
+	return cgroup_made((void *)ctx->args[0], (void *)ctx->args[1]);
+}
+
+int bcc_cgroup_rmdir(struct bpf_raw_tracepoint_args *ctx)
+{
+	return cgroup_removed((void *)ctx->args[0], (void *)ctx->args[1]);
+}
+
+int bcc_cgroup_rename(struct bpf_raw_tracepoint_args *ctx)
+{
+	return cgroup_renamed((void *)ctx->args[0], (void *)ctx->args[1]);
+}
+
+int bcc_cgroup_release(struct bpf_raw_tracepoint_args *ctx)
+{
+	return cgroup_released((void *)ctx->args[0], (void *)ctx->args[1]);
 }
 
 int bcc_task_exit(struct bpf_raw_tracepoint_args *ctx)

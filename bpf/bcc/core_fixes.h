@@ -69,6 +69,15 @@ static __always_inline __u64 net_unique(const struct net *net)
 #endif
 }
 
+#ifndef KERNFS_PARENT
+#define KERNFS_PARENT parent /* __parent from 6.15 on; Debian's bcc has not been seen to compile there */
+#endif
+
+static __always_inline const struct kernfs_node *kernfs_parent(const struct kernfs_node *kn)
+{
+	return BPF_CORE_READ(kn, KERNFS_PARENT);
+}
+
 static __always_inline int interrupts_are_known(void)
 {
 #if defined(PREEMPT_COUNT_ID) || defined(PREEMPT_COUNT_ADDRESS) || defined(CONFIG_ARM64)

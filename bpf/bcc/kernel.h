@@ -12,6 +12,7 @@
 #include <linux/cgroup.h>
 #include <linux/cred.h>
 #include <linux/ipc_namespace.h>
+#include <linux/kernfs.h>
 #include <linux/netlink.h>
 #include <linux/nsproxy.h>
 #include <linux/pid.h>

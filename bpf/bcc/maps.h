@@ -15,15 +15,18 @@
 #define MAP_OF(variable)                                                                                     \
 	MAP_BY_FD(_Generic((variable), struct rings_map *                                                    \
 			   : RINGS_FD, struct open_events_map *                                              \
-			   : OPEN_EVENTS_FD, struct counters_map *                                           \
+			   : OPEN_EVENTS_FD, struct told_cgroups_map *                                       \
+			   : TOLD_CGROUPS_FD, struct counters_map *                                          \
 			   : COUNTERS_FD))
 #define bpf_map_lookup_elem(map, key)		    bpf_map_lookup_elem(MAP_OF(map), key)
 #define bpf_map_update_elem(map, key, value, flags) bpf_map_update_elem(MAP_OF(map), key, value, flags)
 #define bpf_map_delete_elem(map, key)		    bpf_map_delete_elem(MAP_OF(map), key)
 
 /* There are no variables either: settings are macros, and what is learned is the element of an array. */
-#define nonce_high NONCE_HIGH
-#define nonce_low  NONCE_LOW
+#define nonce_high	 NONCE_HIGH
+#define nonce_low	 NONCE_LOW
+#define cgroup_hierarchy ((__u32)CGROUP_HIERARCHY)
+#define cgroup_subsys	 ((__u32)CGROUP_SUBSYS)
 
 struct learned {
 	__u64 queue;   /* address of the kernel's audit_queue */
@@ -40,7 +43,10 @@ CHECK_SIZE(struct open_event, OPEN_EVENT_SIZE);
 CHECK_SIZE(struct counters, COUNTERS_SIZE);
 CHECK_SIZE(struct context_event, CONTEXT_SIZE);
 CHECK_SIZE(struct tally_event, TALLY_SIZE);
+CHECK_SIZE(struct cgroup_event, CGROUP_SIZE);
+CHECK_SIZE(struct walk_event, WALK_SIZE);
 _Static_assert(EVENT_VERSION == DECODED_VERSION, "EVENT_VERSION");
 _Static_assert(OPEN_EVENTS_MAX == OPEN_EVENTS_MADE, "OPEN_EVENTS_MAX");
+_Static_assert(TOLD_CGROUPS_MAX == TOLD_CGROUPS_MADE, "TOLD_CGROUPS_MAX");
 
 #endif

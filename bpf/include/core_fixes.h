@@ -35,6 +35,11 @@ struct ns_common___id {
 	__u64 ns_id;
 };
 
+/* 6.15: to be read under RCU, and renamed. */
+struct kernfs_node___rcu {
+	struct kernfs_node *__parent;
+};
+
 /* 6.2 to 6.14: the preempt count is part of struct pcpu_hot. */
 struct pcpu_hot___count {
 	int preempt_count;
@@ -138,6 +143,15 @@ static __always_inline __u64 net_unique(const struct net *net)
 	if (bpf_core_field_exists(with->net_cookie))
 		bpf_core_read(&id, sizeof(id), &with->net_cookie);
 	return id;
+}
+
+static __always_inline const struct kernfs_node *kernfs_parent(const struct kernfs_node *kn)
+{
+	const struct kernfs_node___rcu *renamed = (const void *)kn;
+
+	if (bpf_core_field_exists(renamed->__parent))
+		return BPF_CORE_READ(renamed, __parent);
+	return BPF_CORE_READ(kn, parent);
 }
 
 /*

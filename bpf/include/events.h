@@ -15,6 +15,8 @@
 /* event_header.type */
 #define EVENT_CONTEXT 1 /* struct context_event, or struct context_deep_event: size tells */
 #define EVENT_TALLY   2 /* struct tally_event */
+#define EVENT_CGROUP  3 /* struct cgroup_event */
+#define EVENT_WALK    4 /* struct walk_event */
 
 /* context_event.flags */
 #define CONTEXT_STANDALONE    0x0001 /* an event of one record: no tally follows */
@@ -30,6 +32,13 @@
 #define TALLY_ORPHAN	0x0004 /* left without a SYSCALL record: a `never` rule dropped the rest */
 #define TALLY_TRUNCATED 0x0008 /* more runs than fit; records is right all the same */
 #define TALLY_BUFFER	0x0010 /* one buffer of several records, an event of its own */
+
+/* cgroup_event.op */
+#define CGROUP_MADE	1
+#define CGROUP_REMOVED	2 /* rmdir: no task is in it, and none can come */
+#define CGROUP_RENAMED	3
+#define CGROUP_RELEASED 4 /* nothing refers to it any more */
+#define CGROUP_FOUND	5 /* by user space, when it looked through the file system at its start */
 
 /* Index into context_event.inum and .unique, and bit in .missing. */
 #define NS_MNT		     0
@@ -48,6 +57,9 @@
 #define LEVELS_MAX    33 /* MAX_PID_NS_LEVEL (32) below the initial one */
 #define TALLY_RUNS    32
 #define COMM_SIZE     16
+#define CGROUP_PATH   1024 /* TRACE_CGROUP_PATH_LEN of the kernel */
+#define WALK_DEPTH    16   /* a container in a pod in a container is some ten deep */
+#define WALK_NAME     128  /* the longest names of runtimes have 86 bytes */
 
 struct event_header {
 	__u16 type;
@@ -109,6 +121,30 @@ struct tally_event {
 };
 
 /*
+ * What became of a cgroup of the hierarchy that is watched. The id is never used again within a boot: it
+ * is the inode of the directory and its generation (kernfs). User space may write a shorter one, which
+ * ends with the path.
+ */
+struct cgroup_event {
+	struct event_header header;
+	__u64 id;
+	__u16 op;
+	__u16 size; /* bytes of path; 0: it could not be read, CGROUP_PATH - 1: it may go on */
+	__u32 pad;
+	__u8 path[CGROUP_PATH];
+};
+
+/* The cgroup of a task, which no message told of: the names on the way from it up to the root. */
+struct walk_event {
+	struct event_header header;
+	__u64 id;
+	__u16 depth; /* how many of name[] are valid, the cgroup's own first */
+	__u16 whole; /* the root was reached */
+	__u32 pad;
+	__u8 name[WALK_DEPTH][WALK_NAME]; /* ending in NUL; one that fills it may go on */
+};
+
+/*
  * Counters, one set per CPU in an array that user space maps: reading them takes no system call and
  * no capability. The name is the place; failures are never silent.
  */
@@ -141,13 +177,18 @@ struct counters {
 	__u64 lost_memory;     /* never made: out of memory */
 	__u64 lost_queue;      /* auditd's copy only: the hold or retry queue overflowed */
 	__u64 lost_other;
-	__u64 reserved[6]; /* up to a multiple of a cache line: no two CPUs share one */
+	__u64 cgroups;	   /* messages about cgroups committed, walks included */
+	__u64 drop_cgroup; /* ring full: a walk will tell of it once a task in it acts */
+	__u64 fail_cgroup; /* a task's cgroup or its id could not be read */
+	__u64 reserved[3]; /* up to a multiple of a cache line: no two CPUs share one */
 };
 
 #define CHECK_SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type)
 CHECK_SIZE(struct event_header, 16);
 CHECK_SIZE(struct event_stamp, 16);
 CHECK_SIZE(struct context_event, 248);
+CHECK_SIZE(struct cgroup_event, 1056);
+CHECK_SIZE(struct walk_event, 2080);
 CHECK_SIZE(struct context_deep_event, 480);
 CHECK_SIZE(struct tally_event, 168);
 CHECK_SIZE(struct counters, 32 * 8);

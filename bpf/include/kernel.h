@@ -105,6 +105,30 @@ typedef struct {
 	unsigned int val;
 } kuid_t;
 
+struct kernfs_node {
+	struct kernfs_node *parent;
+	const char *name;
+	__u64 id;
+};
+
+struct cgroup_root {
+	int hierarchy_id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+};
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[1];
+	struct cgroup *dfl_cgrp;
+};
+
 struct audit_context;
 
 struct task_struct {
@@ -116,6 +140,7 @@ struct task_struct {
 	struct pid *thread_pid;
 	__u64 start_boottime;
 	const struct cred *real_cred;
+	struct css_set *cgroups;
 	char comm[16];
 	struct nsproxy *nsproxy;
 	struct audit_context *audit_context;

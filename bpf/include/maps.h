@@ -16,6 +16,14 @@
 extern const volatile __u64 nonce_high;
 extern const volatile __u64 nonce_low;
 
+/*
+ * The hierarchy that tells containers apart: its number, 0 for cgroup v2, and the subsystem by which a task's
+ * place in it is found, CGROUP_V2 for cgroup v2. Set before load.
+ */
+#define CGROUP_V2 0xffffffffU
+extern const volatile __u32 cgroup_hierarchy;
+extern const volatile __u32 cgroup_subsys;
+
 struct ring_map {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 64 * 1024);
@@ -54,6 +62,19 @@ struct open_events_map {
 	__type(value, struct open_event);
 };
 
+/*
+ * The cgroups that user space was told of. One that falls out is told of again: a walk costs a few
+ * microseconds and no more.
+ */
+#define TOLD_CGROUPS_MAX 16384
+
+struct told_cgroups_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, TOLD_CGROUPS_MAX);
+	__type(key, __u64);
+	__type(value, __u8);
+};
+
 struct counters_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -64,6 +85,7 @@ struct counters_map {
 
 extern struct rings_map rings SEC(".maps");
 extern struct open_events_map open_events SEC(".maps");
+extern struct told_cgroups_map told_cgroups SEC(".maps");
 extern struct counters_map counters SEC(".maps");
 
 /*

@@ -3,6 +3,7 @@
 #ifndef AUDIT_ENRICHER_TASK_H
 #define AUDIT_ENRICHER_TASK_H
 
+#include "cgroup.h"
 #include "core_fixes.h"
 #include "maps.h"
 
@@ -130,7 +131,7 @@ static __always_inline void fill_context(struct context_event *event, struct pid
 	event->auid = BPF_CORE_READ(task, loginuid.val);
 	event->ses = BPF_CORE_READ(task, sessionid);
 	event->start = BPF_CORE_READ(leader, start_boottime);
-	event->cgroup_id = bpf_get_current_cgroup_id();
+	event->cgroup_id = tell_cgroup(task);
 	bpf_core_read(event->comm, sizeof(event->comm), &task->comm);
 	__builtin_memset(event->inum, 0, sizeof(event->inum));
 	__builtin_memset(event->unique, 0, sizeof(event->unique));

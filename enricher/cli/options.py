@@ -191,17 +191,19 @@ class Signals:
 
     def take_report(self) -> bool:
         """Whether SIGUSR1 has come since this was last asked."""
-        taken, self._report = self._report, False
-        if taken:
-            self._empty()
-        return taken
+        if not self._report:
+            return False
+        self._empty()  # first: a signal that comes now is to wake again
+        self._report = False
+        return True
 
     def take_reload(self) -> bool:
         """Whether SIGHUP has come since this was last asked."""
-        taken, self._reload = self._reload, False
-        if taken:
-            self._empty()
-        return taken
+        if not self._reload:
+            return False
+        self._empty()
+        self._reload = False
+        return True
 
     def _empty(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -136,7 +136,9 @@ def _capture(options: argparse.Namespace, signals: Signals, stdin: io.BufferedRe
         )
         say(f"a capture of {name}, Linux {kernel}, hook {hook}, loader {loader}, made by version {program}")
         with Output(wanted(options), head.facts, names) as output:
-            summary, damage = replay(head, frames, names, output.emit, lambda: signals.stopped or output.full)
+            summary, damage = replay(
+                head, frames, names, output.emit, lambda: signals.stopped or output.full, output.learn
+            )
             output.flush()
     tell(ledger.words(summary))
     return damage

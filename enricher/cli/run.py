@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
             opening = Opening(os.getpid(), os.urandom(4).hex(), started.trial.serial)
             if capture:
                 capture.head(_head(reading, started, opening))
-            pipeline = Pipeline(started, output.emit, opening, capture, clock)
+            pipeline = Pipeline(started, output.emit, opening, capture, clock, output.learn)
             try:
                 return _work(pipeline, output, options, signals, capture)
             except OutputFailed:

@@ -125,6 +125,8 @@ _GAPS: Final = {
 def _gap(value: Any, _answer: Mapping[str, Any]) -> str:  # noqa: ANN401 - as above
     if value is None:
         return "none before this run"
+    if value.get("first") is None:
+        return _plain(value.get("text", "not known"))
     why = _GAPS.get(value["reason"]) or _plain(value["reason"])
     return (
         f"serials {int(value['first'])} to {int(value['last'])}, at most {int(value['events'])} events: {why}"

@@ -6,6 +6,7 @@ Owns their spelling and the sentence that says what is wrong with a value. Never
 
 from __future__ import annotations
 
+import os
 import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -127,16 +128,20 @@ class Count(Kind[int]):
 
 
 class Size(Kind[int]):
-    """A number of bytes, at least one."""
+    """A number of bytes, at least one and at most `most`."""
 
-    what = "a size such as 64K or 32M"
     metavar = "SIZE"
+
+    def __init__(self, most: int = _LARGEST - 1) -> None:
+        self._most = most
+        bound = f", at most {self.show(most)}" if most < _LARGEST - 1 else ""
+        self.what = "a size such as 64K or 32M" + bound.replace('"', "")
 
     def parse(self, text: str) -> int:
         """See `Kind`."""
         found = _SIZE.fullmatch(text) if text.isascii() and len(text) < 19 else None  # noqa: PLR2004 - of 64 bits
         size = int(found[1]) << _SHIFTS[found[2]] if found else 0
-        if not 0 < size < _LARGEST:
+        if not 0 < size <= self._most:
             raise Unfit(self.wrong(text))
         return size
 
@@ -175,14 +180,17 @@ class Duration(Kind[float]):
 
 
 class Path(Kind[str]):
-    """An absolute path: what a service is started in is nobody's directory."""
+    """An absolute path of at most `most` bytes: what a service is started in is nobody's directory."""
 
-    what = "an absolute path"
     metavar = "FILE"
+
+    def __init__(self, most: int = 4095) -> None:
+        self._most = most
+        self.what = "an absolute path" if most == 4095 else f"an absolute path of at most {most} bytes"  # noqa: PLR2004 - PATH_MAX
 
     def parse(self, text: str) -> str:
         """See `Kind`."""
-        if not text.startswith("/") or "\0" in text:
+        if not text.startswith("/") or "\0" in text or len(os.fsencode(text)) > self._most:
             raise Unfit(self.wrong(text))
         return text
 

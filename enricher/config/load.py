@@ -29,6 +29,8 @@ T = TypeVar("T")
 DROP_INS: Final = "config.d"
 _LARGEST_FILE: Final = 1 << 20
 _PREFIX: Final = "AUDIT_ENRICHER_"
+# What every container gets in whose namespace there is a Service of our name.
+_OF_KUBERNETES: Final = re.compile(r"ENRICHER(_SERVICE_HOST|_SERVICE_PORT|_PORT)(_|$)")
 _KEY: Final = r"""[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*'"""
 _HEADER: Final = re.compile(rf"\s*\[\[?\s*({_KEY})\s*(?:\.\s*({_KEY})\s*)?[\].]")
 _ASSIGNMENT: Final = re.compile(rf"\s*({_KEY})\s*(?:\.\s*({_KEY})\s*)?=")
@@ -197,7 +199,7 @@ def _from_environment(environment: Mapping[str, str], problems: list[Problem]) -
     rows = {row.variable: row for row in SETTINGS}
     given = {}
     for variable, text in sorted(environment.items()):
-        if not variable.startswith(_PREFIX):
+        if not variable.startswith(_PREFIX) or _OF_KUBERNETES.search(variable):
             continue
         setting = rows.get(variable)
         if setting is None:

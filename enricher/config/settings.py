@@ -81,7 +81,7 @@ RING_MEMORY: Final = Setting(
 )
 RECEIVE_BUFFER: Final = Setting(
     "source.receive_buffer",
-    Size(),
+    Size(1 << 30),
     16 << 20,
     "memory for records that wait to be read; the kernel doubles it",
     "--receive-buffer",
@@ -144,7 +144,7 @@ WITHOUT_HOOK: Final = Setting(
 )
 SOCKET: Final = Setting(
     "control.socket",
-    Path(),
+    Path(107),  # sun_path, with a NUL behind it
     "/run/audit-enricher/control.sock",
     "the control socket",
 )

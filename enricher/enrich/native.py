@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The native event: everything known about one audit event, as a plain dict (`enrich.shape.NativeEvent`).
 
-Owns which source each member is taken from and the caches that make it cheap. Never identifies a
-container (until a piece that can is in place every event says ``where: unknown``), never writes, never
-changes an event.
+Owns which source each member is taken from and the caches that make it cheap. Never identifies a container:
+``where`` and ``container`` follow the task's cgroup, as `enrich.cgroups` knows it. Never writes, never changes an
+event.
 
 Where a fact comes from:
 
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 from enricher.clock import rfc3339
 from enricher.enrich.attribution import SYSCALL, attribute, not_read, reason_of
+from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.decode import Decoder, type_name
 from enricher.enrich.keys import keys_of
 from enricher.enrich.shape import SCHEMA
@@ -35,6 +36,7 @@ from enricher.sources.audit.text import split_stamp
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from enricher.enrich.cgroups import Home
     from enricher.enrich.shape import (
         Enrichment,
         Fields,
@@ -67,11 +69,20 @@ _CREDENTIALS: Final = ("uid", "gid", "euid", "suid", "fsuid", "egid", "sgid", "f
 class NativeBuilder:
     """Builds the native events of one boot of one host; holds the caches, so keep one per pipeline.
 
-    ``raw`` adds the text of every record beside its decoded fields; ``names`` knows the users of the host.
+    ``raw`` adds the text of every record beside its decoded fields; ``names`` knows the users of the host,
+    ``cgroups`` where a cgroup is.
     """
 
-    def __init__(self, host: HostFacts, *, raw: bool = False, names: Names | None = None) -> None:
+    def __init__(
+        self,
+        host: HostFacts,
+        *,
+        raw: bool = False,
+        names: Names | None = None,
+        cgroups: CgroupTable | None = None,
+    ) -> None:
         self._host = host
+        self._cgroups = CgroupTable() if cgroups is None else cgroups
         self._entries = Decoder(names, raw=raw).entries
         facts = {"name": host.name, "machine_id": host.machine_id, "boot_id": host.boot_id}
         self._host_entry = cast("HostEntry", {name: fact for name, fact in facts.items() if fact})
@@ -107,11 +118,18 @@ class NativeBuilder:
         if context is not None:
             native["namespaces"], missing = self._namespaces_of(context)
             doubt = doubt or missing
-        native["where"] = "unknown"
-        if context is not None and context.cgroup_id:
-            native["cgroup"] = {"id": str(context.cgroup_id)}
+        home = None if context is None else self._cgroups.of(context.cgroup_id)
+        if home is None:
+            native["where"] = "unknown"
+            if context is not None and context.cgroup_id:
+                native["cgroup"] = {"id": str(context.cgroup_id)}
+        else:
+            native["where"] = home.where
+            if home.container is not None:
+                native["container"] = home.container
+            native["cgroup"] = home.cgroup
         native["records"] = entries
-        native["enrichment"] = _enrichment(event, context, doubt)
+        native["enrichment"] = _enrichment(event, context, doubt, home)
         return cast("NativeEvent", native)
 
     def _host_of(self, event: Event) -> HostEntry:
@@ -292,10 +310,10 @@ def _namespaces(context: Context, host: HostFacts) -> tuple[Namespaces, str]:
     return namespaces, not_read(missing)
 
 
-def _enrichment(event: Event, context: Context | None, doubt: str) -> Enrichment:
+def _enrichment(event: Event, context: Context | None, doubt: str, home: Home | None) -> Enrichment:
     enrichment: Enrichment = {
         "context": "none" if event.context is None else "kernel",
-        "container": "none",
+        "container": "none" if home is None or home.where == "unknown" else "cgroup",
     }
     if event.complete is not None:
         enrichment["complete"] = event.complete

@@ -77,9 +77,33 @@ class Subject(TypedDict, total=False):
 
 
 class CgroupEntry(TypedDict):
-    """The cgroup v2 the task was in."""
+    """The cgroup the task was in; the path is as seen from the hierarchy's root."""
 
     id: str
+    path: NotRequired[str]  # not known: nobody told of this id
+    path_hex: NotRequired[str]
+    unit: NotRequired[str]  # the innermost unit or scope of the host's systemd on the way
+
+
+class Pod(TypedDict):
+    """A Kubernetes pod."""
+
+    uid: str
+
+
+class ContainerName(TypedDict):
+    """Which container: the runtime's id, or the name where that is the runtime's id."""
+
+    id: str
+    name: NotRequired[str]
+    runtime: NotRequired[str]  # not where the path tells a container, and not whose
+    pod: NotRequired[Pod]
+
+
+class Container(ContainerName):
+    """The innermost container the task's cgroup is in."""
+
+    chain: NotRequired[list[ContainerName]]  # where containers are nested: all, outermost first
 
 
 Cause = Literal[
@@ -129,7 +153,7 @@ class Enrichment(TypedDict):
     """Where each added fact comes from, and what is missing."""
 
     context: Literal["kernel", "none"]
-    container: Literal["none"]
+    container: Literal["cgroup", "none"]
     reason: NotRequired[str]
     complete: NotRequired[bool]  # absent when not known: a log has no counts
     subject: NotRequired[bool]  # only False, and only then: the context's task is not the one that acted
@@ -153,6 +177,7 @@ class NativeEvent(TypedDict):
     subject: NotRequired[Subject]
     namespaces: NotRequired[Namespaces]
     where: Literal["host", "container", "unknown"]
+    container: NotRequired[Container]
     cgroup: NotRequired[CgroupEntry]
     lost: NotRequired[Lost]
     notice: NotRequired[NoticeEntry]

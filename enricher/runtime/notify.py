@@ -64,4 +64,6 @@ class Notifier:
     def _send(self, *lines: str) -> None:
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._socket.sendto("\n".join(lines).replace("\0", " ").encode(), self._address)
+                # A manager that is busy must not hold us up; it is told again.
+                data = "\n".join(lines).replace("\0", " ").encode()
+                self._socket.sendto(data, 0 if lines[0] == "READY=1" else socket.MSG_DONTWAIT, self._address)

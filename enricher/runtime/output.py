@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.native import NativeBuilder
 from enricher.route.filters import Filter
 from enricher.route.views import native_json
@@ -42,13 +43,19 @@ class Wanted(NamedTuple):
     raw: bool = False
 
 
-def renderer(
-    view: str, facts: HostFacts, names: Names, *, raw: bool = False, table: Table | None = None
+def renderer(  # noqa: PLR0913 - what an event is made from
+    view: str,
+    facts: HostFacts,
+    names: Names,
+    cgroups: CgroupTable,
+    *,
+    raw: bool = False,
+    table: Table | None = None,
 ) -> Callable[[Event], bytes]:
     """Return what makes an event's line, or lines, in one of FORMATS; "table" takes a `table`."""
     if view == "text":
-        return AuditText(facts).render
-    build = NativeBuilder(facts, raw=raw, names=names).build
+        return AuditText(facts, cgroups).render
+    build = NativeBuilder(facts, raw=raw, names=names, cgroups=cgroups).build
     if table is None:
         return lambda event: native_json.render(build(event))
     return lambda event: table.render(build(event))
@@ -71,8 +78,10 @@ class Output:
         self._left = wanted.limit
         width = terminal_width(sys.stdout.fileno()) if terminal else None
         table = Table(width, colour=wants_colour(os.environ, terminal=terminal))
+        cgroups = CgroupTable()
+        self.learn = cgroups.learn
         self._render = renderer(
-            view, facts, names or NoNames(), raw=wanted.raw, table=table if view == "table" else None
+            view, facts, names or NoNames(), cgroups, raw=wanted.raw, table=table if view == "table" else None
         )
         self.advice = ""  # a sentence for the operator, if the destination gives rise to one
         self._sink: Sink

@@ -61,16 +61,17 @@ class Pipeline:
     """One run over started sources. `emit` gets every batch of finished events, in order.
 
     With a `capture`, whose head is written, everything that goes into the stages is written to it first.
-    `clock` is told the time of each turn.
+    `clock` is told the time of each turn. `learn` gets each batch that tells of cgroups, before its events.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of one run
         self,
         started: Started,
         emit: Callable[[list[Event]], None],
         opening: Opening,
         capture: CaptureWriter | None = None,
         clock: TurnClock | None = None,
+        learn: Callable[[Batch], None] | None = None,
     ) -> None:
         self._socket = started.socket
         self._loaded = started.loaded
@@ -79,7 +80,7 @@ class Pipeline:
         self._capture = capture
         self.clock = clock or TurnClock()
         self._pid = opening.pid
-        self.stages = Stages(opening, emit)
+        self.stages = Stages(opening, emit, learn)
         self._pause = 0.0  # how long to let our own noise gather before the next batch, in seconds
         # Without a kernel side the record that came back marks the end as it marked the beginning.
         self._marks = started.trial.proof is Proof.PROVED or (
@@ -168,6 +169,9 @@ class Pipeline:
             self._pause = 0.0
 
     def _take(self, batch: Batch) -> list[Event]:
+        if self._loaded.cgroups:
+            batch = batch._replace(cgroups=self._loaded.cgroups)
+            self._loaded.cgroups = []
         if self._capture is not None:
             messages, self._loaded.tap = self._loaded.tap or [], []
             self._capture.turn(batch, messages)

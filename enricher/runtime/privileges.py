@@ -27,7 +27,6 @@ ON_DEMAND: Final = {CAP_BPF: "before 5.19: reading how often the kernel skipped 
 """What is kept where it is found to be needed."""
 
 _VERSION_3: Final = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two words of 32 bits for each set
-_PR_CAPBSET_DROP: Final = 24
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 _PR_SET_NO_NEW_PRIVS: Final = 38

@@ -23,19 +23,20 @@ if TYPE_CHECKING:
     from enricher.sources.recorded import RecordedNames
 
 
-def replay(
+def replay(  # noqa: PLR0913 - the parts of one run
     head: Head,
     frames: Iterable[Frame],
     names: RecordedNames,
     emit: Callable[[list[Event]], None],
     stop: Callable[[], bool] = lambda: False,
+    learn: Callable[[Batch], None] | None = None,
 ) -> tuple[Summary, DamagedInput | None]:
     """Process what follows a capture's head; returns the account, and the damage that ended it early.
 
     The answers that a batch gave rise to stand behind it in the file: they are entered before the batch is
     processed. `stop` is asked between batches.
     """
-    stages = Stages(Opening(head.pid, head.run, head.start), emit)
+    stages = Stages(Opening(head.pid, head.run, head.start), emit, learn)
     last = Batch([], [], [], parked=False, now=0.0, wall=0.0)
     counts = KernelCounts()
     summary: Summary | None = None

@@ -7,6 +7,7 @@ said to the service manager, and what is left for the next run. Never touches an
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from contextlib import ExitStack
@@ -18,7 +19,14 @@ from enricher.clock import TurnClock, rfc3339
 from enricher.config import load as config
 from enricher.config import settings as rows
 from enricher.correlate import ledger
-from enricher.errors import EnricherError, KernelUnsupported, LoadFailed, SelfTestFailed
+from enricher.errors import (
+    EnricherError,
+    KernelUnsupported,
+    LoadFailed,
+    NotProved,
+    SelfTestFailed,
+    UsageError,
+)
 from enricher.model import Notice
 from enricher.runtime import privileges, startup, state
 from enricher.runtime.control import ControlServer
@@ -93,6 +101,8 @@ def start_sources(settings: Settings, say: Callable[[str], None]) -> tuple[Start
             receive_buffer=buffer,
             loader=pick(settings[rows.LOADER], say),
         ), ""
+    except NotProved:
+        raise  # it may pass: systemd tries again
     except _UNUSABLE as error:
         if settings[rows.WITHOUT_HOOK] == "refuse":
             raise
@@ -120,6 +130,7 @@ class Service:
         self._notifier = Notifier()
         self._state = os.environ.get("STATE_DIRECTORY", STATE_DIRECTORY).partition(":")[0]
         self._reloaded: str | None = None
+        self._open_gap = ""  # what is known of a gap whose serials are not
         self._saved: int | None = None  # the serial of the last entry
         self._save_at = self._alive_at = self._retry_at = 0.0
         self._life: _Life
@@ -139,6 +150,7 @@ class Service:
                 settings, reading.facts, HostNames(self._clock), self._clock, self._say
             )
             stack.callback(self._output.close)
+            self._keep_alone(stack)
             server = ControlServer(settings[rows.SOCKET], settings[rows.GROUP], self._status)
             stack.callback(server.close)
             if server.advice:
@@ -159,14 +171,35 @@ class Service:
 
         return privileges.drop(works)
 
-    def _left(self) -> Left | None:
-        return state.load(self._state)
+    def _keep_alone(self, stack: ExitStack) -> None:
+        """Hold the state directory for this run. Raises UsageError where another one has it."""
+        try:
+            fd = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return  # nothing is left there either, which is told when it is tried
+        stack.callback(os.close, fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(
+                f"another service has its state in {self._state}",
+                "`audit-enricher run` can be used beside it; two services need STATE_DIRECTORY to differ",
+            ) from error
 
-    def _work(self, server: ControlServer, left: Left | None) -> Summary:
+    def _left(self) -> Left | str | None:
+        """Return what the last run left, or why that cannot be told."""
+        try:
+            return state.load(self._state)
+        except state.Unreadable as error:
+            return str(error)
+
+    def _work(self, server: ControlServer, left: Left | str | None) -> Summary:
         life = self._life
         reason = f"no context: {life.degraded}" if life.degraded else ""
         opening = Opening(os.getpid(), os.urandom(4).hex(), life.started.trial.serial, reason)
-        self._pipeline = pipeline = Pipeline(life.started, self._output.emit, opening, clock=self._clock)
+        self._pipeline = pipeline = Pipeline(
+            life.started, self._output.emit, opening, clock=self._clock, learn=self._output.learn
+        )
         self._output.followers = server
         self._tell_beginning(left)
         pipeline.wake_on(self._asked.fd)
@@ -179,18 +212,30 @@ class Service:
         pipeline.run(self._between_turns)
         self._notifier.stopping()
         summary = pipeline.finish()
+        if (loss := self._output.settle(at_once=True)) is not None:
+            pipeline.stages.tell(loss, time.time())
+        if self._output.waits:
+            self._say(f"{self._output.path}: not all could be written; the next start tells it as a gap")
         self._save(closed=summary.marked)
         return summary
 
-    def _tell_beginning(self, left: Left | None) -> None:
+    def _tell_beginning(self, left: Left | str | None) -> None:
         """Say what the reader of the events must know of the time before, and of this run's limits."""
         life, pipeline = self._life, self._pipeline
-        gap = state.gap_before(life.started.trial.serial, left, life.facts.boot_id)
+        if isinstance(left, str):
+            self._tell_open_gap(f"since when nobody looked is not known: {left}")
+            left = None
+        start = life.started.trial.serial
+        gap = state.gap_before(start, left, life.facts.boot_id)
         pipeline.stages.ledger.gap = gap
+        if start is None and left is not None:
+            self._tell_open_gap(_open_gap_words(left, life.facts.boot_id))
         if gap is not None:
             words = _gap_words(gap)
             if left is not None and gap.reason == "boot":
                 words += f"; of the boot before, what came after serial {left.serial} is missing as well"
+                if not left.closed:
+                    words += ", and what its disk had not yet taken of the half minute before"
             self._tell(Notice("gap", words, gap.first, gap.last, gap.reason))
         if life.degraded:
             self._tell(
@@ -200,6 +245,10 @@ class Service:
         if left is not None and hook and left.hook and left.hook != hook:
             was = f"{left.hook} on Linux {left.release}"
             self._tell(Notice("hook", f"the hook is {hook} on Linux {os.uname().release}; it was {was}"))
+
+    def _tell_open_gap(self, words: str) -> None:
+        self._open_gap = words
+        self._tell(Notice("gap", words))
 
     def _tell(self, notice: Notice) -> None:
         self._say(f"notice: {notice.text}")
@@ -213,7 +262,8 @@ class Service:
             self._reload()
         now = self._clock.now
         if self._notifier.watchdog is not None and now >= self._alive_at:
-            self._alive_at = now + self._notifier.watchdog
+            # A turn may be as far away as this again: together they stay below what is allowed.
+            self._alive_at = now + self._notifier.watchdog / 2
             self._notifier.alive()
         if now >= self._save_at:
             self._save_at = now + _SAVE_EVERY
@@ -232,6 +282,8 @@ class Service:
 
     def _save(self, *, closed: bool) -> None:
         """Enter how far this run has come. A state directory that cannot be written costs the next gap's bounds."""
+        if self._output.waits:
+            return  # what is in memory only was not given out: the last entry stays
         stages = self._pipeline.stages
         serial = stages.ledger.stopped_at if closed else stages.settled
         if serial is None or (serial == self._saved and not closed):
@@ -299,7 +351,7 @@ class Service:
             "output": self._output.facts(),
             "account": account,
             "account_words": ledger.words(summary),
-            "gap": {**summary.gap._asdict(), "events": summary.gap.events} if summary.gap else None,
+            "gap": _gap_facts(summary.gap, self._open_gap),
             "reloaded": self._reloaded,
             "config": {"files": list(self._settings.files)},
             "followers": server.followers if isinstance(server, ControlServer) else 0,
@@ -310,6 +362,12 @@ class Service:
         }
 
 
+def _gap_facts(gap: Gap | None, open_gap: str) -> dict[str, object] | None:
+    if gap is not None:
+        return {**gap._asdict(), "events": gap.events}
+    return {"text": open_gap} if open_gap else None
+
+
 def _gap_words(gap: Gap) -> str:
     span = f"serials {gap.first} to {gap.last}, at most {gap.events} events"
     if gap.reason == "boot":
@@ -317,6 +375,11 @@ def _gap_words(gap: Gap) -> str:
     if gap.reason == "crash":
         return f"the service ended without its account; what it did not write after is missing: {span}"
     return f"between two runs of the service nobody looked: {span}"
+
+
+def _open_gap_words(left: Left, boot_id: str) -> str:
+    since = f"serial {left.serial}" if left.boot_id == boot_id else f"serial {left.serial} of an earlier boot"
+    return f"after {since} nobody looked; where that ended is not known, since no self-test record came back"
 
 
 def _now() -> str:

@@ -11,7 +11,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from enricher.config import settings as rows
-from enricher.correlate.ledger import serial_of
+from enricher.correlate.ledger import serial_before, serial_of
+from enricher.enrich.cgroups import CgroupTable
 from enricher.errors import EnricherError
 from enricher.model import Loss
 from enricher.route.filters import Filter
@@ -66,8 +67,12 @@ class _Dropped:
     def add(self, line: _Line) -> None:
         self.events += 1
         self.records += line.records
-        if line.serial:
-            self.first = line.serial if self.first is None else self.first
+        if not line.serial:
+            return
+        # Events come in the order in which they were finished.
+        if self.first is None or serial_before(line.serial, self.first):
+            self.first = line.serial
+        if self.last is None or serial_before(self.last, line.serial):
             self.last = line.serial
 
 
@@ -94,7 +99,10 @@ class ServiceOutput:
         self.failed = 0
         self.error = ""
         self.followers: Followers | None = None
-        self._json = renderer("json", facts, names)
+        self._cgroups = CgroupTable()
+        self.learn = self._cgroups.learn
+        self._json = renderer("json", facts, names, self._cgroups)
+        self._group = settings[rows.GROUP]  # the socket's as well, which stays as it is
         self._sink = self._open(settings)
         self._apply(settings)
 
@@ -103,7 +111,7 @@ class ServiceOutput:
         self._skip_self = settings[rows.OUTPUT_SKIP_SELF]
         self.path, self.format = settings[rows.OUTPUT_PATH], settings[rows.OUTPUT_FORMAT]
         raw = settings[rows.OUTPUT_RAW]
-        self._render = renderer(self.format, self._facts, self._names, raw=raw)
+        self._render = renderer(self.format, self._facts, self._names, self._cgroups, raw=raw)
         self._plain = self.format == "json" and not raw
         self._advise()
 
@@ -117,14 +125,17 @@ class ServiceOutput:
         old, self._sink = self._sink, fresh
         self._before += old.written
         self._rotations += old.rotations
-        old.close()
         self._apply(settings)
         self._retry_at = 0.0
+        try:
+            old.close()
+        except EnricherError as error:
+            self._say(error.message)
 
     def _open(self, settings: Settings) -> RotatingFile:
         return RotatingFile(
             settings[rows.OUTPUT_PATH],
-            group=settings[rows.GROUP],
+            group=self._group,
             size=settings[rows.ROTATE_SIZE],
             keep=settings[rows.ROTATE_KEEP],
             clock=self._clock,
@@ -192,8 +203,10 @@ class ServiceOutput:
         """Whether `settle` has something to do."""
         return bool(self._held or self._dropped.events)
 
-    def settle(self) -> Loss | None:
+    def settle(self, *, at_once: bool = False) -> Loss | None:
         """Try again what waits. Return what was given up, once, as soon as it can be written down."""
+        if at_once:
+            self._retry_at = 0.0
         if self._held and not self._try_held():
             return None
         dropped = self._dropped
@@ -225,9 +238,7 @@ class ServiceOutput:
         return self._before + self._sink.written
 
     def close(self) -> None:
-        """Try the last time, and close the file."""
-        self._retry_at = 0.0
-        self.settle()
+        """Close the file. What still waits is given up: `settle` was the last try."""
         self.failed += len(self._held)
         self._sink.close()
 

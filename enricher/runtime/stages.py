@@ -59,9 +59,18 @@ class Opening(NamedTuple):
 
 
 class Stages:
-    """One run. `emit` gets every batch of finished events, in order."""
+    """One run. `emit` gets every batch of finished events, in order.
 
-    def __init__(self, opening: Opening, emit: Callable[[list[Event]], None]) -> None:
+    `learn` gets a batch that tells of cgroups first, before anything is made of it.
+    """
+
+    def __init__(
+        self,
+        opening: Opening,
+        emit: Callable[[list[Event]], None],
+        learn: Callable[[Batch], None] | None = None,
+    ) -> None:
+        self._learn = learn
         self.correlator = Correlator()
         self.ledger = Ledger(opening.start, blind=bool(opening.degraded))
         self._emit = emit
@@ -98,6 +107,8 @@ class Stages:
 
     def take(self, batch: Batch) -> list[Event]:
         """Process one batch; returns the events that it finished."""
+        if batch.cgroups and self._learn is not None:
+            self._learn(batch)
         done = self.correlator.feed(
             batch.records, batch.contexts, batch.tallies, batch.now, parked=batch.parked
         )

@@ -11,7 +11,15 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.correlate.ledger import serial_of
-from enricher.errors import LoadFailed, MissingCapability, NoBtf, NoHook, SelfTestFailed, WrongNamespace
+from enricher.errors import (
+    LoadFailed,
+    MissingCapability,
+    NoBtf,
+    NoHook,
+    NotProved,
+    SelfTestFailed,
+    WrongNamespace,
+)
 from enricher.runtime.loaders import bcc_candidates, caveats, pick, unusable
 from enricher.runtime.selftest import Proof, Trial, new_nonce, send_and_wait
 from enricher.sources.audit.control import AuditControl, AuditStatus, RulesCount
@@ -21,6 +29,7 @@ from enricher.sources.bpf.blind import Blind
 from enricher.sources.bpf.hook import CAVEATS, Candidate, Hook, candidates
 from enricher.sources.bpf.libbpf import library
 from enricher.sources.bpf.loader import DEFAULT_BUDGET, Loaded, Loader
+from enricher.sources.cgroups import hierarchy, scan
 from enricher.sources.host import require_initial_namespaces
 
 if TYPE_CHECKING:
@@ -133,7 +142,7 @@ def start_blind(note: Callable[[str], None], *, receive_buffer: int = RECEIVE_BU
         socket = AuditSocket(receive_buffer)
         try:
             loaded = Blind()
-            trial = send_and_wait(new_nonce(), b"start", control, socket, loaded, os.getpid())
+            trial = _try(new_nonce(), control, socket, loaded)
         except BaseException:
             socket.close()
             raise
@@ -141,6 +150,8 @@ def start_blind(note: Callable[[str], None], *, receive_buffer: int = RECEIVE_BU
         control.close()
         raise
     _judge_buffer(socket, note)
+    if trial.serial is None:
+        note("the self-test's record did not come back: where this run begins is not known by serial")
     return Started(socket, control, loaded, "none", None, trial, status, rules)
 
 
@@ -218,6 +229,8 @@ def _prove(  # noqa: PLR0913 - the steps of one start, in the one place that kno
             failures.append(f"hook {hook.value}: {error.message}")
             continue
         loaded.tap = [] if tap else None
+        # They are watched from the loading on: what comes and goes while we look is told of.
+        loaded.found(scan(hierarchy()))
         try:
             trial = _try(nonce, control, socket, loaded)
             trial = trial._replace(records=earlier + trial.records)
@@ -276,7 +289,7 @@ def _failure(hook: Hook, proof: Proof, dropped: str) -> str:
     Raises SelfTestFailed or WrongNamespace where no hook could be.
     """
     if proof is Proof.NOT_DELIVERED and dropped:
-        raise SelfTestFailed(
+        raise NotProved(
             f"the self-test's record was dropped {_NONCE_TRIES} times, and others with it: {dropped}",
             "raise the rate limit (`auditctl -r`), or --receive-buffer, or load fewer rules",
         )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one run of the service leaves for the next: where it ended, and how.
 
-Owns the file in the state directory and the gap between two runs. A file that is missing, damaged or another
-version's is as none: it says nothing, and no gap is claimed. Never holds anything of an event.
+Owns the file in the state directory and the gap between two runs. Where there is no file no gap is claimed; one
+that cannot be believed is told. Never holds anything of an event.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from enricher.correlate.ledger import SERIALS, Gap, serial_before
+from enricher.correlate.ledger import SERIALS, Gap
 
 _VERSION: Final = 1
 _LARGEST: Final = 1 << 16
 NAME: Final = "state.json"
+
+
+class Unreadable(Exception):
+    """There is a file, and it says nothing that can be believed."""
 
 
 class Left(NamedTuple):
@@ -35,19 +39,25 @@ class Left(NamedTuple):
 
 
 def load(directory: str) -> Left | None:
-    """Return what the last run left; None where there is nothing to believe."""
+    """Return what the last run left; None where there was none. Raises Unreadable."""
+    path = Path(directory, NAME)
     try:
-        with Path(directory, NAME).open("rb") as file:
+        with path.open("rb") as file:
             read = json.loads(file.read(_LARGEST))
-        if read.pop("version") != _VERSION:
-            return None
+        version = read.pop("version")
         left = Left(**read)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Unreadable(f"{path} is damaged") from error
     kinds = (str, int, bool, str, str)
-    if any(type(value) is not kind for value, kind in zip(left, kinds, strict=True)):
-        return None
-    return left if 0 <= left.serial < SERIALS else None
+    if version != _VERSION or any(type(value) is not kind for value, kind in zip(left, kinds, strict=True)):
+        raise Unreadable(f"{path} is of another version")
+    if not 0 <= left.serial < SERIALS:
+        raise Unreadable(f"{path} is damaged")
+    return left
 
 
 def save(directory: str, left: Left) -> None:
@@ -58,10 +68,7 @@ def save(directory: str, left: Left) -> None:
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, data)
-        if left.closed:
-            os.fsync(
-                fd
-            )  # of what is written every few seconds the last may be lost: the one before is as true
+        os.fsync(fd)  # before it takes the old one's place: a power cut must not leave an empty one
     except BaseException:
         with contextlib.suppress(OSError):
             fresh.unlink()
@@ -82,6 +89,6 @@ def gap_before(start: int | None, left: Left | None, boot_id: str) -> Gap | None
     if left.boot_id != boot_id:
         return Gap(1, last, "boot") if last else None
     first = (left.serial + 1) % SERIALS
-    if not serial_before(left.serial, last):
+    if last == left.serial:
         return None
     return Gap(first, last, "restart" if left.closed else "crash")

@@ -31,11 +31,11 @@ from enricher.model import KINDS, Batch, HostFacts, KernelCounts, Record
 from enricher.sources.bpf import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
-    from enricher.model import Context, Tally
+    from enricher.model import CgroupChange, Context, Tally
 
 _T = TypeVar("_T")
 
@@ -49,9 +49,12 @@ FRAME_MAX: Final = 64 << 20
 _MEMBERS_MAX: Final = FRAME_MAX // 32  # of one array or map; a record or a message has more bytes than that
 _PREFIX: Final = struct.Struct("<II")
 _LAST_TIME: Final = 253_402_300_800.0  # the year 10 000
-_MESSAGE_SIZES: Final = {
+_MESSAGE_SIZES: Final[dict[int, Sequence[int]]] = {
     wire.EVENT_CONTEXT: (wire.SIZES["context_event"], wire.SIZES["context_deep_event"]),
     wire.EVENT_TALLY: (wire.SIZES["tally_event"],),
+    # What user space found itself is as long as its path.
+    wire.EVENT_CGROUP: range(wire.SIZES["cgroup_event"] - wire.CGROUP_PATH, wire.SIZES["cgroup_event"] + 1),
+    wire.EVENT_WALK: (wire.SIZES["walk_event"],),
 }
 _TYPE_AND_VERSION: Final = struct.Struct("=HH")
 # What of a head ends up in events is as events have it (see the schema); "" is not known.
@@ -367,7 +370,9 @@ def _record(members: object) -> Record:
     return Record(_unsigned(number, 16), _is(text, bytes), _is(truncated, bool))
 
 
-def _decode(messages: list[object], contexts: list[Context], tallies: list[Tally]) -> None:
+def _decode(
+    messages: list[object], contexts: list[Context], tallies: list[Tally], cgroups: list[CgroupChange]
+) -> None:
     """Decode messages as the ring's reader does; those of another version are left out, as there."""
     for value in messages:
         message = _is(value, bytes)
@@ -379,6 +384,10 @@ def _decode(messages: list[object], contexts: list[Context], tallies: list[Tally
             raise ValueError(msg)
         if kind == wire.EVENT_CONTEXT:
             contexts.append(wire.decode_context(memoryview(message), 0))
+        elif kind == wire.EVENT_CGROUP:
+            cgroups.append(wire.decode_cgroup(memoryview(message), 0))
+        elif kind == wire.EVENT_WALK:
+            cgroups.append(wire.decode_walk(memoryview(message), 0))
         else:
             tallies.append(wire.decode_tally(memoryview(message), 0))
 
@@ -398,7 +407,8 @@ def _turn(*members: object) -> Batch:
     now, wall, parked, records, messages, counts = members
     contexts: list[Context] = []
     tallies: list[Tally] = []
-    _decode(_is(messages, list), contexts, tallies)
+    cgroups: list[CgroupChange] = []
+    _decode(_is(messages, list), contexts, tallies, cgroups)
     return Batch(
         [_record(each) for each in _is(records, list)],
         contexts,
@@ -407,6 +417,7 @@ def _turn(*members: object) -> Batch:
         _time(now),
         _time(wall),
         None if counts is None else _counts(counts),
+        tuple(cgroups),
     )
 
 

@@ -30,7 +30,7 @@ def replayed(capture: bytes, into: Path, view: str = "json", *, raw: bool = Fals
     names = RecordedNames()
     into.unlink(missing_ok=True)
     with Output(Wanted(view, str(into), raw=raw), head.facts, names) as output:
-        _, damage = replay(head, frames, names, output.emit)
+        _, damage = replay(head, frames, names, output.emit, learn=output.learn)
         output.flush()
     assert damage is None, damage
     return into.read_bytes()

@@ -42,6 +42,7 @@ class Job(NamedTuple):
     audits_uring: bool
     output: bytes
     capture: bytes
+    containers: dict[str, tuple[str, str]]  # by the workload's tag: the engine, and the container's id
 
     def tagged(self, tag: str) -> list[tuple[Json, Truth]]:
         return [pair for pair in self.truths if pair[1].tag == tag]
@@ -65,7 +66,7 @@ def perform(guest: Guest, rules: Rules, *options: str, each: int = BURST_EACH) -
     with Live(guest, "--raw", *options, capture=True) as live:
         _bursts(guest, each)
         _new_namespaces(guest)
-        _containers(guest)
+        ids = _containers(guest)
         _records_of_user_space(guest)
         _orphan(guest, rules)
         uring = guest.run([f"{SHARE}/workload/uring", "inline"]).returncode
@@ -90,6 +91,7 @@ def perform(guest: Guest, rules: Rules, *options: str, each: int = BURST_EACH) -
         audits_uring,
         live.output(),
         guest.get(live.capture),
+        ids,
     )
 
 
@@ -110,7 +112,9 @@ def _new_namespaces(guest: Guest) -> None:
     guest.run([*nest * 7, TRUTH, "1", "deep-8"], check=True)
 
 
-def _containers(guest: Guest) -> None:
+def _containers(guest: Guest) -> dict[str, tuple[str, str]]:
+    """Run what the workload does in containers; returns by its tag in which engine's, and the container's id."""
+    ids: dict[str, tuple[str, str]] = {}
     guest.run(["guest-images", "podman", "docker"], timeout=120, check=True)
     mount = ("-v", f"{SHARE}/workload:/w:ro")
     for engine in ("podman", "docker"):
@@ -118,16 +122,26 @@ def _containers(guest: Guest) -> None:
         guest.run(
             [engine, "run", "-d", "--name", name, *mount, IMAGE, "sleep", "600"], timeout=120, check=True
         )
-        guest.run([engine, "run", "--rm", *mount, IMAGE, "/w/truth", "5", engine], timeout=120, check=True)
+        note = f"/run/{engine}-id"
+        guest.run(
+            [engine, "run", "--rm", "--cidfile", note, *mount, IMAGE, "/w/truth", "5", engine],
+            timeout=120,
+            check=True,
+        )
+        ids[engine] = (engine, guest.get(note).decode().strip())
+        guest.run(["rm", note], check=True)
         guest.run([engine, "exec", name, "/w/truth", "5", f"{engine}-exec"], timeout=60, check=True)
-        pid = guest.run(
-            [engine, "inspect", "--format", "{{.State.Pid}}", name], timeout=60, check=True
-        ).stdout.strip()
+        told = guest.run(
+            [engine, "inspect", "--format", "{{.State.Pid}} {{.Id}}", name], timeout=60, check=True
+        )
+        pid, ident = told.stdout.split()
+        ids[f"{engine}-exec"] = (engine, ident.decode())
         guest.run(
             ["nsenter", "-t", pid.decode(), "-m", "-n", "-p", "/w/truth", "2", f"{engine}-nsenter"],
             check=True,
         )
         guest.run([engine, "rm", "-f", name], timeout=120, check=True)
+    return ids
 
 
 def _records_of_user_space(guest: Guest) -> None:

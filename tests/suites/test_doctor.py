@@ -218,7 +218,7 @@ def test_beside_auditd_and_another_listener(guest: Guest) -> None:
     assert set(not_ok(rows)) <= {"self-test", "audit-lost"}
     assert rows["auditd"]["detail"].endswith(", auditd")
     assert "1 sockets" in rows["listeners"]["detail"]
-    assert "python3 (" in rows["listeners"]["detail"]
+    assert "audit-enricher (" in rows["listeners"]["detail"]
     assert "others probe" in rows["audit-probes"]["detail"]
     assert "audit_log_end" in rows["audit-probes"]["detail"]
 

@@ -106,6 +106,20 @@ def test_container(job: Job, engine: str) -> None:
         assert foreign == {"mnt", "net", "pid", "pid_for_children"}
 
 
+def test_every_exec_says_where_it_was(job: Job) -> None:
+    """The container's id as the engine gave it, also after `exec`; who entered by nsenter is on the host."""
+    wrong = []
+    for event, truth in job.truths:
+        engine, ident = job.containers.get(truth.tag, ("", ""))
+        expected = ("container", engine, ident) if engine else ("host", None, None)
+        named = event.get("container", {})
+        got = (event["where"], named.get("runtime"), named.get("id"))
+        if got != expected:
+            wrong.append(f"{truth.tag}: {got} instead of {expected}, cgroup {event.get('cgroup')}")
+    assert wrong == []
+    assert len(job.containers) == 4
+
+
 def test_records_of_user_space(job: Job) -> None:
     """Those that the plain symbol misses where GCC split audit_log_end: 1006, 1107, 1112, 1335."""
     for name in ("LOGIN", "USER_AVC", "USER_LOGIN", "EVENT_LISTENER", "USER", "CONFIG_CHANGE"):

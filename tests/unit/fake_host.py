@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from enricher.model import Context, ContextFlag, Event, Loss, Record, Tally
+from enricher.model import CgroupChange, Context, ContextFlag, Event, Loss, Record, Tally
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.stages import Opening
@@ -85,6 +85,7 @@ class Host:
         self.parked = False
         self.counts_lost = True
         self.tap: list[bytes] | None = None
+        self.cgroups: list[CgroupChange] = []
         self.ring_count, self.ring_size = 2, 16 << 20
 
     # -- the kernel ----------------------------------------------------------------------------------
@@ -152,6 +153,9 @@ class Host:
             else:
                 tallies.append(wire.decode_tally(memoryview(raw), 0))
         return contexts, tallies
+
+    def found(self, cgroups: list[CgroupChange]) -> None:
+        self.cgroups += cgroups
 
     def wake_fds(self) -> list[int]:
         return RING_FDS

@@ -7,8 +7,9 @@ import copy
 import json
 from typing import Any
 
-from enricher.enrich.native import build
-from enricher.model import ContextFlag, Event, Record
+from enricher.enrich.cgroups import CgroupTable
+from enricher.enrich.native import NativeBuilder, build
+from enricher.model import Batch, CgroupChange, CgroupOp, ContextFlag, Event, Record
 from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, SYSCALL, context, event
 
 Json = dict[str, Any]
@@ -39,6 +40,48 @@ LOST: Json = {
 def native(made: Event) -> Json:
     """The event as a reader of the JSON line gets it."""
     read: Json = json.loads(json.dumps(build(made, HOST)))
+    return read
+
+
+def nested() -> Json:
+    """A container in a container of a rootless engine, whose user wrote a name that is not UTF-8."""
+    outer, inner = "ab" * 32, "cd" * 32
+    user = b"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" + outer.encode()
+    path = user + b".scope/container/docker/" + inner.encode() + b"/\xff"
+    return in_cgroup(path)
+
+
+def in_a_cluster_in_a_container() -> Json:
+    """As kind does it: a node is a container."""
+    node = f"/system.slice/docker-{'ab' * 32}.scope/kubelet.slice/kubelet-kubepods.slice"
+    pod = "kubelet-kubepods-pod0123abcd_0123_4567_89ab_0123456789ab.slice"
+    return in_cgroup(f"{node}/{pod}/cri-containerd-{'cd' * 32}.scope".encode())
+
+
+def in_lxc_in_lxc() -> Json:
+    return in_cgroup(b"/lxc.payload.web/lxc.payload.inner")
+
+
+def in_pod() -> Json:
+    pod = "0123abcd-0123-4567-89ab-0123456789ab"
+    slices = f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{pod.replace('-', '_')}.slice"
+    return in_cgroup(f"{slices}/cri-containerd-{'ef' * 32}.scope".encode())
+
+
+def in_lxc() -> Json:
+    return in_cgroup(b"/lxc.payload.web")
+
+
+def in_a_unit() -> Json:
+    return in_cgroup(b"/system.slice/sshd.service")
+
+
+def in_cgroup(path: bytes) -> Json:
+    table = CgroupTable()
+    change = CgroupChange(7312, CgroupOp.FOUND, path, 0)
+    table.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, cgroups=(change,)))
+    made = NativeBuilder(HOST, cgroups=table).build(event(*EXEC, context=context()))
+    read: Json = json.loads(json.dumps(made))
     return read
 
 
@@ -87,13 +130,31 @@ def gap() -> Json:
     return notice(kind="gap", text="nobody looked", first=4711, last=4720, reason="restart")
 
 
+def open_gap() -> Json:
+    return notice(kind="gap", text="nobody looked, nobody knows since when")
+
+
 def reload() -> Json:
     return notice(kind="reload", text="new settings", settings=["output.keys"])
 
 
 SAMPLES = {
     made.__name__: made
-    for made in (container, bystander, damaged, from_a_log, lost, lost_messages, gap, reload)
+    for made in (
+        *(
+            container,
+            nested,
+            in_a_cluster_in_a_container,
+            in_lxc_in_lxc,
+            in_pod,
+            in_lxc,
+            in_a_unit,
+            bystander,
+            damaged,
+            from_a_log,
+        ),
+        *(lost, lost_messages, gap, open_gap, reload),
+    )
 }
 
 
@@ -139,6 +200,20 @@ BREAKS: list[tuple[str, Json]] = [
     ("reload", {"notice.first": 1}),
     ("reload", {"notice.last": 1}),
     ("reload", {"notice.reason": "boot"}),
+    ("nested", {"where": "host"}),
+    ("nested", {"where": "unknown"}),
+    ("nested", {"container": None}),
+    ("nested", {"enrichment.container": "none"}),
+    ("nested", {"cgroup.path": None}),
+    ("nested", {"cgroup": None}),
+    ("in_a_unit", {"where": "unknown"}),
+    ("in_a_unit", {"container": {"id": "web"}}),
+    ("in_a_unit", {"cgroup.path": None}),
+    ("in_a_unit", {"enrichment.container": "none"}),
+    ("container", {"where": "host"}),
+    ("container", {"cgroup": {"id": "1", "path_hex": "FF"}}),
+    ("container", {"cgroup": {"id": "1", "unit": "a.service"}}),
+    ("container", {"enrichment.container": "cgroup"}),
     ("bystander", {"namespaces": {}}),
     ("bystander", {"cgroup": {"id": "1"}, "namespaces": {}}),
     ("bystander", {"subject": {"tid": 1}}),

@@ -210,6 +210,7 @@ def test_ends_before_the_record_hook(lib: Lib, hook: Hook, program: str) -> None
     made = loaded(lib, hook)
     log = bcc_of(made).log
     assert log[1:] == [
+        *(f"cgroup_{change} raw bcc_cgroup_{change}" for change in ("mkdir", "rmdir", "rename", "release")),
         "audit_log_exit return bcc_event_exit",
         "__audit_syscall_entry entry bcc_syscall_entry",
         "sched_process_exit raw bcc_task_exit",
@@ -220,9 +221,9 @@ def test_ends_before_the_record_hook(lib: Lib, hook: Hook, program: str) -> None
     names = [line.split()[-1] for line in log[1:]]
     assert all(f"int {name}(" in (ROOT / "bpf/bcc/audit.c").read_text() for name in names)
     made.detach()
-    assert log[7:] == [f"detach {hook.value}", "cleanup"]
+    assert log[11:] == [f"detach {hook.value}", "cleanup"]
     made.detach()
-    assert log[7:] == [f"detach {hook.value}", "cleanup"]
+    assert log[11:] == [f"detach {hook.value}", "cleanup"]
     made.close()
 
 

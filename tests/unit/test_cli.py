@@ -307,6 +307,9 @@ class Gone:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def learn(self, _: object) -> None:
+        pass
+
     def emit(self, _: object) -> None:
         raise OutputClosed("the reader of standard output has gone")
 

@@ -12,11 +12,20 @@ from enricher.errors import LayoutMismatch
 from enricher.sources.bpf import layout, wire
 from enricher.sources.bpf.hook import PROGRAM
 from enricher.sources.bpf.libbpf import Libbpf, library
-from enricher.sources.bpf.loader import _ENDINGS, _URING, OBJECTS
+from enricher.sources.bpf.loader import _CGROUPS, _ENDINGS, _URING, OBJECTS
 from tests.lint.tree import ROOT
 
 MACHINES = ("x86_64", "x86_64-pcpu_hot", "x86_64-nowhere", "aarch64")
-STRUCTS = {"context_event", "context_deep_event", "pid_level", "tally_event", "tally_run", "counters"}
+STRUCTS = {
+    "context_event",
+    "context_deep_event",
+    "pid_level",
+    "tally_event",
+    "tally_run",
+    "counters",
+    "cgroup_event",
+    "walk_event",
+}
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +120,16 @@ def test_what_the_object_does_not_have_is_reported(
 
 def test_numbers_that_btf_does_not_hold() -> None:
     """Constants and flags, against the header's text."""
-    from enricher.model import KINDS, ContextFlag, TallyFlag
+    from enricher.model import KINDS, CgroupOp, ContextFlag, TallyFlag
 
     text = (ROOT / "bpf" / "include" / "events.h").read_text()
     defined = {
         name: int(value, 0) for name, value in re.findall(r"^#define (\w+)\s+(\w+)", text, re.MULTILINE)
     }
     mine = {name: getattr(wire, name) for name in ("EVENT_VERSION", "EVENT_CONTEXT", "EVENT_TALLY")}
+    mine |= {name: getattr(wire, name) for name in ("EVENT_CGROUP", "EVENT_WALK")}
+    mine |= {name: getattr(wire, name) for name in ("CGROUP_PATH", "WALK_DEPTH", "WALK_NAME")}
+    mine |= {f"CGROUP_{op.name}": int(op) for op in CgroupOp}
     mine |= {name: getattr(wire, name) for name in ("LEVELS_INLINE", "LEVELS_MAX", "TALLY_RUNS")}
     mine |= {f"CONTEXT_{flag.name}": int(flag) for flag in ContextFlag}
     mine |= {f"TALLY_{flag.name}": int(flag) for flag in TallyFlag}
@@ -128,7 +140,7 @@ def test_numbers_that_btf_does_not_hold() -> None:
 
 
 def test_programs_and_maps_that_the_loader_asks_for(lib: Libbpf, opened: int) -> None:
-    for name in (*PROGRAM.values(), *_ENDINGS, _URING):
+    for name in (*PROGRAM.values(), *_ENDINGS, *_CGROUPS, _URING):
         assert lib.bpf_object__find_program_by_name(opened, name.encode()), name
-    for name in ("rings", "counters", "open_events", ".rodata"):
+    for name in ("rings", "counters", "open_events", "told_cgroups", ".rodata"):
         assert lib.bpf_object__find_map_by_name(opened, name.encode()), name

@@ -21,6 +21,7 @@ from enricher.sources.bpf.features import Answer, Found
 from enricher.sources.bpf.hook import Hook
 from enricher.sources.bpf.libbpf import ProgramInfo
 from enricher.sources.bpf.loader import LibbpfObject, ring_size
+from enricher.sources.cgroups import Hierarchy
 
 CPUS = 2
 PAGE = mmap.PAGESIZE
@@ -30,12 +31,18 @@ PROGRAMS = (
     "record_end",
     "record_end_part",
     "record_queued",
+    "cgroup_made",
+    "cgroup_removed",
+    "cgroup_renamed",
+    "cgroup_released",
     "event_exit",
     "syscall_exit",
     "task_exit",
     "uring_exit",
     "record_lost",
 )
+CGROUPS = PROGRAMS[3:7]
+WATCHED = (3, 7)
 
 
 class Lib:
@@ -51,7 +58,7 @@ class Lib:
         self.entries: dict[str, int] = {}
         self.rings: list[int] = []
         self.inner: dict[int, int] = {}
-        self.rodata = ctypes.create_string_buffer(16)
+        self.rodata = ctypes.create_string_buffer(24)
         self.misses = dict.fromkeys(PROGRAMS, 0)
         self.has_lost = 5  # a BTF type id; -2 where there is none
         self.info_size = ctypes.sizeof(ProgramInfo)
@@ -152,6 +159,9 @@ class Lib:
 @pytest.fixture
 def lib(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lib]:
     monkeypatch.setattr("enricher.sources.bpf.loader.layout.check", lambda *_: None)
+    monkeypatch.setattr(
+        "enricher.sources.bpf.loader.cgroups.hierarchy", lambda: Hierarchy(*WATCHED, None, "pids")
+    )
     made = Lib()
     yield made
     os.close(made.counters)
@@ -244,11 +254,12 @@ def test_life(lib: Lib, load: Load) -> None:
     before = descriptors()
     loaded = load(budget=1 << 20)
     assert lib.entries == {"rings": CPUS, "counters": CPUS}
-    assert lib.rodata.raw == struct.pack("=QQ", 0x3031323334353637, 0x3839616263646566)
+    assert lib.rodata.raw == struct.pack("=QQII", 0x3031323334353637, 0x3839616263646566, *WATCHED)
     assert {name for name, wanted in lib.autoloaded.items() if wanted} == set(PROGRAMS[:1] + PROGRAMS[3:])
     assert set(lib.autoloaded) == set(PROGRAMS)
     # The record hook last: no event is begun that nothing would end. And first to go.
     assert lib.attached == [
+        *CGROUPS,
         "event_exit",
         "syscall_exit",
         "task_exit",
@@ -264,14 +275,14 @@ def test_life(lib: Lib, load: Load) -> None:
     assert loaded.drain() == ([], [])
     loaded.close()
     loaded.close()
-    assert (lib.closed, len(lib.detached)) == (1, 6)
+    assert (lib.closed, len(lib.detached)) == (1, 10)
     assert descriptors() == before
 
 
 @pytest.mark.parametrize(("hook", "program"), [(Hook.PART, "record_end_part"), (Hook.QUEUE, "record_queued")])
 def test_other_hooks_and_no_io_uring(lib: Lib, load: Load, hook: Hook, program: str) -> None:
     loaded = load(hook, uring=False)
-    assert lib.attached == ["event_exit", "syscall_exit", "task_exit", "record_lost", program]
+    assert lib.attached == [*CGROUPS, "event_exit", "syscall_exit", "task_exit", "record_lost", program]
     assert {name for name, wanted in lib.autoloaded.items() if wanted} == set(lib.attached)
     loaded.close()
 

@@ -17,7 +17,15 @@ from enricher.config import load as config
 from enricher.config import settings as rows
 from enricher.config.load import Settings
 from enricher.correlate.ledger import Summary
-from enricher.errors import LoadFailed, MissingCapability, NoBtf, SelfTestFailed, UsageError
+from enricher.errors import (
+    LoadFailed,
+    MissingCapability,
+    NoBtf,
+    NotProved,
+    OutputFailed,
+    SelfTestFailed,
+    UsageError,
+)
 from enricher.runtime import privileges, service, startup, state
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.state import Left
@@ -188,6 +196,47 @@ def test_two_runs_without_a_record_between_them_have_no_gap(bench: Bench) -> Non
     assert bench.notices() == []
 
 
+def test_what_cannot_be_told_of_the_last_run_is_told(bench: Bench) -> None:
+    (bench.directory / state.NAME).write_text("{}")
+    bench.run(lambda _: None)
+    (notice,) = bench.notices()
+    assert notice["kind"] == "gap"
+    assert "damaged" in notice["text"]
+    assert "first" not in notice
+
+
+def test_two_services_do_not_share_a_state(bench: Bench) -> None:
+    """Whatever sockets they have: each would say the other's end is its own."""
+
+    def second(_: Asked) -> None:
+        other = config.load(str(bench.file), {}).replaced(rows.SOCKET, f"{bench.directory}/2.sock", "here")
+        with pytest.raises(UsageError, match="another service"):
+            service.run(str(bench.file), other, Asked(), bench.said.append)
+
+    bench.run(second)
+
+
+def test_what_waits_for_a_disk_was_not_given_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state stays at what was written: all of the rest is the next start's gap."""
+    from enricher.sinks.rotating import RotatingFile
+
+    full = OutputFailed("cannot write: No space left on device")
+    write = RotatingFile.write
+
+    def fill(_: Asked) -> None:
+        def fail(*_: object) -> None:
+            raise full
+
+        monkeypatch.setattr(RotatingFile, "write", fail)
+
+    bench.run(bench.event, *[lambda _: None] * 5, fill, bench.event)
+    left = state.load(str(bench.directory))
+    assert left is not None
+    assert (left.serial, left.closed) == (101, False)
+    assert any("the next start tells it as a gap" in line for line in bench.said)
+    monkeypatch.setattr(RotatingFile, "write", write)
+
+
 def test_another_hook_than_last_time_is_told(bench: Bench) -> None:
     bench.leave(99, hook="audit_log_end.part.0")
     bench.run()
@@ -315,6 +364,15 @@ def test_a_service_that_is_told_to_refuses(bench: Bench, monkeypatch: pytest.Mon
     settings = config.load(str(bench.file), {}).replaced(rows.WITHOUT_HOOK, "refuse", "here")
     with pytest.raises(NoBtf):
         bench.run(settings=settings)
+
+
+def test_what_may_pass_is_no_reason_to_go_without(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise NotProved("the self-test's record was dropped 5 times")
+
+    monkeypatch.setattr(startup, "start", fail)
+    with pytest.raises(NotProved):
+        bench.run()
 
 
 def test_a_missing_capability_is_no_reason_to_go_without(

@@ -216,12 +216,39 @@ def test_a_reload_to_another_disk_takes_what_waits_along(made: Made, full: Full,
     made.output.close()
 
 
-def test_the_end_tries_once_more(made: Made, full: Full) -> None:
+def test_the_end_tries_at_once(made: Made, full: Full) -> None:
     full.room = 0
     made.output.emit([of_serial(1)])
     full.room = None
+    assert made.output.settle(at_once=True) is None
     made.output.close()
     assert made.serials() == [1]
+    assert made.output.facts()["failed"] == 0
+
+
+def test_a_loss_has_the_bounds_of_serials_not_of_arrival(
+    made: Made, full: Full, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full.room = 0
+    monkeypatch.setattr(serviceoutput, "HELD_MAX", 0)
+    made.output.emit([of_serial(serial) for serial in (9, 5, 12, 7)])
+    full.room = None
+    assert made.output.settle(at_once=True) == Loss("sink", "sink", 4, "records", 5, 12, ())
+    made.output.close()
+
+
+def test_an_old_file_that_cannot_be_closed_keeps_nothing_from_the_new(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OutputFailed("cannot write to events.json: Input/output error")
+
+    monkeypatch.setattr(made.output._sink, "close", fail)
+    other = tmp_path / "other.json"
+    made.output.reload(made.set(rows.OUTPUT_PATH, str(other)))
+    assert made.output.path == str(other)
+    assert made.said == ["cannot write to events.json: Input/output error"]
+    made.output.close()
 
 
 def test_a_record_without_a_stamp_has_no_serial_to_tell(made: Made, full: Full) -> None:

@@ -45,9 +45,17 @@ def test_what_is_left_is_found(tmp_path: Path) -> None:
         json.dumps({"version": 1, **LEFT._asdict()}).encode()[:-9],
     ],
 )
-def test_a_damaged_file_says_nothing(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_told_from_none(tmp_path: Path, content: bytes) -> None:
+    """Or removing what a run left would hide what was done while it was down."""
     (tmp_path / state.NAME).write_bytes(content)
-    assert state.load(str(tmp_path)) is None
+    with pytest.raises(state.Unreadable, match=r"damaged|another version"):
+        state.load(str(tmp_path))
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / state.NAME).mkdir()
+    with pytest.raises(state.Unreadable, match="Is a directory"):
+        state.load(str(tmp_path))
 
 
 def test_what_cannot_be_saved_leaves_the_old(tmp_path: Path) -> None:
@@ -67,8 +75,8 @@ def test_what_cannot_be_saved_leaves_the_old(tmp_path: Path) -> None:
         (4720, LEFT._replace(closed=False), Gap(4712, 4719, "crash")),
         (4713, LEFT, Gap(4712, 4712, "restart")),
         (4712, LEFT, None),
-        (4711, LEFT, None),
-        (4000, LEFT, None),  # of this boot, and before: nothing to believe
+        (4711, LEFT, Gap(4712, 4710, "restart")),  # once round
+        (200 + (1 << 31), LEFT, Gap(4712, 199 + (1 << 31), "restart")),  # more than half of all serials
         (9, LEFT._replace(boot_id="another"), Gap(1, 8, "boot")),
         (1, LEFT._replace(boot_id="another"), None),
         (3, LEFT._replace(serial=(1 << 32) - 2), Gap((1 << 32) - 1, 2, "restart")),
@@ -79,7 +87,7 @@ def test_the_gap(start: int | None, left: Left | None, gap: Gap | None) -> None:
     assert gap_before(start, left, BOOT) == gap
 
 
-@given(st.integers(0, (1 << 32) - 1), st.integers(1, 1 << 30))
+@given(st.integers(0, (1 << 32) - 1), st.integers(1, (1 << 32) - 1))
 def test_the_gap_is_all_between_the_two(last: int, away: int) -> None:
     found = gap_before((last + away) % (1 << 32), LEFT._replace(serial=last), BOOT)
     assert (found.events if found else 0) == away - 1

@@ -36,10 +36,12 @@ import re
 from typing import TYPE_CHECKING
 
 from enricher.enrich.attribution import SYSCALL, attribute, not_read, reason_of
+from enricher.enrich.cgroups import CgroupTable
 from enricher.model import KINDS
 from enricher.sources.audit.types import is_user, name_of, text_name_of
 
 if TYPE_CHECKING:
+    from enricher.enrich.cgroups import Home
     from enricher.model import Context, Event, HostFacts, Loss, Notice, Record
 
 _NS_INFO = b'type=UNKNOWN[1390] msg=audit(%b): record="1"'
@@ -112,8 +114,9 @@ def _quoted(text: str) -> bytes:
 class AuditText:
     """Renders events as audit text; keeps one prepared namespace part per distinct set."""
 
-    def __init__(self, host: HostFacts) -> None:
+    def __init__(self, host: HostFacts, cgroups: CgroupTable | None = None) -> None:
         self._host = host
+        self._cgroups = CgroupTable() if cgroups is None else cgroups
         self._namespaces: dict[bytes, tuple[bytes, str]] = {}
 
     def render(self, event: Event) -> bytes:
@@ -159,6 +162,8 @@ class AuditText:
                     context.cgroup_id,
                 )
             )
+            if (home := self._cgroups.of(context.cgroup_id)) is not None:
+                parts.append(_home(home))
         if event.complete is not None:
             parts.append(b'complete="yes"' if event.complete else b'complete="no"')
         if event.part != 1:
@@ -225,6 +230,20 @@ def _notice(notice: Notice) -> dict[str, str]:
     if notice.settings:
         facts["settings"] = ",".join(notice.settings)
     return facts
+
+
+def _home(home: Home) -> bytes:
+    """Return where the task is. A path is somebody's choice: it is in hex where it could end the value."""
+    path = home.path
+    plain = path.isascii() and path == path.translate(_SPACED) and not any(byte in path for byte in b' "')
+    shown = b'cgroup_path="%b"' % path if plain else b'cgroup_path_hex="%b"' % _hex(path)
+    parts = [b'where="%b"' % home.where.encode("ascii"), shown]
+    if home.container is not None:
+        facts = {"container": home.container["id"], "runtime": home.container.get("runtime", "")}
+        pod = home.container.get("pod")
+        facts["pod"] = pod["uid"] if pod else ""
+        parts += [b"%b=%b" % (name.encode("ascii"), _quoted(fact)) for name, fact in facts.items() if fact]
+    return b" ".join(parts)
 
 
 def _namespace_part(context: Context, host: HostFacts) -> tuple[bytes, str]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from enricher.errors import LoadFailed, MissingCapability, UsageError
+from enricher.sources import cgroups
 from enricher.sources.bpf import wire
 from enricher.sources.bpf.bccfacts import Facts, facts, header_trees
 from enricher.sources.bpf.features import can_kprobe
@@ -33,12 +34,16 @@ from enricher.sources.bpf.ring import ReadingSide, Ring
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from enricher.model import CgroupChange
+
 
 _BPF_MAP_TYPE_HASH: Final = 1
 _BPF_MAP_TYPE_ARRAY: Final = 2
+_BPF_MAP_TYPE_LRU_HASH: Final = 9
 _BPF_MAP_TYPE_ARRAY_OF_MAPS: Final = 12
 _BPF_F_MMAPABLE: Final = 1 << 10
 _OPEN_EVENTS_MAX: Final = 16384
+_TOLD_CGROUPS_MAX: Final = 16384
 # struct open_event of bpf/include/maps.h: stamp, four words, the runs.
 _OPEN_EVENT_SIZE: Final = 16 + 16 + 4 * wire.TALLY_RUNS
 _LEARNED: Final = struct.Struct("=4Q")  # struct learned of bpf/bcc/maps.h
@@ -50,8 +55,11 @@ _SIZES: Final = {
     "COUNTERS_SIZE": wire.COUNTERS_SIZE,
     "CONTEXT_SIZE": wire.SIZES["context_event"],
     "TALLY_SIZE": wire.SIZES["tally_event"],
+    "CGROUP_SIZE": wire.SIZES["cgroup_event"],
+    "WALK_SIZE": wire.SIZES["walk_event"],
     "DECODED_VERSION": wire.EVENT_VERSION,
     "OPEN_EVENTS_MADE": _OPEN_EVENTS_MAX,
+    "TOLD_CGROUPS_MADE": _TOLD_CGROUPS_MAX,
 }
 
 _RECORD: Final = {
@@ -179,6 +187,7 @@ class BccObject(ReadingSide):
     ) -> None:
         self.hook = hook
         self.tap: list[bytes] | None = None
+        self.cgroups: list[CgroupChange] = []
         self.facts = known
         self._lib = lib
         self._verbose = verbose
@@ -194,6 +203,8 @@ class BccObject(ReadingSide):
             self.ring_size = ring_size(budget, self._cpus)
             macros = dict(known.macros) | _SIZES | self._make_maps()
             macros["NONCE_HIGH"], macros["NONCE_LOW"] = struct.unpack(">QQ", nonce)
+            watched = cgroups.hierarchy()
+            macros["CGROUP_HIERARCHY"], macros["CGROUP_SUBSYS"] = watched.number, watched.subsystem
             self._module = self._compile(make, source, macros)
             self.counts_lost = can_kprobe("audit_log_lost").yes
             self._attach(self._module, uring=uring)
@@ -241,11 +252,19 @@ class BccObject(ReadingSide):
             _BPF_MAP_TYPE_ARRAY, b"counters", 4, wire.COUNTERS_SIZE, self._cpus, flags=_BPF_F_MMAPABLE
         )
         self._fds.append(counters)
+        told = self._map(_BPF_MAP_TYPE_LRU_HASH, b"told_cgroups", 8, 1, _TOLD_CGROUPS_MAX)
+        self._fds.append(told)
         learned = self._map(_BPF_MAP_TYPE_ARRAY, b"learned", 4, _LEARNED.size, 1, flags=_BPF_F_MMAPABLE)
         self._fds.append(learned)
         self._counters_map = _mapped(counters, self._cpus * wire.COUNTERS_SIZE)
         self._learned_map = _mapped(learned, _LEARNED.size)
-        return {"RINGS_FD": rings, "OPEN_EVENTS_FD": opened, "COUNTERS_FD": counters, "LEARNED_FD": learned}
+        return {
+            "RINGS_FD": rings,
+            "OPEN_EVENTS_FD": opened,
+            "TOLD_CGROUPS_FD": told,
+            "COUNTERS_FD": counters,
+            "LEARNED_FD": learned,
+        }
 
     def _map(  # noqa: PLR0913 - the arguments of the system call
         self, kind: int, name: bytes, key: int, value: int, entries: int, *, inner: int = 0, flags: int = 0
@@ -269,6 +288,8 @@ class BccObject(ReadingSide):
     def _attach(self, module: _Module, *, uring: bool) -> None:
         """Attach the ends of events first, so that none is begun that nothing would end."""
         with self._told("bcc cannot attach the programs"):
+            for change in (b"mkdir", b"rmdir", b"rename", b"release"):
+                module.attach_raw_tracepoint(tp=b"cgroup_" + change, fn_name=b"bcc_cgroup_" + change)
             module.attach_kretprobe(event=b"audit_log_exit", fn_name=b"bcc_event_exit")
             module.attach_kprobe(event=b"__audit_syscall_entry", fn_name=b"bcc_syscall_entry")
             module.attach_raw_tracepoint(tp=b"sched_process_exit", fn_name=b"bcc_task_exit")

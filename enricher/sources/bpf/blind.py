@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from enricher.sources.bpf import wire
 
 if TYPE_CHECKING:
-    from enricher.model import Context, Tally
+    from enricher.model import CgroupChange, Context, Tally
 
 
 class Blind:
@@ -24,6 +24,10 @@ class Blind:
 
     def __init__(self) -> None:
         self.tap: list[bytes] | None = None
+        self.cgroups: list[CgroupChange] = []
+
+    def found(self, cgroups: list[CgroupChange]) -> None:
+        """See `loader.Loaded`: nobody is ever told to be in one."""
 
     def drain(self) -> tuple[list[Context], list[Tally]]:
         """See `loader.Loaded`."""

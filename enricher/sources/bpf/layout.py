@@ -93,6 +93,15 @@ def expected() -> dict[str, dict[str, tuple[int, int]]]:
         "pid_level": table(wire.LEVEL_FIELDS),
         "tally_event": tally,
         "tally_run": table(wire.RUN_FIELDS),
+        "cgroup_event": table(wire.CGROUP_FIELDS)
+        | {"path": (wire.SIZES["cgroup_event"] - wire.CGROUP_PATH, wire.CGROUP_PATH)},
+        "walk_event": table(wire.WALK_FIELDS)
+        | {
+            "name": (
+                wire.SIZES["walk_event"] - wire.WALK_DEPTH * wire.WALK_NAME,
+                wire.WALK_DEPTH * wire.WALK_NAME,
+            )
+        },
         "counters": {name: (8 * i, 8) for i, name in enumerate(wire.COUNTERS)},
     }
 

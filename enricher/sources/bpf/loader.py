@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from enricher.config.settings import RING_MEMORY
 from enricher.errors import KernelUnsupported, LoadFailed, MissingCapability
+from enricher.sources import cgroups
 from enricher.sources.bpf import layout, wire
 from enricher.sources.bpf.features import KernelTypes
 from enricher.sources.bpf.hook import PROGRAM, Hook
@@ -33,7 +34,7 @@ from enricher.sources.bpf.libbpf import (
 from enricher.sources.bpf.ring import ReadingSide, Ring
 
 if TYPE_CHECKING:
-    from enricher.model import Context, Tally
+    from enricher.model import CgroupChange, Context, Tally
 
 OBJECTS: Final = Path(__file__).parent / "objects"
 DEFAULT_BUDGET: Final = RING_MEMORY.default
@@ -43,6 +44,8 @@ NONCE_LENGTH: Final = 16
 
 # Attached before the record hook, so that no event is begun that nothing would end.
 _ENDINGS: Final = ("event_exit", "syscall_exit", "task_exit")
+# Tell of cgroups. Attached first: what is made while user space looks for those that are there is told of.
+_CGROUPS: Final = ("cgroup_made", "cgroup_removed", "cgroup_renamed", "cgroup_released")
 # Ends an io_uring worker's event; the function came with io_uring's audit support (5.16).
 _URING: Final = "uring_exit"
 # Counts what the kernel says it lost; the function may be inlined, and is not what a run rests on.
@@ -54,13 +57,19 @@ class Loaded(Protocol):
     """Programs that are attached, with `ring_count` rings (one per possible CPU) of `ring_size` bytes.
 
     `counts_lost` says whether the ``lost_`` counters run. While `tap` is a list, every message is also
-    appended to it as it stood in the ring: for a capture.
+    appended to it as it stood in the ring: for a capture. What was told of cgroups is appended to `cgroups`,
+    and taken from there.
     """
 
     ring_count: int
     ring_size: int
     counts_lost: bool
     tap: list[bytes] | None
+    cgroups: list[CgroupChange]
+
+    def found(self, cgroups: list[CgroupChange]) -> None:
+        """Enter cgroups that user space found, as if they had been told."""
+        ...
 
     def drain(self) -> tuple[list[Context], list[Tally]]:
         """Take every committed message out of every ring."""
@@ -171,6 +180,7 @@ class LibbpfObject(ReadingSide):
     ) -> None:
         self.hook = hook
         self.tap: list[bytes] | None = None
+        self.cgroups: list[CgroupChange] = []
         self._lib = lib
         self._verbose = verbose
         self._links: list[int] = []
@@ -185,12 +195,12 @@ class LibbpfObject(ReadingSide):
             with KernelTypes(lib) as types:
                 self.counts_lost = types.has_function(_LOST_FUNCTION).yes
             further = [*([_URING] if uring else []), *([_LOST] if self.counts_lost else [])]
-            self._load([PROGRAM[hook], *_ENDINGS, *further])
+            self._load([PROGRAM[hook], *_ENDINGS, *_CGROUPS, *further])
             self.ring_count = self._cpus
             self.ring_size = ring_size(budget, self._cpus)
             self._make_rings(self.ring_size)
             self._map_counters()
-            for name in [*_ENDINGS, *further]:
+            for name in [*_CGROUPS, *_ENDINGS, *further]:
                 self._attach(name)
             self._attach(PROGRAM[hook], kprobe=hook.value if hook is Hook.PART else "")
         except BaseException:
@@ -223,9 +233,10 @@ class LibbpfObject(ReadingSide):
         for name in ("rings", "counters"):
             lib.bpf_map__set_max_entries(self._map(name), self._cpus)
         size = ctypes.c_size_t()
-        # .rodata holds nonce_high and nonce_low and nothing else: see maps.bpf.c.
+        # .rodata holds the nonce and the hierarchy and nothing else, in the order of maps.bpf.c.
         rodata = lib.bpf_map__initial_value(self._map(".rodata"), ctypes.byref(size))
-        words = struct.pack("=QQ", *struct.unpack(">QQ", nonce))
+        watched = cgroups.hierarchy()
+        words = struct.pack("=QQII", *struct.unpack(">QQ", nonce), watched.number, watched.subsystem)
         if not rodata or size.value != len(words):
             raise LoadFailed("the BPF object's settings have an unexpected size", "run `make bpf`")
         ctypes.memmove(rodata, words, len(words))
@@ -244,7 +255,7 @@ class LibbpfObject(ReadingSide):
         return found
 
     def _load(self, wanted: list[str]) -> None:
-        for name in {*PROGRAM.values(), *_ENDINGS, _URING, _LOST}:
+        for name in {*PROGRAM.values(), *_ENDINGS, *_CGROUPS, _URING, _LOST}:
             self._lib.bpf_program__set_autoload(self._program(name), name in wanted)
         code = self._lib.bpf_object__load(self._object)
         if code:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from enricher.sources.bpf import wire
 
 if TYPE_CHECKING:
-    from enricher.model import Context, Tally
+    from enricher.model import CgroupChange, Context, Tally
 
 _BUSY: Final = 1 << 31
 _DISCARD: Final = 1 << 30
@@ -56,8 +56,14 @@ class Ring:
         self._data = self._whole[page:]
         self._position = self._consumer[0]
 
-    def drain(self, contexts: list[Context], tallies: list[Tally], tap: list[bytes] | None = None) -> None:
-        """Append every committed message to `contexts` or `tallies`, in the order of reservation.
+    def drain(
+        self,
+        contexts: list[Context],
+        tallies: list[Tally],
+        cgroups: list[CgroupChange],
+        tap: list[bytes] | None = None,
+    ) -> None:
+        """Append every committed message to the list of its kind, in the order of reservation.
 
         Each is appended to `tap`, if there is one, as it stands in the ring.
         """
@@ -84,6 +90,10 @@ class Ring:
                     contexts.append(wire.decode_context(data, at + _HEADER))
                 elif kind == wire.EVENT_TALLY:
                     tallies.append(wire.decode_tally(data, at + _HEADER))
+                elif kind == wire.EVENT_CGROUP:
+                    cgroups.append(wire.decode_cgroup(data, at + _HEADER))
+                elif kind == wire.EVENT_WALK:
+                    cgroups.append(wire.decode_walk(data, at + _HEADER))
                 else:
                     self.unknown += 1
             position += ((word & _LENGTH) + _HEADER + 7) & ~7
@@ -105,6 +115,7 @@ class ReadingSide:
     """
 
     tap: list[bytes] | None
+    cgroups: list[CgroupChange]
     _rings: list[Ring]
     _counters_map: mmap.mmap | None
     _cpus: int
@@ -114,8 +125,14 @@ class ReadingSide:
         contexts: list[Context] = []
         tallies: list[Tally] = []
         for ring in self._rings:
-            ring.drain(contexts, tallies, self.tap)
+            ring.drain(contexts, tallies, self.cgroups, self.tap)
         return contexts, tallies
+
+    def found(self, cgroups: list[CgroupChange]) -> None:
+        """See `loader.Loaded.found`."""
+        self.cgroups += cgroups
+        if self.tap is not None:
+            self.tap += map(wire.encode_cgroup, cgroups)
 
     @property
     def parked(self) -> bool:

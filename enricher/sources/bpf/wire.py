@@ -11,15 +11,20 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from enricher.model import KINDS, Context, Level, Tally
+from enricher.model import KINDS, CgroupChange, CgroupOp, Context, Level, Tally
 
 EVENT_VERSION: Final = 1
 EVENT_CONTEXT: Final = 1
 EVENT_TALLY: Final = 2
+EVENT_CGROUP: Final = 3
+EVENT_WALK: Final = 4
 
 LEVELS_INLINE: Final = 4
 LEVELS_MAX: Final = 33
 TALLY_RUNS: Final = 32
+CGROUP_PATH: Final = 1024
+WALK_DEPTH: Final = 16
+WALK_NAME: Final = 128
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -48,6 +53,9 @@ LEVEL_FIELDS: Final[Fields] = (("ns", "I"), ("pid", "I"))
 TALLY_FIELDS: Final[Fields] = (*_HEADER, *_STAMP, ("records", "I"), ("flags", "H"), ("runs", "H"))
 RUN_FIELDS: Final[Fields] = (("type", "H"), ("count", "H"))
 
+CGROUP_FIELDS: Final[Fields] = (*_HEADER, ("id", "Q"), ("op", "H"), ("size", "H"), ("pad", "I"))
+WALK_FIELDS: Final[Fields] = (*_HEADER, ("id", "Q"), ("depth", "H"), ("whole", "H"), ("pad", "I"))
+
 COUNTERS: Final = (
     "records",
     "contexts",
@@ -75,6 +83,9 @@ COUNTERS: Final = (
     "lost_memory",
     "lost_queue",
     "lost_other",
+    "cgroups",
+    "drop_cgroup",
+    "fail_cgroup",
 )
 """Names of ``struct counters`` in order; each is a u64."""
 COUNTERS_SIZE: Final = 32 * 8
@@ -87,6 +98,8 @@ def _pack(fields: Fields) -> struct.Struct:
 
 _CONTEXT = _pack(CONTEXT_FIELDS)
 _TALLY = _pack(TALLY_FIELDS)
+_CGROUP = _pack(CGROUP_FIELDS)
+_WALK = _pack(WALK_FIELDS)
 _KEY_START = struct.calcsize(
     "=" + "".join(code for name, code in CONTEXT_FIELDS if name not in {"inum", "unique"})
 )
@@ -99,6 +112,8 @@ SIZES: Final = {
     "pid_level": 8,
     "tally_event": _TALLY.size + 4 * TALLY_RUNS,
     "tally_run": 4,
+    "cgroup_event": _CGROUP.size + CGROUP_PATH,
+    "walk_event": _WALK.size + WALK_DEPTH * WALK_NAME,
     "counters": COUNTERS_SIZE,
 }
 
@@ -150,3 +165,40 @@ def decode_tally(data: memoryview, at: int) -> Tally:
         records,
         tuple(zip(pairs[::2], pairs[1::2], strict=True)),
     )
+
+
+def decode_cgroup(data: memoryview, at: int) -> CgroupChange:
+    """The message about a cgroup that starts at byte `at` of `data`; errors as for `decode_context`."""
+    _, _, _, time, ident, op, size, _ = _CGROUP.unpack_from(data, at)
+    path = bytes(data[at + _CGROUP.size : at + _CGROUP.size + size])
+    # The kernel's own buffer is as long: what fills it may have gone on.
+    return CgroupChange(ident, op, path if size < CGROUP_PATH - 1 else b"", time)
+
+
+def encode_cgroup(change: CgroupChange) -> bytes:
+    """The message as the kernel side would have sent it, as long as it has to be."""
+    path = change.path[: CGROUP_PATH - 1]
+    head = (
+        EVENT_CGROUP,
+        EVENT_VERSION,
+        _CGROUP.size + len(path),
+        change.time,
+        change.id,
+        change.op,
+        len(path),
+        0,
+    )
+    return _CGROUP.pack(*head) + path
+
+
+def decode_walk(data: memoryview, at: int) -> CgroupChange:
+    """The walk from a cgroup to the root that starts at byte `at` of `data`; errors as for `decode_context`."""
+    _, _, _, time, ident, depth, whole, _ = _WALK.unpack_from(data, at)
+    names = []
+    for place in range(min(depth, WALK_DEPTH)):
+        begin = at + _WALK.size + place * WALK_NAME
+        name, ended, _ = bytes(data[begin : begin + WALK_NAME]).partition(b"\0")
+        whole = whole and ended and len(name) < WALK_NAME - 1
+        names.append(name)
+    path = b"/" + b"/".join(reversed(names)) if whole else b""
+    return CgroupChange(ident, CgroupOp.FOUND, path, time)

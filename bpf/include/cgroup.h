@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * In which cgroup a task is, and the way to its name. User space knows the names of cgroups from the
+ * tracepoints (cgroup.bpf.c); where a message of theirs was lost, a walk up the tree tells.
+ */
+#ifndef AUDIT_ENRICHER_CGROUP_H
+#define AUDIT_ENRICHER_CGROUP_H
+
+#include "core_fixes.h"
+#include "emit.h"
+
+static __always_inline const struct cgroup *cgroup_of(const struct task_struct *task)
+{
+	const struct css_set *set = BPF_CORE_READ(task, cgroups);
+	const struct cgroup_subsys_state *css = 0;
+	const void *slot;
+
+	if (cgroup_subsys == CGROUP_V2)
+		return BPF_CORE_READ(set, dfl_cgrp);
+	slot = (const void *)__builtin_preserve_access_index(&set->subsys[0]) +
+	       cgroup_subsys * sizeof(void *);
+	bpf_probe_read_kernel(&css, sizeof(css), slot);
+	return css ? BPF_CORE_READ(css, cgroup) : 0;
+}
+
+static __always_inline void remember_told(__u64 id)
+{
+	__u8 told = 1;
+
+	bpf_map_update_elem(&told_cgroups, &id, &told, BPF_ANY);
+}
+
+static __noinline int walk_cgroup(const struct kernfs_node *kn, __u64 id)
+{
+	void *ring = ring_of_cpu();
+	struct walk_event *walk;
+
+	walk = ring ? bpf_ringbuf_reserve(ring, sizeof(*walk), 0) : NULL;
+	if (!walk) {
+		if (ring)
+			COUNT(drop_cgroup);
+		return 0;
+	}
+	fill_header(&walk->header, EVENT_WALK, sizeof(*walk));
+	walk->id = id;
+	walk->depth = 0;
+	walk->whole = 0;
+	walk->pad = 0;
+	/* What is left of a name's bytes is old: of messages that the reader has had. */
+	for (int i = 0; i < WALK_DEPTH; i++) {
+		const struct kernfs_node *parent = kernfs_parent(kn);
+
+		if (!parent) {
+			walk->whole = 1;
+			break;
+		}
+		bpf_probe_read_kernel_str(walk->name[i], WALK_NAME, BPF_CORE_READ(kn, name));
+		walk->depth = i + 1;
+		kn = parent;
+	}
+	COUNT(cgroups);
+	remember_told(id);
+	bpf_ringbuf_submit(walk, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/*
+ * The id of the task's cgroup, 0 where it cannot be read. What user space needs to know of it is in a ring
+ * before the caller's message can be.
+ */
+static __always_inline __u64 tell_cgroup(const struct task_struct *task)
+{
+	const struct cgroup *cgroup = cgroup_of(task);
+	const struct kernfs_node *kn = cgroup ? BPF_CORE_READ(cgroup, kn) : 0;
+	__u64 id = kn ? BPF_CORE_READ(kn, id) : 0;
+
+	if (!id)
+		COUNT(fail_cgroup);
+	else if (!bpf_map_lookup_elem(&told_cgroups, &id))
+		walk_cgroup(kn, id);
+	return id;
+}
+
+#endif
