@@ -89,7 +89,7 @@ def test_without_a_subject_nothing_is_claimed() -> None:
 def test_the_columns_stand_under_their_names() -> None:
     table = Table(None)
     header = table.header().decode()
-    assert header.split() == ["TIME", "NAMESPACES", "PID", "INSIDE", "AUID/UID", "WHAT"]
+    assert header.split() == ["TIME", "WHERE", "PID", "INSIDE", "AUID/UID", "WHAT"]
     line = row(*EXEC, in_context=BOX)
     assert header.index("WHAT") == line.index("execve")
     assert header.index("PID") + 3 == line.index("4711") + 4  # numbers to the right

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from enricher.enrich.describe import command, path, result
-from enricher.route.views.table import cut, escape, namespaces_of
+from enricher.route.views.table import cut, escape, place_of
 from tests.suites.live import mismatches, truth_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def places(events: Iterable[NativeEvent]) -> list[Place]:
     """
     found: dict[tuple[str, str, str], Place] = {}
     for event in events:
-        label, kinds = namespaces_of(event.get("namespaces"))
+        label, kinds = place_of(event)
         cgroup = "" if label == _HOST else event.get("cgroup", {"id": ""})["id"]
         old = found.get((label, kinds, cgroup), Place(label, kinds, 0, []))
         program = _program(event)
@@ -84,8 +84,8 @@ def places(events: Iterable[NativeEvent]) -> list[Place]:
 
 
 def where(event: NativeEvent) -> str:
-    """Return the table's NAMESPACES cell, in full."""
-    return " ".join(filter(None, namespaces_of(event.get("namespaces"))))
+    """Return the table's WHERE cell, in full."""
+    return " ".join(filter(None, place_of(event)))
 
 
 def openers(events: Iterable[NativeEvent], key: str) -> list[str]:
@@ -113,11 +113,11 @@ def compared(events: Iterable[NativeEvent]) -> tuple[int, list[str]]:
 
 
 def label_of_pid(events: Iterable[NativeEvent], pid: int) -> str | None:
-    """Return the label of the last namespaces in which this pid started a program; None if it did not."""
+    """Return the label of the place where this pid last started a program; None if it did not."""
     label = None
     for event in events:
         if event.get("subject", {}).get("pid") == pid and command(event):
-            label = namespaces_of(event.get("namespaces"))[0]
+            label = place_of(event)[0]
     return label
 
 

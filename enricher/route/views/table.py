@@ -6,11 +6,11 @@ call printable (control characters, escape sequences, text-direction marks) is s
 ``\uNNNN``, a backslash as two. Never a format for machines: columns and abbreviations may change at any
 time.
 
-NAMESPACES says ``host`` when every namespace that is known is the initial one. Otherwise it has a label
-by which the same container is recognised again (the inum of its mount namespace, or of the first kind
-that differs) and the kinds that differ from the host. The two ``_for_children`` kinds are named only
-when they differ from the task's own. ``?`` stands where no namespaces are known; the reason is then at
-the end of the line.
+WHERE names the container: its runtime and the beginning of its id. Outside of containers it says ``host`` when every
+namespace that is known is the initial one. Otherwise it has a label by which the same namespaces are recognised
+again (the inum of the mount namespace, or of the first kind that differs) and the kinds that differ from the host.
+The two ``_for_children`` kinds are named only when they differ from the task's own. ``?`` stands where no
+namespaces are known; the reason is then at the end of the line.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import shlex
 import unicodedata
+import zlib
 from typing import TYPE_CHECKING, Final
 
 from enricher.clock import local_time
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from enricher.enrich.shape import Namespaces, NativeEvent, Subject
 
+_ID: Final = 12  # as engines show ids themselves
 _EXECS: Final = ("execve", "execveat")
 
 _TIME, _SHORT_TIME = 12, 8  # with and without milliseconds
@@ -127,6 +129,14 @@ def namespaces_of(namespaces: Namespaces | None) -> tuple[str, str]:
     return str(inum) if first == "mnt" else f"{first}:{inum}", ",".join(differing)
 
 
+def place_of(native: NativeEvent) -> tuple[str, str]:
+    """Return the label of an event's container and "", or what `namespaces_of` says where it is in none."""
+    container = native.get("container")
+    if container is None:
+        return namespaces_of(native.get("namespaces"))
+    return f"{container.get('runtime', 'container')} {escape(container['id'][:_ID])}", ""
+
+
 class Table:
     """Renders header and rows for a terminal ``width`` columns wide (None: never cut).
 
@@ -139,13 +149,13 @@ class Table:
 
     def header(self) -> bytes:
         """Return the line of column names."""
-        cells = self._cells("TIME", "NAMESPACES", "PID", "INSIDE", "AUID/UID")
+        cells = self._cells("TIME", "WHERE", "PID", "INSIDE", "AUID/UID")
         return self._line([(cell, _BOLD) for cell in (*cells, "WHAT")])
 
     def render(self, native: NativeEvent) -> bytes:
         """Return the event's line."""
         sec, ms, _serial = split_stamp(native["id"].encode("ascii"))
-        label, kinds = namespaces_of(native.get("namespaces"))
+        label, kinds = place_of(native)
         subject: Subject = native.get("subject", {})
         pids = subject.get("pids", [])
         cells = self._cells(
@@ -160,7 +170,7 @@ class Table:
         return self._line(pieces + self._what(native))
 
     def _layout(self) -> tuple[int, int, int]:
-        """Return the widths of TIME and NAMESPACES, and the column at which WHAT begins."""
+        """Return the widths of TIME and WHERE, and the column at which WHAT begins."""
         roomy = self.width is None or self.width >= _ROOMY
         time = _TIME if roomy else _SHORT_TIME
         fixed = time + _PID + _INSIDE + _USER + _SPACES
@@ -219,4 +229,4 @@ class Table:
 
 def _label_colour(label: str) -> str:
     """Return the same colour for the same label, in every run."""
-    return _LABEL_COLOURS[int(label.rpartition(":")[2]) % len(_LABEL_COLOURS)]
+    return _LABEL_COLOURS[zlib.crc32(label.encode()) % len(_LABEL_COLOURS)]

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runtimes say of their containers: the shapes, their bounds, and the protocol of those who know.
+
+Owns the types and the checks that every value passes, on its way out of a state file and again on its way out of the
+helper process. Never reads a file: that is `files`, for the runtimes beside it, in the helper process alone.
+
+Everything here is decoration: the id is the fact. What does not pass a check is left out and never cut to fit, since
+half a name is another name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from enricher.enrich.places import Found
+
+LABELS_MAX: Final = 64
+KEY_MAX: Final = 256
+VALUE_MAX: Final = 1024
+"""Characters of a label's value, a name or an image."""
+CGROUP_MAX: Final = 4096
+"""Characters of a cgroup's path."""
+
+
+class Metadata(NamedTuple):
+    """What a runtime says of one container; "" and () for what it does not say."""
+
+    runtime: str
+    """Who answered: docker, podman, containerd, cri-o, runc, crun, lxc, incus, nspawn."""
+
+    name: str = ""
+    image: str = ""
+    """As the runtime was asked for it, with tag or digest."""
+
+    labels: tuple[tuple[str, str], ...] = ()
+    """Sorted by key. For plain runc and crun the annotations, which is all they have."""
+
+    pod_uid: str = ""
+    pod_name: str = ""
+    pod_namespace: str = ""
+
+
+class Known(NamedTuple):
+    """A container that state files name together with its cgroup."""
+
+    runtime: str
+    id: str
+    cgroup: str
+    """The container's own, as seen from the root of the hierarchy."""
+
+    metadata: Metadata
+
+
+class Runtime(Protocol):
+    """One kind of runtime, as its state files below one owner's directories tell of it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in answers, where its files do not say otherwise."""
+        ...
+
+    def lookup(self, found: Found) -> Metadata | None:
+        """Return what is said of this container; None where it is not known here, or where the files contradict."""
+        ...
+
+    def known(self) -> Iterable[Known]:
+        """Everything in the state directories that names its cgroup."""
+        ...
+
+
+def word(value: object, limit: int = VALUE_MAX) -> str:
+    """Return a name: printable text of at most `limit` characters; "" for anything else."""
+    return value if isinstance(value, str) and len(value) <= limit and value.isprintable() else ""
+
+
+def labels_of(value: object) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of a JSON object (or list of pairs) that can be labels: the first 64 in the order of keys."""
+    if isinstance(value, dict):
+        pairs: Iterable[object] = value.items()
+    elif isinstance(value, list):
+        pairs = value
+    else:
+        return ()
+    found = {}
+    for pair in pairs:
+        if not (isinstance(pair, list | tuple) and len(pair) == 2):  # noqa: PLR2004 - a key and its value
+            continue
+        key, text = pair
+        if word(key, KEY_MAX) and isinstance(text, str) and len(text) <= VALUE_MAX and _is_unicode(text):
+            found[key] = text
+    return tuple(sorted(found.items())[:LABELS_MAX])
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether this can be written as UTF-8. JSON can escape halves of surrogate pairs, which cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_cgroup(path: object) -> bool:
+    """Whether this is the normal path of a cgroup that can be a container's own.
+
+    Not the root, nor what systemd makes for itself: a container without a cgroup of its own runs in one of those,
+    and so does much else.
+    """
+    if not (isinstance(path, str) and path.startswith("/") and len(path) <= CGROUP_MAX and "\0" not in path):
+        return False
+    parts = path[1:].split("/")
+    last = parts[-1]
+    return (
+        not any(part in {"", ".", ".."} for part in parts)
+        and not last.endswith((".slice", ".service"))
+        and not (last.endswith(".scope") and last.startswith(("session-", "init.")))
+    )
+
+
+def metadata_from(value: object) -> Metadata | None:
+    """Return what JSON has made of a Metadata; None where it is no such thing."""
+    if not isinstance(value, list) or len(value) != len(Metadata._fields):
+        return None
+    runtime, name, image, pairs, *pod = value
+    texts = [word(text) for text in (runtime, name, image, *pod)]
+    if texts != [runtime, name, image, *pod] or not runtime or not isinstance(pairs, list):
+        return None
+    labels = labels_of(pairs)
+    if len(labels) != len(pairs):
+        return None
+    return Metadata(texts[0], texts[1], texts[2], labels, *texts[3:])
+
+
+def known_from(value: object) -> Known | None:
+    """Return what JSON has made of a Known; None where it is no such thing."""
+    if not isinstance(value, list) or len(value) != len(Known._fields):
+        return None
+    runtime, ident, cgroup, rest = value
+    metadata = metadata_from(rest)
+    if metadata is None or not (word(runtime) and word(ident, KEY_MAX) and is_cgroup(cgroup)):
+        return None
+    return Known(runtime, ident, cgroup, metadata)

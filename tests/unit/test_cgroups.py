@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cgroups from the kernel's messages and the file system to what an event says: the table, the scan, the wire."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enricher.enrich.cgroups import KEPT, CgroupTable
+from enricher.model import Batch, CgroupChange, CgroupOp
+from enricher.sources import cgroups
+from enricher.sources.bpf import wire
+
+MADE, REMOVED, RENAMED = CgroupOp.MADE, CgroupOp.REMOVED, CgroupOp.RENAMED
+WEB = b"/system.slice/docker-" + b"ab" * 32 + b".scope"
+
+
+def tell(table: CgroupTable, *changes: tuple[int, CgroupOp, bytes], now: float = 0.0) -> None:
+    told = tuple(CgroupChange(ident, op, path, 0) for ident, op, path in changes)
+    table.learn(Batch([], [], [], parked=False, now=now, wall=0.0, cgroups=told))
+
+
+def path_of(table: CgroupTable, ident: int) -> bytes | None:
+    home = table.of(ident)
+    return None if home is None else home.path
+
+
+# -- the table ---------------------------------------------------------------------------------------
+
+
+def test_a_cgroup_is_known_from_its_making_until_a_while_after_its_end() -> None:
+    table = CgroupTable()
+    tell(table, (7, MADE, WEB))
+    home = table.of(7)
+    assert home is not None
+    assert home.container == {"id": "ab" * 32, "runtime": "docker"}
+    tell(table, (7, REMOVED, WEB), now=10.0)
+    tell(table, (7, CgroupOp.RELEASED, WEB), now=11.0)
+    tell(table, (8, MADE, b"/x"), now=10.0 + KEPT - 0.1)
+    assert path_of(table, 7) == WEB
+    tell(table, (9, MADE, b"/y"), now=10.0 + KEPT)
+    assert table.of(7) is None
+    assert len(table) == 2
+
+
+def test_what_nobody_told_of_is_not_there() -> None:
+    table = CgroupTable()
+    tell(table, (7, MADE, b""))
+    assert table.of(7) is None
+    tell(table, (7, CgroupOp.FOUND, WEB))
+    tell(table, (7, MADE, b"/another"))
+    assert path_of(table, 7) == WEB, "an id has one path in its life"
+
+
+def test_one_that_is_heard_of_at_its_end_is_known_for_the_records_on_their_way() -> None:
+    table = CgroupTable()
+    tell(table, (7, REMOVED, WEB), now=5.0)
+    assert path_of(table, 7) == WEB
+    tell(table, (8, MADE, b"/x"), now=5.0 + KEPT)
+    assert table.of(7) is None
+
+
+def test_a_new_name_is_that_of_all_below() -> None:
+    table = CgroupTable()
+    tell(table, (1, MADE, b"/a"), (2, MADE, b"/a/b"), (3, MADE, b"/ab"), (4, MADE, b"/a/b/c"))
+    tell(table, (1, RENAMED, WEB))
+    assert [path_of(table, ident) for ident in (1, 2, 3, 4)] == [WEB, WEB + b"/b", b"/ab", WEB + b"/b/c"]
+    tell(table, (5, RENAMED, b"/new"), (5, RENAMED, b""))
+    assert path_of(table, 5) == b"/new"
+
+
+def test_memory_is_bounded_and_the_oldest_goes() -> None:
+    table = CgroupTable(limit=3)
+    for ident in range(5):
+        tell(table, (ident, MADE, b"/%d" % ident))
+    tell(table, (2, REMOVED, b"/2"))
+    assert [path_of(table, ident) for ident in range(5)] == [None, None, b"/2", b"/3", b"/4"]
+    assert (len(table), table.forgotten) == (3, 2)
+    tell(table, (5, MADE, b"/5"))
+    assert table.forgotten == 2, "one that was removed is no loss"
+
+
+@given(st.binary(max_size=300))
+def test_any_path_makes_members_that_can_be_written(path: bytes) -> None:
+    table = CgroupTable()
+    tell(table, (7, MADE, b"/" + path))
+    home = table.of(7)
+    assert home is not None
+    home.cgroup["path"].encode()
+    for word in (home.cgroup.get("unit", ""), (home.container or {"id": ""})["id"]):
+        word.encode()
+    assert bytes.fromhex(home.cgroup.get("path_hex", (b"/" + path).hex())) == b"/" + path
+
+
+# -- the wire ----------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**64 - 1), st.sampled_from(CgroupOp), st.binary(max_size=1022))
+def test_what_user_space_writes_is_read_as_the_kernels(ident: int, op: CgroupOp, path: bytes) -> None:
+    change = CgroupChange(ident, op, path, 5)
+    message = wire.encode_cgroup(change)
+    assert wire.decode_cgroup(memoryview(message), 0) == change
+    padded = message.ljust(wire.SIZES["cgroup_event"], b"\xee")
+    assert wire.decode_cgroup(memoryview(padded), 0) == change
+
+
+def test_a_path_that_may_go_on_is_not_known() -> None:
+    message = wire.encode_cgroup(CgroupChange(7, MADE, b"/" + b"x" * 2000, 5))
+    assert wire.decode_cgroup(memoryview(message), 0).path == b""
+
+
+def walk(*names: bytes, whole: int = 1, ident: int = 7) -> CgroupChange:
+    head = struct.pack("=HHIQQHHI", 4, 1, 2080, 5, ident, len(names), whole, 0)
+    body = b"".join((name + b"\0").ljust(wire.WALK_NAME, b"\xee")[: wire.WALK_NAME] for name in names)
+    return wire.decode_walk(memoryview((head + body).ljust(2080, b"\xee")), 0)
+
+
+def test_a_walk_is_read_from_the_root() -> None:
+    assert walk(b"init.scope", b"docker-1.scope", b"system.slice") == CgroupChange(
+        7, CgroupOp.FOUND, b"/system.slice/docker-1.scope/init.scope", 5
+    )
+    assert walk().path == b"/"
+    assert walk(b"a" * 126, b"b").path == b"/b/" + b"a" * 126
+    assert walk(b"a" * 127, b"b").path == b"", "a name that fills its place may go on"
+    assert walk(*[b"a"] * 16, whole=0).path == b"", "deeper than it goes"
+
+
+# -- the file system ---------------------------------------------------------------------------------
+
+
+def proc(tmp_path: Path, subsystems: str, *mounts: str) -> Path:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "cgroups").write_text("#subsys_name\thierarchy\tnum_cgroups\tenabled\n" + subsystems)
+    (tmp_path / "self" / "mountinfo").write_text("".join(f"{line}\n" for line in mounts))
+    return tmp_path
+
+
+ALL = "cpuset\t{0}\t5\t1\ncpu\t{0}\t5\t1\nmemory\t{1}\t5\t1\npids\t{2}\t5\t1\n"
+V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
+HYBRID = "31 30 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw"
+PIDS = "33 30 0:29 / /sys/fs/cgroup/pids rw shared:9 master:1 - cgroup cgroup rw,pids"
+PART = "34 30 0:26 /a /somewhere rw - cgroup2 cgroup2 rw"
+
+
+@pytest.mark.parametrize(
+    ("subsystems", "mounts", "expected"),
+    [
+        (ALL.format(0, 0, 0), (PART, V2), (0, cgroups.V2, "/sys/fs/cgroup", "v2")),
+        (ALL.format(3, 4, 5), (HYBRID, PIDS), (5, 3, "/sys/fs/cgroup/pids", "pids")),
+        (ALL.format(3, 4, 0), (HYBRID, PIDS), (4, 2, None, "memory")),
+        (ALL.format(0, 0, 0), (PART,), (0, cgroups.V2, None, "v2")),
+        ("", (), (0, cgroups.V2, None, "v2")),
+        ("what\nis this", (V2,), (0, cgroups.V2, "/sys/fs/cgroup", "v2")),
+    ],
+)
+def test_the_hierarchy_that_runtimes_use(
+    tmp_path: Path, subsystems: str, mounts: tuple[str, ...], expected: tuple[int, int, str | None, str]
+) -> None:
+    number, index, root, name = cgroups.hierarchy(proc(tmp_path, subsystems, *mounts))
+    assert (number, index, None if root is None else str(root), name) == expected
+
+
+def test_a_proc_that_cannot_be_read_is_as_v2(tmp_path: Path) -> None:
+    assert cgroups.hierarchy(tmp_path / "nowhere") == (0, cgroups.V2, None, "v2")
+
+
+def test_the_scan_finds_all_with_their_inodes(tmp_path: Path) -> None:
+    for name in ("a/b/c", "d"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "a" / "cgroup.procs").touch()
+    (tmp_path / "link").symlink_to("a")
+    odd = tmp_path / "od\udcffd"
+    odd.mkdir()
+    found = cgroups.scan(cgroups.Hierarchy(0, cgroups.V2, tmp_path, "v2"))
+    assert {change.path for change in found} == {b"/", b"/a", b"/a/b", b"/a/b/c", b"/d", b"/od\xffd"}
+    by_path = {change.path: change.id for change in found}
+    assert by_path[b"/a/b"] == (tmp_path / "a/b").stat().st_ino
+    assert [change.path for change in found].index(b"/a") < [change.path for change in found].index(b"/a/b")
+    assert cgroups.scan(cgroups.Hierarchy(0, cgroups.V2, None, "v2")) == []
+    assert cgroups.scan(cgroups.Hierarchy(0, cgroups.V2, tmp_path / "gone", "v2")) == []
