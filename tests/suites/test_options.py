@@ -92,7 +92,7 @@ def test_table_for_people(guest: Guest) -> None:
         guest.run([f"{SHARE}/workload/nsmake", "clone3", "pid", "--", TRUTH, "3", "in-a-table"], check=True)
         live.stop()
         header, *rows = live.output().decode().splitlines()
-    assert header.split()[:4] == ["TIME", "NAMESPACES", "PID", "INSIDE"]
+    assert header.split()[:4] == ["TIME", "WHERE", "PID", "INSIDE"]
     leaves = [row.split() for row in rows if "truth-leaf" in row]
     assert len(leaves) == 3
     for columns in leaves:
