@@ -205,4 +205,4 @@ def test_remove_and_purge_leave_nothing(host: Host, before: set[str]) -> None:
     assert host.sh("systemctl list-units --all --plain --no-legend 'audit-enricher*'") == ""
     assert host.sh("systemctl list-unit-files --no-legend 'audit-enricher*'", check=False) == ""
     assert "enricher" not in host.sh("cat /proc/net/unix")
-    assert host.sh("pgrep -f audit-enricher", check=False) == ""
+    assert host.sh("pgrep -f '[a]udit-enricher'", check=False) == ""
