@@ -33,8 +33,7 @@ static __always_inline int on_cgroup(const struct cgroup *cgroup, const char *pa
 	COUNT(cgroups);
 	if (op == CGROUP_MADE)
 		remember_told(id);
-	/* The reader sleeps until records come: where cgroups come and go and nothing is recorded, wake it.
-	 */
+	/* Wakes a reader that sleeps until records come: cgroups may come and go with nothing recorded. */
 	bpf_ringbuf_submit(event, 0);
 	return 0;
 }

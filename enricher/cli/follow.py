@@ -13,7 +13,7 @@ import select
 import sys
 from typing import TYPE_CHECKING, Any
 
-from enricher.cli.options import Signals, add_config, count, say, settings_for_asking
+from enricher.cli.options import Signals, add_config, add_filters, count, say, settings_for_asking
 from enricher.config.settings import GROUP, SOCKET
 from enricher.errors import OutputFailed
 from enricher.route.views.table import Table, escape, terminal_width, wants_colour
@@ -41,21 +41,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="table for people, json one event a line (default: table on a terminal, else json)",
     )
     parser.add_argument("--count", type=count, metavar="N", help="stop after N events were shown")
-    parser.add_argument(
-        "--key",
-        action="append",
-        default=[],
-        metavar="K",
-        help="only events with this audit key, and those about losses and the service (may be repeated)",
-    )
-    parser.add_argument(
-        "--type",
-        action="append",
-        default=[],
-        metavar="T",
-        help="only events with a record of this type, by name or number, and those about losses and the service"
-        " (may be repeated)",
-    )
+    add_filters(parser)
     parser.add_argument(
         "--no-self",
         action="store_true",

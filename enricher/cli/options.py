@@ -88,6 +88,25 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return settings
 
 
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Declare which events are wanted: `key` and `type`, as `route.filters.Filter` takes them."""
+    parser.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="K",
+        help="only events with this audit key, and those about losses and the service (may be repeated)",
+    )
+    parser.add_argument(
+        "--type",
+        action="append",
+        default=[],
+        metavar="T",
+        help="only events with a record of this type, by name or number, and those about losses and the service"
+        " (may be repeated)",
+    )
+
+
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Declare what `run` and `replay` can be told of their output; `wanted` reads it."""
     parser.add_argument(
@@ -100,20 +119,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         "--output", metavar="FILE", help="write to FILE (made with mode 0600) instead of stdout"
     )
     parser.add_argument("--count", type=count, metavar="N", help="stop after N events were written")
-    parser.add_argument(
-        "--key",
-        action="append",
-        default=[],
-        metavar="K",
-        help="only events with this audit key, and LOST events (may be repeated)",
-    )
-    parser.add_argument(
-        "--type",
-        action="append",
-        default=[],
-        metavar="T",
-        help="only events with a record of this type, by name or number, and LOST events (may be repeated)",
-    )
+    add_filters(parser)
     parser.add_argument(
         "--no-self", action="store_true", help="leave out events that this program itself caused"
     )

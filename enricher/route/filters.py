@@ -6,6 +6,7 @@ of a filtered stream are thrown away) and never counts what it rejects; the call
 
 An event matches when it has one of the keys *and* a record of one of the types; no keys asked for means
 any key or none, no types any type. A key matches as a whole, after decoding: ``exec`` is not ``exec-root``.
+What we say ourselves, of a loss or of the service, concerns whoever reads: it always matches.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Filter:
 
         An event whose records were all lost has still the type the kernel side noted, and no key.
         """
+        if event.own_id:
+            return True
         types = self._types
         if types and not any(record.type in types for record in event.records):
             context = event.context

@@ -38,11 +38,6 @@ def read(line: bytes) -> dict[str, object]:
     return request
 
 
-def passes(event: Event, chosen: Filter) -> bool:
-    """Whether who asked for these keys and types gets the event: what we say ourselves concerns everybody."""
-    return bool(event.own_id) or chosen.matches(event)
-
-
 class Wish:
     """Which events a `follow` request wants. `pid` is the process that asks. Raises UsageError.
 
@@ -68,7 +63,7 @@ class Wish:
         """Whether the follower gets the event."""
         if self._skip_self and (event.self_caused or self._is_follower(event)):
             return False
-        return self._chosen is None or passes(event, self._chosen)
+        return self._chosen is None or self._chosen.matches(event)
 
     def _is_follower(self, event: Event) -> bool:
         context = event.context

@@ -110,8 +110,7 @@ class Output:
         if self._skip_self:
             chosen = [event for event in chosen if not event.self_caused]
         if not self._everything:
-            # What was lost, and what is said of the run, concerns whoever reads: it passes every filter.
-            chosen = [event for event in chosen if event.own_id or self._filter.matches(event)]
+            chosen = [event for event in chosen if self._filter.matches(event)]
         if self._left is not None:
             chosen = chosen[: self._left]
             self._left -= len(chosen)

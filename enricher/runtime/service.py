@@ -131,6 +131,7 @@ class Service:
         self._state = os.environ.get("STATE_DIRECTORY", STATE_DIRECTORY).partition(":")[0]
         self._reloaded: str | None = None
         self._open_gap = ""  # what is known of a gap whose serials are not
+        self._told_error = ""  # of the output, to the service manager
         self._saved: int | None = None  # the serial of the last entry
         self._save_at = self._alive_at = self._retry_at = 0.0
         self._life: _Life
@@ -204,8 +205,6 @@ class Service:
         self._tell_beginning(left)
         pipeline.wake_on(self._asked.fd)
         pipeline.serve(server.fileno(), server.serve)
-        watchdog = self._notifier.watchdog
-        pipeline.longest_wait = min(_SAVE_EVERY, watchdog or _SAVE_EVERY)
         self._save(closed=False)
         self._notifier.ready(self._in_one_line())
         self._say("ready")
@@ -272,6 +271,9 @@ class Service:
             self._retry_at = now + RETRY
             if (loss := self._output.settle()) is not None:
                 self._pipeline.stages.tell(loss, time.time())
+        if self._output.error != self._told_error:
+            self._told_error = self._output.error
+            self._notifier.status(self._in_one_line())
         self._pipeline.longest_wait = RETRY if self._output.waits else self._calm
         return self._asked.stopped
 
@@ -325,6 +327,8 @@ class Service:
 
     def _in_one_line(self) -> str:
         life = self._life
+        if self._output.error:
+            return self._output.error
         if life.degraded:
             return f"degraded, no hook: {life.degraded}"
         return f"hook {life.started.hook_name}, writing to {self._output.path}"

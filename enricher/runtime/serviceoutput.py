@@ -147,7 +147,7 @@ class ServiceOutput:
         if self._skip_self:
             chosen = [event for event in chosen if not event.self_caused]
         if (chooses := self._filter) is not None:
-            chosen = [event for event in chosen if event.own_id or chooses.matches(event)]
+            chosen = [event for event in chosen if chooses.matches(event)]
         lines = list(map(self._render, chosen))
         if lines:
             self._write(chosen, lines)

@@ -25,6 +25,9 @@ _CONTROLLERS: Final = ("pids", "memory", "cpuset", "freezer", "devices")
 
 _MOST: Final = 262_144  # cgroups; a host has some hundreds
 _DEEPEST: Final = 64
+_LONGEST: Final = (
+    1022  # bytes of a path that a message takes whole (bpf/include/events.h): a replay must know no less
+)
 
 
 class Hierarchy(NamedTuple):
@@ -102,7 +105,8 @@ def scan(watched: Hierarchy) -> list[CgroupChange]:
                 below = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         except OSError:
             continue
-        found.append(CgroupChange(ident, CgroupOp.FOUND, path or b"/", 0))
+        if len(path) <= _LONGEST:
+            found.append(CgroupChange(ident, CgroupOp.FOUND, path or b"/", 0))
         if depth < _DEEPEST:
             waiting += [(directory + b"/" + name, path + b"/" + name, depth + 1) for name in below]
     return found

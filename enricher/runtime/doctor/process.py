@@ -15,6 +15,7 @@ from enricher.sources.audit.socket import RECEIVE_BUFFER
 from enricher.sources.bpf.features import KernelTypes
 from enricher.sources.bpf.libbpf import library
 from enricher.sources.bpf.loader import DEFAULT_BUDGET
+from enricher.sources.cgroups import hierarchy
 from enricher.sources.host import effective_capabilities, standing
 
 if TYPE_CHECKING:
@@ -124,23 +125,32 @@ def _namespaces(host: Host) -> Iterator[Row]:
             yield Row(name, State.FAIL, f"not the initial one: {why}", hint)
 
 
+def _watched(host: Host) -> str:
+    return hierarchy(host.proc).name
+
+
 def _cgroup(host: Host) -> Row:
     # The kernel's own list for this process: mounts could hide a hierarchy, this does not.
     lines = host.read(host.proc / "self/cgroup").splitlines()
     unified = any(line.startswith("0::") for line in lines)
     older = sum(":" in line and not line.startswith("0:") for line in lines)
-    hint = "boot with systemd.unified_cgroup_hierarchy=1: the cgroup id is that of the v2 hierarchy"
+    hint = "boot with systemd.unified_cgroup_hierarchy=1, with which everything here is tested"
     if unified and not older:
         return Row("cgroup", State.OK, "v2")
     if unified:
         return Row(
             "cgroup",
             State.WARN,
-            f"hybrid: v2 beside {older} v1 hierarchies; a container made in v1 alone has no cgroup id of its own",
+            f"hybrid: v2 beside {older} v1 hierarchies; containers are told apart by the controller {_watched(host)}",
             hint,
         )
     if older:
-        return Row("cgroup", State.WARN, "v1 only: the cgroup id is the same for every task", hint)
+        return Row(
+            "cgroup",
+            State.WARN,
+            f"v1 only: containers are told apart by the controller {_watched(host)}",
+            hint,
+        )
     return Row("cgroup", State.UNKNOWN, f"{host.proc / 'self/cgroup'} names no hierarchy")
 
 
