@@ -160,7 +160,7 @@ READY := bpf workload $(VENV)/.stamp
 
 .PHONY: test
 test: $(READY) ## Everything: unit, lint, and the suites on real kernels in virtual machines
-	@$(PYTEST)
+	@$(PYTEST) --durations=30 --durations-min=4
 
 .PHONY: unit
 unit: $(READY) ## The tests that need no virtual machine and no privilege

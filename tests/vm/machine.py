@@ -41,12 +41,15 @@ _WATCHER_LIMIT = 30.0
 # oops=panic: a kernel that oopsed under our programs has failed, whatever it answers afterwards.
 _APPEND = (
     "console=ttyS0 quiet panic=-1 oops=panic audit=1 audit_backlog_limit=8192 mitigations=off nowatchdog "
-    "random.trust_cpu=on 8250.nr_uarts=1 no_timer_check damon_stat.enabled=0"
+    "random.trust_cpu=on 8250.nr_uarts=1 no_timer_check damon_stat.enabled=0 "
+    "unknown_nmi_panic"
 )
 _PANIC = re.compile(rb"Kernel panic - not syncing|vm agent ends|^initramfs: ", re.MULTILINE)
 _PING_EVERY = 5.0
 _SILENCE_LIMIT = 90.0
 _CONSOLE_LINES = 30
+_POST_MORTEM_LINES = 60
+_TRACE_LIMIT = 5.0
 _running = threading.Lock()
 
 
@@ -322,7 +325,21 @@ class Machine:
             # A panicking kernel prints its reason first and the trace after it.
             time.sleep(0.3)
             message += self._console_tail()
+            if self._qemu.status is None:
+                message += self._post_mortem()
         self._channel.lose(message)
+
+    def _post_mortem(self) -> str:
+        """Return where the CPUs of a guest that went silent are: their registers, and the trace of an NMI."""
+        registers = self._qemu.ask("info registers -a")
+        where = [line for line in registers.splitlines() if line.startswith(("CPU#", "RIP=", "RSP="))]
+        before = len(self._console_bytes())
+        self._qemu.ask("nmi")
+        deadline = time.monotonic() + _TRACE_LIMIT
+        while time.monotonic() < deadline and self._qemu.status is None:
+            time.sleep(0.1)
+        trace = self._console_bytes()[before:].decode(errors="replace").splitlines()[:_POST_MORTEM_LINES]
+        return "\n".join(["", "--- where its CPUs are ---", *where, "--- after an NMI ---", *trace])
 
     def _console_bytes(self) -> bytes:
         try:

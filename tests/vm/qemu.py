@@ -6,6 +6,7 @@ Never reads the guest's streams; see channel.py.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -24,6 +25,8 @@ _BINARY = "qemu-system-x86_64"
 _PROBE_CODE = bytes.fromhex("b010e6f4f4")
 _PROBE_STATUS = (0x10 << 1) | 1
 _PROBE_LIMIT = 8.0
+_PROMPT = b"(qemu) "
+_MONITOR_LIMIT = 5.0
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def _kvm_runs() -> bool:
         return done.returncode == _PROBE_STATUS
 
 
-def _arguments(options: QemuOptions, agent_fd: int) -> list[str]:
+def _arguments(options: QemuOptions, agent_fd: int, monitor_fd: int) -> list[str]:
     accelerator = "tcg" if options.icount else usable_accelerator()
     if accelerator == "kvm":
         machine = ["-accel", "kvm", "-cpu", "host"]
@@ -110,7 +113,8 @@ def _arguments(options: QemuOptions, agent_fd: int) -> list[str]:
         machine = ["-accel", "tcg,thread=multi", "-cpu", "max"]
     snapshot = "off" if options.writable else "on"
     argv = [
-        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-chardev", f"socket,id=monitor,fd={monitor_fd}", "-mon", "chardev=monitor,mode=readline"),
         *machine,
         *("-smp", str(options.smp), "-m", str(options.memory)),
         *("-kernel", str(options.vmlinuz), "-initrd", str(options.initrd), "-append", options.append),
@@ -141,18 +145,19 @@ class Qemu:
         if binary is None:
             message = f"{_BINARY} is not installed (see tests/vm/packages.txt)"
             raise BuildError(message)
-        ours, theirs = socket.socketpair()
-        self.agent = ours
+        self.agent, theirs = socket.socketpair()
+        self._monitor, monitor = socket.socketpair()
         self._messages = workdir / "qemu.log"
-        with theirs, self._messages.open("wb") as log:
+        with theirs, monitor, self._messages.open("wb") as log:
             # setpriv becomes QEMU (same pid) and has the kernel kill it with its parent, even on SIGKILL.
-            argv = ["setpriv", "--pdeathsig", "KILL", "--", binary, *_arguments(options, theirs.fileno())]
+            argv = ["setpriv", "--pdeathsig", "KILL", "--", binary]
+            argv += _arguments(options, theirs.fileno(), monitor.fileno())
             self._process = subprocess.Popen(  # noqa: S603 - our own words
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(theirs.fileno(), lock_fd),
+                pass_fds=(theirs.fileno(), monitor.fileno(), lock_fd),
                 # The snapshot's temporary file goes where the cache already has room for disks.
                 env={**os.environ, "TMPDIR": str(workdir)},
             )
@@ -174,6 +179,20 @@ class Qemu:
         except OSError:
             return ""
 
+    def ask(self, command: str) -> str:
+        """Return what QEMU's monitor answers to one command; what has come when it stays silent for a while."""
+        answer = b""
+        with contextlib.suppress(OSError):
+            self._monitor.settimeout(_MONITOR_LIMIT)
+            self._monitor.sendall(command.encode() + b"\n")
+            # Its prompt comes before the first command too, and it echoes what was typed.
+            while not answer.endswith(_PROMPT) or command.encode() not in answer:
+                data = self._monitor.recv(65536)
+                if not data:
+                    break
+                answer += data
+        return answer.decode(errors="replace").replace("\r", "")
+
     def wait(self, timeout: float) -> int:
         """Wait until it ends by itself."""
         return self._process.wait(timeout)
@@ -184,3 +203,4 @@ class Qemu:
             self._process.kill()
         self._process.wait()
         self.agent.close()
+        self._monitor.close()
