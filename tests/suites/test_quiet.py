@@ -25,7 +25,8 @@ IDLE_MIB = 40  # without the rings
 LIMIT_MS = 100.0
 SECONDS = 12
 OWN_PER_SECOND = 200
-CPU_SHARE = 0.03
+CPU_SHARE = 0.1
+"""Measured are 1 to 4 % of an emulated CPU, by what else the machine does; one that feeds on itself takes all of it."""
 
 
 @pytest.mark.parametrize("eoe", ["with-eoe", "without-eoe"])

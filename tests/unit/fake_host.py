@@ -222,8 +222,9 @@ class Poll:
 
 def install(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the runtime's time and waits the host's. The modules' own names for them: no other sees it."""
+    for module in ("runtime.pipeline", "runtime.selftest", "cli.run"):
+        monkeypatch.setattr(f"enricher.{module}.time", _Time(host))
     for module in ("pipeline", "selftest"):
-        monkeypatch.setattr(f"enricher.runtime.{module}.time", _Time(host))
         monkeypatch.setattr(f"enricher.runtime.{module}.select", _Select(host))
 
 

@@ -132,7 +132,7 @@ def test_a_start_that_fails_leaves_no_capture(
 def test_a_replay_gives_the_bytes_of_the_run(
     host: Host, files: tuple[str, str], tmp_path: Path, view: str
 ) -> None:
-    host.script = [None, host.event, None, lambda: setattr(host, "dropped", 3)]
+    host.script = [host.event, lambda: setattr(host, "dropped", 3)]
     argv = ["run", "--for", "9s", "--format", view, "--output", files[0], "--capture", files[1]]
     assert command.main(argv) == 0
     events = Path(files[0]).read_bytes()
