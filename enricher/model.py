@@ -142,6 +142,46 @@ class CgroupChange(NamedTuple):
     time: int
 
 
+class Metadata(NamedTuple):
+    """What a runtime says of one container; "" and () for what it does not say."""
+
+    runtime: str
+    """Who answered: docker, podman, containerd, cri-o, runc, crun, lxc, incus, nspawn."""
+
+    name: str = ""
+    image: str = ""
+    """As the runtime was asked for it, with tag or digest."""
+
+    labels: tuple[tuple[str, str], ...] = ()
+    """Sorted by key. For plain runc and crun the annotations, which is all they have."""
+
+    pod_uid: str = ""
+    pod_name: str = ""
+    pod_namespace: str = ""
+
+
+class Known(NamedTuple):
+    """A container that state files name together with its cgroup."""
+
+    runtime: str
+    id: str
+    cgroup: str
+    """The container's own, as seen from the root of the hierarchy."""
+
+    metadata: Metadata
+
+
+class Answer(NamedTuple):
+    """What is known of the container that the cgroup with this id is; it holds from the batch on that brings it.
+
+    A `Metadata` where the path tells the container, a `Known` where it does not. That nothing is known changes no
+    event, so it is no answer.
+    """
+
+    cgroup: int
+    said: Metadata | Known
+
+
 class KernelCounts(NamedTuple):
     """What sources other than the event stream counted in a run; None where a source keeps no count.
 
@@ -180,7 +220,9 @@ class Batch(NamedTuple):
     """What one turn of the loop took in. The rings were drained after the records were received.
 
     ``now`` is monotonic seconds, ``wall`` seconds since the epoch. ``parked`` says that a ring holds
-    messages behind an uncommitted one. ``counts`` is there when the source has just read them.
+    messages behind an uncommitted one. ``counts`` is there when the source has just read them. ``answers`` came
+    since the batch before. ``helpers`` are all processes of ours beside the main one, where one is new: pid, and
+    start in clock ticks since boot, 0 where that is not known.
     """
 
     records: list[Record]
@@ -191,6 +233,8 @@ class Batch(NamedTuple):
     wall: float
     counts: KernelCounts | None = None
     cgroups: Sequence[CgroupChange] = ()
+    answers: Sequence[Answer] = ()
+    helpers: Sequence[tuple[int, int]] = ()
 
 
 class Loss(NamedTuple):

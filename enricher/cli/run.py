@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 from enricher import __version__
@@ -18,7 +18,7 @@ from enricher.clock import TurnClock
 from enricher.config import settings as rows
 from enricher.correlate import ledger
 from enricher.errors import OutputFailed, UsageError
-from enricher.runtime import startup
+from enricher.runtime import prefetch, startup
 from enricher.runtime.loaders import pick
 from enricher.runtime.output import Output
 from enricher.runtime.pipeline import Pipeline
@@ -83,8 +83,11 @@ def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
         say(note)
     clock = TurnClock()
     names = HostNames(clock)
-    # The outputs first: a file that cannot be written is known before anything is attached.
+    # First of all, while nothing is open that its processes must not have; then the outputs: a file that cannot be
+    # written is known before anything is attached.
+    metadata = prefetch.start(settings, clock, say)
     with (
+        closing(metadata) if metadata else nullcontext(),
         CaptureWriter(options.capture) if options.capture else nullcontext() as capture,
         Output(
             wanted(options),
@@ -93,6 +96,8 @@ def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
             discard=options.discard,
         ) as output,
     ):
+        if metadata is not None:
+            output.cgroups.asker = metadata.want
         if output.advice:
             say(output.advice)
         started = startup.start(
@@ -109,7 +114,7 @@ def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
             opening = Opening(os.getpid(), os.urandom(4).hex(), started.trial.serial)
             if capture:
                 capture.head(_head(reading, started, opening))
-            pipeline = Pipeline(started, output.emit, opening, capture, clock, output.learn)
+            pipeline = Pipeline(started, output.emit, opening, capture, clock, output.learn, metadata)
             try:
                 return _work(pipeline, output, options, signals, capture)
             except OutputFailed:

@@ -21,6 +21,7 @@ FILE: Final = f"{DIRECTORY}/audit-enricher.toml"
 
 SECTIONS: Final = {
     "source": "where records and contexts come from",
+    "metadata": "what runtimes know of containers: names, images, pods",
     "output": "the events that the service writes",
     "service": "how the service behaves",
     "control": "the control socket, for `status` and `follow`",
@@ -85,6 +86,18 @@ RECEIVE_BUFFER: Final = Setting(
     16 << 20,
     "memory for records that wait to be read; the kernel doubles it",
     "--receive-buffer",
+)
+METADATA: Final = Setting(
+    "metadata.enabled",
+    Flag(),
+    default=True,
+    doc="have names, images and pods of containers read from their runtimes' state files, by a process of its own",
+)
+LABELS: Final = Setting(
+    "metadata.labels",
+    Flag(),
+    default=False,
+    doc="labels too, at most 64 for each container; for plain runc and crun the annotations",
 )
 OUTPUT_PATH: Final = Setting(
     "output.path",
@@ -160,6 +173,8 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
     LOADER,
     RING_MEMORY,
     RECEIVE_BUFFER,
+    METADATA,
+    LABELS,
     OUTPUT_PATH,
     OUTPUT_FORMAT,
     OUTPUT_RAW,

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cgroups of this boot by their id, and what each says about where its tasks are.
 
-Owns the table, how long a removed cgroup is remembered, and the members of an event that follow from a path. Never
-asks about a process and never guesses: an id that nobody told of is not in the table.
+Owns the table, how long a removed cgroup is remembered, the members of an event that follow from a path and from what
+a runtime says of its container, and which containers are still to be asked for. Never asks about a process and never
+guesses: an id that nobody told of is not in the table. Never asks for anything itself, and never holds an event back:
+answers come in batches, and events that are made before have the id alone.
 
 Ids are never used again within a boot, so an entry can be late to go and is never another's.
 """
@@ -12,14 +14,17 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-from enricher.enrich.recognise import recognise
+from enricher.enrich.places import Found
+from enricher.enrich.recognise import recognise, recognise_in
 from enricher.enrich.values import text_of
-from enricher.model import CgroupOp
+from enricher.model import CgroupOp, Known, Metadata
 
 if TYPE_CHECKING:
-    from enricher.enrich.places import Found
+    from collections.abc import Callable
+
+    from enricher.enrich.places import Place
     from enricher.enrich.shape import CgroupEntry, Container, ContainerName
-    from enricher.model import Batch, CgroupChange
+    from enricher.model import Answer, Batch, CgroupChange
 
 KEPT: Final = 30.0
 """Seconds for which a removed cgroup is remembered: records of its last tasks may be on their way."""
@@ -28,23 +33,55 @@ LIMIT: Final = 65_536
 """Cgroups that are remembered. Beyond, the oldest goes: an event from there says that it does not know."""
 
 
+class Inquiry:
+    """What is to be found out about one container, or about one cgroup whose path does not tell.
+
+    All cgroups that are in the container share it.
+    """
+
+    __slots__ = ("asked", "cgroup", "members", "noticed", "removed", "said", "wants")
+
+    def __init__(self, asked: Found | str, cgroup: int, *, wants: bool = False) -> None:
+        self.asked = asked
+        """The outermost container of the path, for whose inner ones nobody can vouch; or a path that tells none."""
+        self.cgroup = cgroup
+        """Under which id the answer is entered: the container's own cgroup, where that is known."""
+        self.members: set[int] = set()  # the cgroups that share it
+        self.removed = False  # that cgroup
+        self.noticed = False  # by an event
+        self.said: Metadata | Known | None = None
+        self.wants = wants
+        """Whether the next event is to have it asked for: there is no answer, and nobody is seeing to it."""
+
+
+_NOBODY: Final = Inquiry("", 0)  # the host's cgroups
+
+
 class Home:
-    """One cgroup: the members that every event of a task in it has, made once."""
+    """One cgroup: the members that every event of a task in it has, made once. It is never changed but replaced."""
 
-    __slots__ = ("cgroup", "container", "path", "removed", "where")
+    __slots__ = ("answered", "cgroup", "container", "inquiry", "path", "provenance", "removed", "where")
 
-    def __init__(self, ident: int, path: bytes) -> None:
+    def __init__(self, ident: int, path: bytes, place: Place, inquiry: Inquiry) -> None:
         self.path = path
         self.removed = False
-        place = recognise(path.decode("utf-8", "surrogateescape"))
+        self.inquiry = inquiry
         self.where: Literal["host", "container", "unknown"] = place.where
+        said = inquiry.said
+        self.provenance: Literal["cgroup", "runtime", "none"] = (
+            "none" if place.where == "unknown" else "runtime" if isinstance(said, Known) else "cgroup"
+        )
         text, exact = text_of(path)
         self.cgroup: CgroupEntry = {"id": str(ident), "path": text}
         if exact is not None:
             self.cgroup["path_hex"] = exact
         if place.unit:
             self.cgroup["unit"] = _printable(place.unit)
-        self.container: Container | None = _container(place.chain) if place.where == "container" else None
+        metadata = said.metadata if isinstance(said, Known) else said
+        self.answered = "" if metadata is None else metadata.runtime
+        self.container: Container | None = (
+            _container(place.chain, metadata) if place.where == "container" else None
+        )
 
 
 def _printable(text: str) -> str:
@@ -52,24 +89,41 @@ def _printable(text: str) -> str:
     return text_of(text.encode("utf-8", "surrogateescape"))[0]
 
 
-def _name(found: Found) -> ContainerName:
+def _name(found: Found, metadata: Metadata | None) -> ContainerName:
+    said = metadata or Metadata(found.runtime)
     named: ContainerName = {"id": _printable(found.id)}
-    if found.name:
-        named["name"] = _printable(found.name)
-    if found.runtime:
-        named["runtime"] = found.runtime
-    if found.pod:
-        named["pod"] = {"uid": found.pod}
+    if name := said.name or found.name:
+        named["name"] = _printable(name)
+    if said.runtime:
+        named["runtime"] = said.runtime
+    if said.image:
+        named["image"] = said.image
+    if uid := found.pod or said.pod_uid:
+        named["pod"] = {"uid": uid}
+        if said.pod_name:
+            named["pod"]["name"] = said.pod_name
+        if said.pod_namespace:
+            named["pod"]["namespace"] = said.pod_namespace
+    if said.labels:
+        named["labels"] = dict(said.labels)
     return named
 
 
-def _container(chain: tuple[Found, ...]) -> Container:
-    """Return the innermost container, with the chain of all where there are several."""
-    names = [_name(found) for found in chain]
+def _container(chain: tuple[Found, ...], metadata: Metadata | None) -> Container:
+    """Return the innermost container, with the chain of all where there are several; what was said is the first's."""
+    names = [_name(found, None if place else metadata) for place, found in enumerate(chain)]
     container = cast("Container", names[-1].copy())
     if len(chain) > 1:
         container["chain"] = names
     return container
+
+
+def _is_within(path: bytes, cgroup: bytes) -> bool:
+    return path == cgroup or path.startswith(cgroup + b"/")
+
+
+def _bytes(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
 
 
 class CgroupTable:
@@ -78,8 +132,13 @@ class CgroupTable:
     def __init__(self, limit: int = LIMIT) -> None:
         self._homes: OrderedDict[int, Home] = OrderedDict()
         self._removed: deque[tuple[float, int]] = deque()
+        self._own: dict[bytes, Inquiry] = {}  # by the path of a container's own cgroup
+        self._known: dict[bytes, Inquiry] = {}  # of those, the ones whose path does not tell
         self._limit = limit
         self.forgotten = 0  # for want of room, while they were there
+        self.asker: Callable[[Inquiry], bool] | None = None
+        """Who sees to inquiries: it is told of each as its cgroup is made, and says whether it has room. Without
+        one nothing is ever wanted, as in a replay."""
 
     def __len__(self) -> int:
         """How many are remembered."""
@@ -89,34 +148,114 @@ class CgroupTable:
         """Return the cgroup with this id, None where nobody told of it."""
         return self._homes.get(ident)
 
+    def ask(self, inquiry: Inquiry) -> None:
+        """Have something asked for, since an event was made there. Where there is no room the next one asks again."""
+        inquiry.noticed = True
+        self._hand_on(inquiry)
+
+    def _hand_on(self, inquiry: Inquiry) -> None:
+        if self.asker is not None:
+            inquiry.wants = not self.asker(inquiry)
+
     def learn(self, batch: Batch) -> None:
-        """Enter what a batch tells of cgroups, and forget what was removed long ago."""
+        """Enter what a batch tells of cgroups and containers, and forget what was removed long ago."""
         for change in batch.cgroups:
             self._enter(change, batch.now)
+        for answer in batch.answers:
+            self._answer(answer)
         removed = self._removed
         while removed and removed[0][0] <= batch.now:
-            self._homes.pop(removed.popleft()[1], None)
+            ident = removed.popleft()[1]
+            if (home := self._homes.pop(ident, None)) is not None:
+                self._unlink(ident, home)
 
     def _enter(self, change: CgroupChange, now: float) -> None:
         known = self._homes.get(change.id)
         if change.op in (CgroupOp.REMOVED, CgroupOp.RELEASED):
             # Where both come, and they do, the first one counts. The path is told once more.
             if known is None and change.path:
-                known = self._add(change)
+                known = self._add(change.id, change.path)
             if known is not None and not known.removed:
                 known.removed = True
+                known.inquiry.removed |= known.inquiry.cgroup == change.id
                 self._removed.append((now + KEPT, change.id))
         elif change.op == CgroupOp.RENAMED:
             self._rename(change)
         elif known is None and change.path:
-            self._add(change)
+            inquiry = self._add(change.id, change.path).inquiry
+            if inquiry.wants:
+                self._hand_on(inquiry)
 
-    def _add(self, change: CgroupChange) -> Home:
+    def _add(self, ident: int, path: bytes) -> Home:
         while len(self._homes) >= self._limit:
-            _, oldest = self._homes.popitem(last=False)
+            went, oldest = self._homes.popitem(last=False)
+            self._unlink(went, oldest)
             self.forgotten += not oldest.removed
-        home = self._homes[change.id] = Home(change.id, change.path)
+        home = self._homes[ident] = self._make(ident, path)
         return home
+
+    def _make(self, ident: int, path: bytes) -> Home:
+        text = path.decode("utf-8", "surrogateescape")
+        place = recognise(text)
+        wants = self.asker is not None
+        if place.where == "host":
+            return Home(ident, path, place, _NOBODY)
+        if place.where == "unknown":
+            above = self._above(path)
+            inquiry = above or Inquiry(text, ident, wants=wants)
+            if above is not None:
+                place = _place(text, above)
+        else:
+            own = _bytes(place.chain[0].path)
+            found = self._own.get(own)
+            inquiry = found or Inquiry(place.chain[0], ident, wants=wants)
+            if found is None and own == path:
+                self._own[own] = inquiry
+        inquiry.members.add(ident)
+        return Home(ident, path, place, inquiry)
+
+    def _above(self, path: bytes) -> Inquiry | None:
+        """Return the inquiry of a container in which this path is, and which only its state told of."""
+        if not self._known:
+            return None
+        end = len(path)
+        while end > 0:
+            if (inquiry := self._known.get(path[:end])) is not None:
+                return inquiry
+            end = path.rfind(b"/", 0, end)
+        return None
+
+    def _answer(self, answer: Answer) -> None:
+        home = self._homes.get(answer.cgroup)
+        inquiry = _NOBODY if home is None else home.inquiry
+        said = answer.said
+        if home is None or inquiry.cgroup != answer.cgroup or inquiry.said is not None:
+            return
+        if isinstance(said, Known) != isinstance(inquiry.asked, str):
+            return
+        if isinstance(said, Known):
+            own = _bytes(said.cgroup)
+            if not _is_within(home.path, own):
+                return
+            if own == home.path:
+                self._known[own] = inquiry
+        inquiry.said = said
+        inquiry.wants = False
+        for ident in inquiry.members:
+            member = self._homes[ident]
+            place = _place(member.path.decode("utf-8", "surrogateescape"), inquiry)
+            fresh = self._homes[ident] = Home(ident, member.path, place, inquiry)
+            fresh.removed = member.removed
+
+    def _unlink(self, ident: int, home: Home) -> None:
+        """Let go of what is held beside the home that goes."""
+        inquiry = home.inquiry
+        inquiry.members.discard(ident)
+        if inquiry.cgroup == ident:
+            inquiry.removed = True
+            for paths in (self._own, self._known):
+                if paths.get(home.path) is inquiry:
+                    del paths[home.path]
 
     def _rename(self, change: CgroupChange) -> None:
         """Give it its new path, and so to all below it."""
@@ -124,11 +263,20 @@ class CgroupTable:
         if not change.path or (known is not None and known.path == change.path):
             return
         if known is None:
-            self._add(change)
+            self._add(change.id, change.path)
             return
         below = known.path + b"/"
         for ident, home in list(self._homes.items()):
             if ident == change.id or home.path.startswith(below):
                 path = change.path + home.path[len(known.path) :]
-                fresh = self._homes[ident] = Home(ident, path)
+                self._unlink(ident, home)
+                fresh = self._homes[ident] = self._make(ident, path)
                 fresh.removed = home.removed
+
+
+def _place(path: str, inquiry: Inquiry) -> Place:
+    """Return where this cgroup is, by its path and by what was said."""
+    said = inquiry.said
+    if isinstance(said, Known):
+        return recognise_in(path, Found(said.runtime, said.id, "", "", said.cgroup))
+    return recognise(path)

@@ -2,8 +2,8 @@
 """The native event: everything known about one audit event, as a plain dict (`enrich.shape.NativeEvent`).
 
 Owns which source each member is taken from and the caches that make it cheap. Never identifies a container:
-``where`` and ``container`` follow the task's cgroup, as `enrich.cgroups` knows it. Never writes, never changes an
-event.
+``where`` and ``container`` follow the task's cgroup, as `enrich.cgroups` knows it, which is told where an event was
+made of a container nothing more is known of than its id. Never writes, never changes an event.
 
 Where a fact comes from:
 
@@ -15,7 +15,7 @@ Where a fact comes from:
   except for ``outcome``: that is the program's verdict about its own business.
 * An unset auid or ses (4294967295) is absent in ``subject``; in ``records[].fields`` the number stays.
 
-The ``host`` and ``namespaces`` dicts are shared between events: treat an event as read-only.
+The ``host``, ``namespaces``, ``container`` and ``cgroup`` dicts are shared between events: treat an event as read-only.
 """
 
 from __future__ import annotations
@@ -124,6 +124,8 @@ class NativeBuilder:
             if context is not None and context.cgroup_id:
                 native["cgroup"] = {"id": str(context.cgroup_id)}
         else:
+            if home.inquiry.wants and not event.self_caused:
+                self._cgroups.ask(home.inquiry)
             native["where"] = home.where
             if home.container is not None:
                 native["container"] = home.container
@@ -313,8 +315,10 @@ def _namespaces(context: Context, host: HostFacts) -> tuple[Namespaces, str]:
 def _enrichment(event: Event, context: Context | None, doubt: str, home: Home | None) -> Enrichment:
     enrichment: Enrichment = {
         "context": "none" if event.context is None else "kernel",
-        "container": "none" if home is None or home.where == "unknown" else "cgroup",
+        "container": "none" if home is None else home.provenance,
     }
+    if home is not None and home.answered:
+        enrichment["metadata"] = home.answered
     if event.complete is not None:
         enrichment["complete"] = event.complete
     if reason := reason_of(event, doubt):

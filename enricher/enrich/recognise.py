@@ -56,6 +56,9 @@ class _Level(NamedTuple):
     unit_end: int
 
 
+_NOTHING: Final = _Level((), 0, "", "", 0)
+
+
 def _unescaped(name: str) -> str:
     """Undo systemd's mark on a cgroup whose name would look like one of the kernel's files (``_cpu.service``)."""
     return name.removeprefix("_")
@@ -150,7 +153,21 @@ def recognise(path: str) -> Place:
         return Place(_outside(path, level), (), level.unit, "")
     # Where the container is itself the unit, it lies in none.
     unit = level.unit if level.unit_end < len(found.path) else ""
-    chain = [found]
-    while len(chain) < DEEPEST and (found := _nested(path, found)):
+    return _inside(path, found, unit)
+
+
+def recognise_in(path: str, outer: Found) -> Place:
+    """Return the same for a path in this container, which somebody else knew: the path does not tell it.
+
+    Raises nothing.
+    """
+    level = _level(path, 0) if _SOUND.match(path) else _NOTHING
+    return _inside(path, outer, level.unit if level.unit_end < len(outer.path) else "")
+
+
+def _inside(path: str, found: Found | None, unit: str) -> Place:
+    chain: list[Found] = []
+    while found and len(chain) < DEEPEST:
         chain.append(found)
+        found = _nested(path, found)
     return Place("container", tuple(chain), unit, path[len(chain[-1].path) :])

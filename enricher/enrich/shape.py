@@ -89,6 +89,8 @@ class Pod(TypedDict):
     """A Kubernetes pod."""
 
     uid: str
+    name: NotRequired[str]
+    namespace: NotRequired[str]
 
 
 class ContainerName(TypedDict):
@@ -97,7 +99,9 @@ class ContainerName(TypedDict):
     id: str
     name: NotRequired[str]
     runtime: NotRequired[str]  # not where the path tells a container, and not whose
+    image: NotRequired[str]  # as the runtime was asked for it
     pod: NotRequired[Pod]
+    labels: NotRequired[dict[str, str]]  # on request
 
 
 class Container(ContainerName):
@@ -153,7 +157,8 @@ class Enrichment(TypedDict):
     """Where each added fact comes from, and what is missing."""
 
     context: Literal["kernel", "none"]
-    container: Literal["cgroup", "none"]
+    container: Literal["cgroup", "runtime", "none"]
+    metadata: NotRequired[str]  # the runtime whose state files told of the container, of a chain's first
     reason: NotRequired[str]
     complete: NotRequired[bool]  # absent when not known: a log has no counts
     subject: NotRequired[bool]  # only False, and only then: the context's task is not the one that acted

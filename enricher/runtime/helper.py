@@ -6,6 +6,9 @@ ours: the keeper, which holds CAP_DAC_READ_SEARCH and our socket and touches no 
 which reads. A worker that takes too long or dies is killed and replaced, and the request is answered all the same.
 We could not do that: we have given up the capability by then. Never takes a descriptor of ours along.
 
+Both are told with their start times, so that the records which they cause can be known for ours: at the start, and
+again when a worker was replaced, before it is given anything to read.
+
 A fork and no exec: it needs no interpreter to be found and no path to import from, and it starts before there is
 anything to leak but settings. It must be made while there is one thread, and before privileges are dropped.
 """
@@ -13,6 +16,7 @@ anything to leak but settings. It must be made while there is one thread, and be
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import json
 import os
@@ -23,6 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
+from enricher.enrich.metadata.files import member, parse
 from enricher.enrich.metadata.worker import ANSWER_MAX, REQUEST_MAX, answer
 from enricher.runtime import privileges
 
@@ -34,6 +39,8 @@ KEPT: Final = 1 << CAP_DAC_READ_SEARCH
 
 REQUEST_TIME: Final = 2.0
 """Seconds that a request may take before its worker is killed."""
+_START_TIME: Final = 10.0
+"""Seconds for its start."""
 STUCK_MAX: Final = 4
 """Killed workers that may wait, in a file system that hangs, for their end to come."""
 
@@ -43,6 +50,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _SOCKET: Final = 3
 """Where the one descriptor that is kept goes."""
 _NICE: Final = 5
+_NUMBER_MAX: Final = 64
 
 
 class Helper(NamedTuple):
@@ -56,6 +64,9 @@ class Helper(NamedTuple):
 
     privileged: bool
     """Whether it may read what is not for everybody."""
+
+    processes: tuple[tuple[int, int], ...] = ()
+    """Its processes: pid, and start in clock ticks since boot, 0 where that is not known."""
 
 
 def start(work: Callable[[bytes], bytes] = answer, request_time: float = REQUEST_TIME) -> Helper:
@@ -72,8 +83,28 @@ def start(work: Callable[[bytes], bytes] = answer, request_time: float = REQUEST
     if not pid:
         _run(lambda: _keeper(theirs, parent, keep, work, request_time))
     theirs.close()
-    ours.settimeout(0)
-    return Helper(ours, pid, bool(keep))
+    helper = Helper(ours, pid, bool(keep))
+    try:
+        ours.settimeout(_START_TIME)
+        processes = processes_of(parse(ours.recv(ANSWER_MAX)))
+        ours.settimeout(0)
+    except OSError:
+        processes = None
+    if processes is None:
+        ours.close()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise OSError(errno.ECHILD, "the process that reads state files did not start")
+    return helper._replace(processes=processes)
+
+
+def processes_of(said: object) -> tuple[tuple[int, int], ...] | None:
+    """Return the helper's processes where this message tells them, else None."""
+    told = member(said, "helpers")
+    if not isinstance(told, list):
+        return None
+    pairs = [pair for pair in told if isinstance(pair, list) and [type(each) for each in pair] == [int, int]]
+    return tuple((pid, start) for pid, start in pairs)
 
 
 def _run(act: Callable[[], None]) -> NoReturn:
@@ -96,7 +127,7 @@ def _keeper(
     gc.freeze()
     os.dup2(theirs.detach(), _SOCKET)
     _close_others()
-    _confine(keep)
+    privileges.keep_only(keep)
     _die_with(parent)
     # The records come first.
     with suppress(OSError):
@@ -113,19 +144,20 @@ def _close_others() -> None:
     os.closerange(_SOCKET + 1, max(*open_now, null) + 1)
 
 
-def _confine(keep: int) -> None:
-    """Give up all capabilities but these, for good. Raises OSError."""
-    privileges._set(keep, keep)  # noqa: SLF001 - to be `privileges.keep_only(keep)`
-    privileges._clear_ambient()  # noqa: SLF001
-    privileges._call("prctl", privileges._PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # noqa: SLF001
-    privileges._call("prctl", privileges._PR_SET_DUMPABLE, 0, 0, 0, 0)  # noqa: SLF001
-
-
 def _die_with(parent: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # it was gone before we asked
+
+
+def _started() -> int:
+    """Return this process's start in clock ticks since boot; 0 where that cannot be read."""
+    try:
+        # Behind the name, which may hold anything: field 22 of proc(5).
+        return int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 class _Worker(NamedTuple):
@@ -142,9 +174,14 @@ class Keeper:
         self._request_time = request_time
         self._worker: _Worker | None = None
         self._dead: list[int] = []  # killed, and not yet gone
+        self._started = _started()
 
     def run(self) -> None:
         """Serve until the parent closes its end."""
+        try:
+            self._worker = self._start()
+        except OSError:
+            self._tell(0, 0)  # it is tried again for each request
         while request := self._parent.recv(REQUEST_MAX):
             self._parent.sendall(self._answer(request))
 
@@ -179,12 +216,27 @@ class Keeper:
         if not pid:
             _run(lambda: self._serve(theirs, ours, parent))
         theirs.close()
+        poll = select.poll()
+        poll.register(ours, select.POLLIN)
+        started = ours.recv(_NUMBER_MAX) if poll.poll(_START_TIME * 1000) else b""
+        if not started:
+            ours.close()
+            os.kill(pid, signal.SIGKILL)
+            self._dead.append(pid)
+            raise OSError(errno.ECHILD, "the worker did not start")
+        self._tell(pid, int(started))
         return _Worker(ours, pid)
+
+    def _tell(self, pid: int, started: int) -> None:
+        """Tell our parent of our processes."""
+        processes = [(os.getpid(), self._started)] + ([(pid, started)] if pid else [])
+        self._parent.sendall(json.dumps({"helpers": processes}).encode("ascii") + b"\n")
 
     def _serve(self, mine: socket.socket, keepers: socket.socket, parent: int) -> None:
         keepers.close()
         self._parent.close()
         _die_with(parent)
+        mine.sendall(b"%d" % _started())
         while request := mine.recv(REQUEST_MAX):
             mine.sendall(self._work(request))
 

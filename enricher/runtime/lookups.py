@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from enricher.enrich.metadata import Known, Metadata, known_from, metadata_from
 from enricher.enrich.metadata.files import member, owner_of, parse
 from enricher.enrich.metadata.worker import ANSWER_MAX, REQUEST_MAX, request_for
+from enricher.runtime.helper import processes_of
 
 if TYPE_CHECKING:
     from enricher.clock import Clock
@@ -38,11 +39,12 @@ ABSENT_MAX: Final = 4096
 """Non-answers that are held."""
 OWNERS_MAX: Final = 256
 """Owners that are not asked about."""
-_ABSENT_FIRST, _ABSENT_LAST = 0.25, 300.0
-"""Seconds until the same is asked again, and the most: a runtime may write its state after the first record."""
+_ABSENT: Final = (0.02, 0.03, 0.05, 0.15, 0.25, 0.5, 1.0, 4.0, 16.0, 64.0, 300.0)
+"""Seconds until the same is asked again, each time the next: a runtime may write its state after it has made the
+cgroup, and a command that it then starts is there soon after."""
 _PAUSE_FIRST, _PAUSE_LAST = 1.0, 300.0
 """Seconds for which an owner is not asked about after the helper hung or died over his state, and the most."""
-_FACTOR: Final = 4.0
+_PAUSE_FACTOR: Final = 4.0
 
 COUNTERS: Final = (
     "asked", "answered", "unknown", "timed_out", "crashed", "failed", "refused", "dropped", "forgotten",
@@ -62,7 +64,7 @@ class Missing(Enum):
     """The helper cannot be asked, or not about this."""
 
 
-class _Key(NamedTuple):
+class Key(NamedTuple):
     """What is asked for, and which of several that had the same name one after another."""
 
     asked: Found | str
@@ -83,10 +85,10 @@ class _Side:
     __slots__ = ("absent", "held", "queue", "waiting")
 
     def __init__(self) -> None:
-        self.queue: deque[_Key] = deque()
-        self.waiting: set[_Key] = set()  # the queue, and what is being asked
-        self.held: dict[_Key, Metadata | Known] = {}
-        self.absent: dict[_Key, _Pause] = {}
+        self.queue: deque[Key] = deque()
+        self.waiting: set[Key] = set()  # the queue, and what is being asked
+        self.held: dict[Key, Metadata | Known] = {}
+        self.absent: dict[Key, _Pause] = {}
 
 
 class Lookups:
@@ -97,8 +99,12 @@ class Lookups:
         self._clock = clock
         self._root, self._users = self._sides = (_Side(), _Side())
         self._paused: dict[int, _Pause] = {}  # by owner
-        self._current: _Key | None = None
+        self._current: Key | None = None
         self._counts: Counter[str] = Counter()
+        # Bounded for who does not look; who does looks more often than as many can come.
+        self._settled: deque[Key] = deque(maxlen=4 * QUEUE_MAX)
+        self.processes = helper.processes
+        """The helper's own, each as its pid and its start in clock ticks since boot, 0 where that is not known."""
         self.gone = False
         """The helper has ended. It cannot be started again: we no longer have what it needs."""
 
@@ -116,12 +122,12 @@ class Lookups:
 
         `instance` tells two containers apart that have the same name one after the other: the id of the cgroup.
         """
-        said = self._ask(_Key(found, instance), found.path)
+        said = self._ask(Key(found, instance), found.path)
         return Missing.UNKNOWN if isinstance(said, Known) else said
 
     def ask_cgroup(self, path: str, instance: int = 0) -> Known | Missing:
         """Return the container whose state names this cgroup, or one above it, as its own."""
-        said = self._ask(_Key(path, instance), path)
+        said = self._ask(Key(path, instance), path)
         return Missing.UNKNOWN if isinstance(said, Metadata) else said
 
     def serve(self) -> None:
@@ -140,6 +146,24 @@ class Lookups:
             self._take(said)
         self._send()
 
+    def settled(self) -> list[Key]:
+        """Return what has been asked for and is not PENDING any more, once."""
+        keys = list(self._settled)
+        self._settled.clear()
+        return keys
+
+    def again(self, key: Key) -> float:
+        """Return the time from which asking for this will do; 0 where that is at once."""
+        path = _path(key)
+        absent = self._side(path).absent.get(key)
+        paused = self._paused.get(owner_of(path) or 0)
+        return max((each.until for each in (absent, paused) if each is not None), default=0.0)
+
+    @staticmethod
+    def is_users(key: Key) -> bool:
+        """Whether users, and not root, name what this is about."""
+        return "/user@" in _path(key)
+
     def counts(self) -> dict[str, int]:
         """Return what was counted (COUNTERS), and how much there is now of what is bounded."""
         return {
@@ -155,7 +179,7 @@ class Lookups:
         if not self.gone:
             self._end()
 
-    def _ask(self, key: _Key, path: str) -> Metadata | Known | Missing:
+    def _ask(self, key: Key, path: str) -> Metadata | Known | Missing:
         side = self._side(path)
         held = side.held.get(key)
         if held is not None:
@@ -169,7 +193,7 @@ class Lookups:
             return absent.why
         return self._enqueue(key, path, side)
 
-    def _enqueue(self, key: _Key, path: str, side: _Side) -> Missing:
+    def _enqueue(self, key: Key, path: str, side: _Side) -> Missing:
         owner = owner_of(path)
         if owner is None:
             return Missing.UNKNOWN
@@ -202,11 +226,14 @@ class Lookups:
             self._counts["asked"] += 1
 
     def _take(self, line: bytes) -> None:
+        said = parse(line)
+        if (processes := processes_of(said)) is not None:
+            self.processes = processes
+            return
         key, self._current = self._current, None
         if key is None:
             self._counts["failed"] += 1  # nothing was asked
             return
-        said = parse(line)
         failed = member(said, "failed")
         if failed in ("time-out", "crash", "stuck"):
             self._counts["crashed" if failed == "crash" else "timed_out"] += 1
@@ -227,22 +254,28 @@ class Lookups:
             self._counts["failed"] += 1
             self._leave(key, Missing.UNAVAILABLE)
 
-    def _hold(self, key: _Key, found: Metadata | Known) -> None:
-        side = self._side(_path(key))
+    def _settle(self, side: _Side, key: Key) -> None:
         side.waiting.discard(key)
+        self._settled.append(key)
+
+    def _hold(self, key: Key, found: Metadata | Known) -> None:
+        side = self._side(_path(key))
+        self._settle(side, key)
         side.absent.pop(key, None)
         self._counts["forgotten"] += _enter(side.held, key, found, HELD_MAX)
 
-    def _leave(self, key: _Key, why: Missing) -> None:
+    def _leave(self, key: Key, why: Missing) -> None:
         """Remember that there is no answer, each time for longer."""
         side = self._side(_path(key))
-        side.waiting.discard(key)
-        length = _longer(side.absent.pop(key, None), _ABSENT_FIRST, _ABSENT_LAST)
+        self._settle(side, key)
+        before = side.absent.pop(key, None)
+        length = next((step for step in _ABSENT if before is None or step > before.length), _ABSENT[-1])
         _enter(side.absent, key, _Pause(self._clock.monotonic() + length, length, why), ABSENT_MAX)
 
     def _pause(self, owner: int) -> None:
         """Leave an owner alone, each time for longer."""
-        length = _longer(self._paused.pop(owner, None), _PAUSE_FIRST, _PAUSE_LAST)
+        before = self._paused.pop(owner, None)
+        length = _PAUSE_FIRST if before is None else min(before.length * _PAUSE_FACTOR, _PAUSE_LAST)
         _enter(self._paused, owner, _Pause(self._clock.monotonic() + length, length), OWNERS_MAX)
 
     def _is_paused(self, owner: int) -> bool:
@@ -266,16 +299,12 @@ class Lookups:
             os.waitpid(self._helper.pid, 0)
 
 
-def _path(key: _Key) -> str:
+def _path(key: Key) -> str:
     return key.asked if isinstance(key.asked, str) else key.asked.path
 
 
-def _owner(key: _Key) -> int:
+def _owner(key: Key) -> int:
     return owner_of(_path(key)) or 0
-
-
-def _longer(before: _Pause | None, first: float, last: float) -> float:
-    return first if before is None else min(before.length * _FACTOR, last)
 
 
 def _enter(entries: dict[K, V], key: K, value: V, most: int) -> int:

@@ -78,10 +78,15 @@ class Output:
         self._left = wanted.limit
         width = terminal_width(sys.stdout.fileno()) if terminal else None
         table = Table(width, colour=wants_colour(os.environ, terminal=terminal))
-        cgroups = CgroupTable()
-        self.learn = cgroups.learn
+        self.cgroups = CgroupTable()
+        self.learn = self.cgroups.learn
         self._render = renderer(
-            view, facts, names or NoNames(), cgroups, raw=wanted.raw, table=table if view == "table" else None
+            view,
+            facts,
+            names or NoNames(),
+            self.cgroups,
+            raw=wanted.raw,
+            table=table if view == "table" else None,
         )
         self.advice = ""  # a sentence for the operator, if the destination gives rise to one
         self._sink: Sink

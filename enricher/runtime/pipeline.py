@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from enricher.correlate.ledger import Summary
     from enricher.model import Event
+    from enricher.runtime.prefetch import Prefetch
     from enricher.runtime.startup import Started
     from enricher.sources.capture import CaptureWriter
 
@@ -61,7 +62,8 @@ class Pipeline:
     """One run over started sources. `emit` gets every batch of finished events, in order.
 
     With a `capture`, whose head is written, everything that goes into the stages is written to it first.
-    `clock` is told the time of each turn. `learn` gets each batch that tells of cgroups, before its events.
+    `clock` is told the time of each turn. `learn` gets each batch that tells of cgroups or containers, before its
+    events; `metadata` asks what containers are, and has its answers put into batches.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of one run
@@ -72,6 +74,7 @@ class Pipeline:
         capture: CaptureWriter | None = None,
         clock: TurnClock | None = None,
         learn: Callable[[Batch], None] | None = None,
+        metadata: Prefetch | None = None,
     ) -> None:
         self._socket = started.socket
         self._loaded = started.loaded
@@ -105,6 +108,9 @@ class Pipeline:
         self._seen: tuple[int, ...] | None = self._signs()
         self._drops = 0  # when all counts were last asked for
         self._wall = time.time() - self._counted
+        self._metadata = metadata
+        if metadata is not None:
+            self.serve(metadata.fileno(), metadata.serve)
         self._take_trial(started.trial)
 
     def wake_on(self, fd: int) -> None:
@@ -144,6 +150,8 @@ class Pipeline:
         longest = _PENDING_WAIT if len(self.stages.correlator) else self.longest_wait
         if self.stages.owes_loss:
             longest = min(longest, _COUNTS_EVERY)
+        if self._metadata is not None and (due := self._metadata.wait(self.clock.now)) is not None:
+            longest = min(longest, max(due, _PARKED_WAIT))
         return longest if wait is None else min(longest, wait)
 
     def _turn(self) -> None:
@@ -172,13 +180,19 @@ class Pipeline:
         if self._loaded.cgroups:
             batch = batch._replace(cgroups=self._loaded.cgroups)
             self._loaded.cgroups = []
+        metadata = self._metadata
+        if metadata is not None:
+            batch = batch._replace(answers=metadata.take(), helpers=metadata.take_helpers())
         if self._capture is not None:
             messages, self._loaded.tap = self._loaded.tap or [], []
             self._capture.turn(batch, messages)
-        return self.stages.take(batch)
+        done = self.stages.take(batch)
+        if metadata is not None:
+            metadata.turn(batch.now)
+        return done
 
     def _take_trial(self, trial: Trial) -> None:
-        now = time.monotonic()
+        self.clock.now = now = time.monotonic()
         parked = self._loaded.parked
         self._take(Batch(trial.records, trial.contexts, trial.tallies, parked, now, now + self._wall))
 

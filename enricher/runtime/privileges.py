@@ -79,12 +79,17 @@ def drop(works: Callable[[], bool]) -> int:
     _set(keep, keep | more)
     if more and not works():
         keep |= more
+    keep_only(keep)
+    return keep
+
+
+def keep_only(keep: int) -> None:
+    """Give up all capabilities but those of this mask, for good. Raises OSError."""
     _set(keep, keep)
     _clear_ambient()
     # What we may ever become is bounded by this; and nobody of our uid may look into us.
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
-    return keep
 
 
 def _clear_ambient() -> None:

@@ -28,7 +28,7 @@ from enricher.errors import (
     UsageError,
 )
 from enricher.model import Notice
-from enricher.runtime import privileges, startup, state
+from enricher.runtime import prefetch, privileges, startup, state
 from enricher.runtime.control import ControlServer
 from enricher.runtime.loaders import pick
 from enricher.runtime.notify import Notifier
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from enricher.config.load import Settings
     from enricher.correlate.ledger import Gap, Summary
     from enricher.model import HostFacts
+    from enricher.runtime.prefetch import Prefetch
     from enricher.runtime.startup import Started
     from enricher.runtime.state import Left
 
@@ -135,6 +136,7 @@ class Service:
         self._saved: int | None = None  # the serial of the last entry
         self._save_at = self._alive_at = self._retry_at = 0.0
         self._life: _Life
+        self._metadata: Prefetch | None = None
         self._output: ServiceOutput
         self._pipeline: Pipeline
 
@@ -142,6 +144,10 @@ class Service:
         """Run until a signal ends it; returns the account."""
         with ExitStack() as stack:
             stack.callback(self._notifier.close)
+            # First of all: while there is nothing that its processes must not have, and what they need is still held.
+            self._metadata = prefetch.start(self._settings, self._clock, self._say)
+            if self._metadata is not None:
+                stack.callback(self._metadata.close)
             reading = read_host_facts()
             for note in reading.notes:
                 self._say(note)
@@ -151,6 +157,8 @@ class Service:
                 settings, reading.facts, HostNames(self._clock), self._clock, self._say
             )
             stack.callback(self._output.close)
+            if self._metadata is not None:
+                self._output.cgroups.asker = self._metadata.want
             self._keep_alone(stack)
             server = ControlServer(settings[rows.SOCKET], settings[rows.GROUP], self._status)
             stack.callback(server.close)
@@ -199,7 +207,12 @@ class Service:
         reason = f"no context: {life.degraded}" if life.degraded else ""
         opening = Opening(os.getpid(), os.urandom(4).hex(), life.started.trial.serial, reason)
         self._pipeline = pipeline = Pipeline(
-            life.started, self._output.emit, opening, clock=self._clock, learn=self._output.learn
+            life.started,
+            self._output.emit,
+            opening,
+            clock=self._clock,
+            learn=self._output.learn,
+            metadata=self._metadata,
         )
         self._output.followers = server
         self._tell_beginning(left)
@@ -359,11 +372,17 @@ class Service:
             "reloaded": self._reloaded,
             "config": {"files": list(self._settings.files)},
             "followers": server.followers if isinstance(server, ControlServer) else 0,
+            "metadata": self._metadata_facts(),
             "control": server.counts() if isinstance(server, ControlServer) else {},
             "capabilities": life.capabilities,
             "rss": _rss(),
             "watchdog": self._notifier.watchdog is not None,
         }
+
+    def _metadata_facts(self) -> dict[str, object]:
+        if self._metadata is None:
+            return {"state": "failed" if self._settings[rows.METADATA] else "off"}
+        return {"state": "on" if self._metadata.runs else "ended", **self._metadata.counts()}
 
 
 def _gap_facts(gap: Gap | None, open_gap: str) -> dict[str, object] | None:

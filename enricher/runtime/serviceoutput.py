@@ -99,9 +99,9 @@ class ServiceOutput:
         self.failed = 0
         self.error = ""
         self.followers: Followers | None = None
-        self._cgroups = CgroupTable()
-        self.learn = self._cgroups.learn
-        self._json = renderer("json", facts, names, self._cgroups)
+        self.cgroups = CgroupTable()
+        self.learn = self.cgroups.learn
+        self._json = renderer("json", facts, names, self.cgroups)
         self._group = settings[rows.GROUP]  # the socket's as well, which stays as it is
         self._sink = self._open(settings)
         self._apply(settings)
@@ -111,7 +111,7 @@ class ServiceOutput:
         self._skip_self = settings[rows.OUTPUT_SKIP_SELF]
         self.path, self.format = settings[rows.OUTPUT_PATH], settings[rows.OUTPUT_FORMAT]
         raw = settings[rows.OUTPUT_RAW]
-        self._render = renderer(self.format, self._facts, self._names, self._cgroups, raw=raw)
+        self._render = renderer(self.format, self._facts, self._names, self.cgroups, raw=raw)
         self._plain = self.format == "json" and not raw
         self._advise()
 

@@ -43,6 +43,11 @@ CAUSES: Final = (
 TOLD_AFTER: Final = 6.0
 """Seconds: what was lost is known by the join's patience, `join.Limits.patience`, and a review later."""
 
+_TICK: Final = 10_000_000
+"""Nanoseconds of a clock tick, in which the kernel tells user space when a process was started (USER_HZ is 100)."""
+_HELPERS: Final = 64
+"""Processes of ours that are remembered."""
+
 _FINISHED: Final = {"netlink", "rate_limit"}  # causes of records that the hook has seen
 
 
@@ -61,7 +66,7 @@ class Opening(NamedTuple):
 class Stages:
     """One run. `emit` gets every batch of finished events, in order.
 
-    `learn` gets a batch that tells of cgroups first, before anything is made of it.
+    `learn` gets a batch that tells of cgroups or containers first, before anything is made of it.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Stages:
         self._emit = emit
         self._pid = opening.pid
         self._needle = b" pid=%d " % opening.pid
+        self._helpers: dict[int, int] = {}  # our other processes, and those that were: when each was started
         self._run = opening.run
         self._degraded = opening.degraded
         self._made = 0  # own events so far: the counter in their uid
@@ -107,7 +113,11 @@ class Stages:
 
     def take(self, batch: Batch) -> list[Event]:
         """Process one batch; returns the events that it finished."""
-        if batch.cgroups and self._learn is not None:
+        if batch.helpers:
+            self._helpers.update(batch.helpers)
+            while len(self._helpers) > _HELPERS:
+                del self._helpers[next(iter(self._helpers))]
+        if (batch.cgroups or batch.answers) and self._learn is not None:
             self._learn(batch)
         done = self.correlator.feed(
             batch.records, batch.contexts, batch.tallies, batch.now, parked=batch.parked
@@ -137,7 +147,9 @@ class Stages:
         for event in done:
             context = event.context
             if context is not None:
-                event.self_caused = context.pid == pid and context.is_subject
+                event.self_caused = (
+                    context.pid == pid or self._helpers.get(context.pid) == context.start // _TICK
+                ) and context.is_subject
             else:
                 # By the kernel's own words only: what stands in msg='...' is the sender's.
                 event.self_caused = any(

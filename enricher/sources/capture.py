@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeVar
 import msgpack
 
 from enricher.errors import DamagedInput, OutputFailed, UsageError
-from enricher.model import KINDS, Batch, HostFacts, KernelCounts, Record
+from enricher.model import KINDS, Batch, HostFacts, KernelCounts, Known, Metadata, Record
+from enricher.model import Answer as ContainerAnswer
 from enricher.sources.bpf import wire
 
 if TYPE_CHECKING:
@@ -41,8 +42,10 @@ _T = TypeVar("_T")
 
 MAGIC: Final = b"AUDENRC\x01"
 """The last byte is the version of the framing."""
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the frames' contents."""
+_READ: Final = (1, FORMAT)
+"""What can be read: in 1 a turn has neither answers of runtimes nor helpers."""
 FRAME_MAX: Final = 64 << 20
 """Bytes of a body. A batch has at most 512 records of 16 KiB, and what the rings hold: 32 MiB by default."""
 
@@ -153,7 +156,10 @@ class CaptureWriter:
         """Write a batch, before anything is made of it: what brings the program down is in the file."""
         self.turns += 1
         counts = None if batch.counts is None else batch.counts._asdict()
-        self._frame("turn", batch.now, batch.wall, batch.parked, batch.records, messages, counts)
+        answers, helpers = list(batch.answers), list(batch.helpers)
+        self._frame(
+            "turn", batch.now, batch.wall, batch.parked, batch.records, messages, counts, answers, helpers
+        )
 
     def answer(self, kind: str, number: int, name: str | None) -> None:
         """Write an answer of the host."""
@@ -338,7 +344,7 @@ def _text(value: object, fits: Callable[[str], object]) -> str:
 def _head(format_: object, byteorder: object, events: object, *members: object) -> Head:
     # First of all: of a later version not even the number of members is known.
     _is(format_, int), _is(byteorder, str), _is(events, int)
-    if (format_, byteorder, events) != (FORMAT, sys.byteorder, wire.EVENT_VERSION):
+    if format_ not in _READ or (byteorder, events) != (sys.byteorder, wire.EVENT_VERSION):
         msg = f"format {format_}, {byteorder!r:.20} endian, messages {events}"
         raise _OtherVersionError(msg)
     facts, rest = members
@@ -404,7 +410,9 @@ def _counts(value: object) -> KernelCounts:
 
 
 def _turn(*members: object) -> Batch:
-    now, wall, parked, records, messages, counts = members
+    now, wall, parked, records, messages, counts, *more = members
+    # Since format 2; the number of members says which it is as well as the head does.
+    answers, helpers = more or ([], [])
     contexts: list[Context] = []
     tallies: list[Tally] = []
     cgroups: list[CgroupChange] = []
@@ -418,7 +426,46 @@ def _turn(*members: object) -> Batch:
         _time(wall),
         None if counts is None else _counts(counts),
         tuple(cgroups),
+        tuple(_container(each) for each in _is(answers, list)),
+        tuple(_helper(each) for each in _is(helpers, list)),
     )
+
+
+def _helper(members: object) -> tuple[int, int]:
+    pid, start = _is(members, list)
+    return _unsigned(pid), _unsigned(start, 64)
+
+
+def _container(members: object) -> ContainerAnswer:
+    """Return what a runtime said of a container. Its texts are somebody's words, as they are in a state file."""
+    cgroup, said = _is(members, list)
+    first, *rest = _is(said, list)
+    if len(rest) == len(Metadata._fields) - 1:
+        return ContainerAnswer(_unsigned(cgroup, 64), _metadata(said))
+    ident, path, metadata = rest
+    return ContainerAnswer(
+        _unsigned(cgroup, 64),
+        Known(_word(first), _word(ident), _word(path), _metadata(metadata)),
+    )
+
+
+def _metadata(members: object) -> Metadata:
+    runtime, name, image, labels, *pod = _is(members, list)
+    uid, pod_name, namespace = (_is(text, str) for text in pod)
+    pairs = [_is(pair, list) for pair in _is(labels, list)]
+    return Metadata(
+        _word(runtime),
+        _is(name, str),
+        _is(image, str),
+        tuple((_is(key, str), _is(value, str)) for key, value in pairs),
+        uid,
+        pod_name,
+        namespace,
+    )
+
+
+def _word(value: object) -> str:
+    return _text(value, len)
 
 
 def _answer(kind: object, number: object, name: object) -> Answer:

@@ -23,8 +23,8 @@ from enricher.runtime.replay import replay
 from enricher.sources.capture import MAGIC, CaptureReader, Frame, Head
 from enricher.sources.recorded import RecordedNames
 from tests import schema
+from tests.unit.sample_capture import ANSWERS, HEAD, MESSAGES, counts_members, frame, head_members
 from tests.unit.sample_capture import COUNTS as LAST
-from tests.unit.sample_capture import HEAD, MESSAGES, counts_members, frame, head_members
 
 WHOLE, BODIES, HEADED = 0, 1, 2
 _LENGTH = struct.Struct("<H")
@@ -104,9 +104,9 @@ def seeds() -> list[bytes]:
     ]
     counts = counts_members(LAST)
     bodies: list[list[object]] = [
-        ["turn", 50.0, 1772366400.0, False, records, MESSAGES, None],
+        ["turn", 50.0, 1772366400.0, False, records, MESSAGES, None, ANSWERS, [[4243, 7]]],
         ["answer", "user", 0, "root"],
-        ["turn", 61.0, 1772366411.0, True, [[0, b"", False]], [], counts],
+        ["turn", 61.0, 1772366411.0, True, [[0, b"", False]], [], counts, [], []],
         ["stop", 102],
         ["end", 62.0, 1772366412.0, counts],
         ["answer", "group", 5, None],

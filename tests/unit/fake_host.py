@@ -16,6 +16,7 @@ from typing import Any, cast
 import pytest
 
 from enricher.model import CgroupChange, Context, ContextFlag, Event, Loss, Record, Tally
+from enricher.runtime import prefetch
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.stages import Opening
@@ -221,7 +222,11 @@ class Poll:
 
 
 def install(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the runtime's time and waits the host's. The modules' own names for them: no other sees it."""
+    """Make the runtime's time and waits the host's. The modules' own names for them: no other sees it.
+
+    And no helper: its reads are of the real host.
+    """
+    monkeypatch.setattr(prefetch, "start", lambda *_: None)
     for module in ("runtime.pipeline", "runtime.selftest", "cli.run"):
         monkeypatch.setattr(f"enricher.{module}.time", _Time(host))
     for module in ("pipeline", "selftest"):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgpack
 
-from enricher.model import Batch, KernelCounts, Record
+from enricher.model import Answer as ContainerAnswer
+from enricher.model import Batch, KernelCounts, Known, Metadata, Record
 from enricher.sources.bpf import wire
 from enricher.sources.capture import Answer, CaptureReader, CaptureWriter, End, Frame, Head, Stop
 from tests.unit.fake_host import image
@@ -29,10 +30,24 @@ RECORDS = [
     Record(0xFFFF, b"nonsense", truncated=True),
     record(101, 1320),
 ]
+SHOP = Metadata("docker", "shop", "a/b:1", (("k", "v\n"),), "u", "web-0", "prod")
+ANSWERS = (
+    ContainerAnswer(2**64 - 1, SHOP),
+    ContainerAnswer(7, Known("runc", "batch", "/jobs/b", Metadata("runc"))),
+)
+HELPERS = ((4243, 2**63), (4244, 0))
 # Each is a method of the writer and its arguments.
 PARTS: list[tuple[str, tuple[object, ...]]] = [
     ("head", (HEAD,)),
-    ("turn", (Batch(RECORDS, [], [], parked=True, now=50.5, wall=1772366400.25), MESSAGES)),
+    (
+        "turn",
+        (
+            Batch(
+                RECORDS, [], [], parked=True, now=50.5, wall=1772366400.25, answers=ANSWERS, helpers=HELPERS
+            ),
+            MESSAGES,
+        ),
+    ),
     ("answer", ("user", 1000, "alice")),
     ("answer", ("group", 0xFFFFFFFF, None)),
     ("turn", (Batch([], [], [], parked=False, now=51.5, wall=1772366401.25, counts=COUNTS), [])),
@@ -68,7 +83,7 @@ def head_members(**changed: object) -> list[object]:
         members[name] = value
         if value is ...:
             del members[name]
-    return ["head", 1, sys.byteorder, 1, facts, rest]
+    return ["head", 2, sys.byteorder, 1, facts, rest]
 
 
 def counts_members(counts: KernelCounts) -> dict[str, int | None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.native import NativeBuilder, build
-from enricher.model import Batch, CgroupChange, CgroupOp, ContextFlag, Event, Record
+from enricher.model import Answer, Batch, CgroupChange, CgroupOp, ContextFlag, Event, Known, Metadata, Record
 from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, SYSCALL, context, event
 
 Json = dict[str, Any]
@@ -76,10 +76,27 @@ def in_a_unit() -> Json:
     return in_cgroup(b"/system.slice/sshd.service")
 
 
-def in_cgroup(path: bytes) -> Json:
+SHOP = Metadata("docker", "shop", "shop:1", (("k", "v"),), "u-1", "shop-0", "prod")
+
+
+def named() -> Json:
+    return in_cgroup(f"/system.slice/docker-{'ab' * 32}.scope".encode(), SHOP)
+
+
+def named_and_nested() -> Json:
+    outer = f"/system.slice/docker-{'ab' * 32}.scope"
+    return in_cgroup(f"{outer}/docker/{'cd' * 32}".encode(), SHOP)
+
+
+def free_name() -> Json:
+    return in_cgroup(b"/jobs/batch", Known("runc", "batch", "/jobs/batch", Metadata("runc", "batch")))
+
+
+def in_cgroup(path: bytes, said: Metadata | Known | None = None) -> Json:
     table = CgroupTable()
     change = CgroupChange(7312, CgroupOp.FOUND, path, 0)
-    table.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, cgroups=(change,)))
+    answers = (Answer(7312, said),) if said else ()
+    table.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, cgroups=(change,), answers=answers))
     made = NativeBuilder(HOST, cgroups=table).build(event(*EXEC, context=context()))
     read: Json = json.loads(json.dumps(made))
     return read
@@ -148,6 +165,9 @@ SAMPLES = {
             in_lxc_in_lxc,
             in_pod,
             in_lxc,
+            named,
+            named_and_nested,
+            free_name,
             in_a_unit,
             bystander,
             damaged,
@@ -210,6 +230,8 @@ BREAKS: list[tuple[str, Json]] = [
     ("in_a_unit", {"container": {"id": "web"}}),
     ("in_a_unit", {"cgroup.path": None}),
     ("in_a_unit", {"enrichment.container": "none"}),
+    ("in_a_unit", {"enrichment.container": "runtime"}),
+    ("in_a_unit", {"enrichment.metadata": "docker"}),
     ("container", {"where": "host"}),
     ("container", {"cgroup": {"id": "1", "path_hex": "FF"}}),
     ("container", {"cgroup": {"id": "1", "unit": "a.service"}}),

@@ -21,8 +21,10 @@ from enricher.sources.bpf import wire
 from enricher.sources.capture import Answer, CaptureReader, CaptureWriter, End, Head, Stop, is_capture
 from tests.unit.fake_host import image
 from tests.unit.sample_capture import (
+    ANSWERS,
     COUNTS,
     HEAD,
+    HELPERS,
     MAGIC,
     MESSAGES,
     PARTS,
@@ -81,13 +83,18 @@ def test_the_bytes_are_those_of_the_description(tmp_path: Path) -> None:
     """Put together from a second reading of docs/capture.md: another program can read what we write."""
     records = [[number, text, truncated] for number, text, truncated in RECORDS]
     counts = counts_members(COUNTS)
+    answers = [
+        [2**64 - 1, ["docker", "shop", "a/b:1", [["k", "v\n"]], "u", "web-0", "prod"]],
+        [7, ["runc", "batch", "/jobs/b", ["runc", "", "", [], "", "", ""]]],
+    ]
+    helpers = [[4243, 2**63], [4244, 0]]
     assert write(tmp_path / "c") == MAGIC + b"".join(
         [
             frame(*head_members()),
-            frame("turn", 50.5, 1772366400.25, True, records, MESSAGES, None),  # noqa: FBT003 - a member
+            frame("turn", 50.5, 1772366400.25, True, records, MESSAGES, None, answers, helpers),  # noqa: FBT003 - a member
             frame("answer", "user", 1000, "alice"),
             frame("answer", "group", 4294967295, None),
-            frame("turn", 51.5, 1772366401.25, False, [], [], counts),  # noqa: FBT003 - a member
+            frame("turn", 51.5, 1772366401.25, False, [], [], counts, [], []),  # noqa: FBT003 - a member
             frame("stop", 4294967295),
             frame("end", 52.5, 1772366402.25, counts),
             frame("answer", "user", 0, "r\u00f6ot \u2028"),
@@ -101,7 +108,16 @@ def test_every_kind_of_frame_comes_back(tmp_path: Path) -> None:
     assert [len(each.levels) for each in contexts] == [1, 1, 7]
     assert read(write(tmp_path / "c")) == [
         HEAD,
-        Batch(RECORDS, contexts, tallies, parked=True, now=50.5, wall=1772366400.25),
+        Batch(
+            RECORDS,
+            contexts,
+            tallies,
+            parked=True,
+            now=50.5,
+            wall=1772366400.25,
+            answers=ANSWERS,
+            helpers=HELPERS,
+        ),
         Answer("user", 1000, "alice"),
         Answer("group", 0xFFFFFFFF, None),
         Batch([], [], [], parked=False, now=51.5, wall=1772366401.25, counts=COUNTS),
@@ -356,6 +372,14 @@ def test_a_batch_that_no_reader_would_take_is_not_written(
     assert (tmp_path / "c").stat().st_size == size
 
 
+def test_a_capture_of_the_first_format_has_no_answers() -> None:
+    _, *members = head_members()
+    head = frame("head", 1, *members[1:])
+    turn = frame("turn", 1.0, 2.0, False, [[1300, b"x", False]], [], None)  # noqa: FBT003 - a member
+    _, batch, _ = read(MAGIC + head + turn + frame("end", 1.0, 1.0, {}))
+    assert batch == Batch([Record(1300, b"x")], [], [], parked=False, now=1.0, wall=2.0)
+
+
 # -- what is a capture -------------------------------------------------------------------------------
 
 
@@ -376,7 +400,8 @@ def test_no_capture_at_all(data: bytes) -> None:
     ("data", "what"),
     [
         (MAGIC[:7] + b"\x02", "framing 2"),
-        (MAGIC + frame("head", 2, sys.byteorder, 1, "of another form"), "format 2"),
+        (MAGIC + frame("head", 3, sys.byteorder, 1, "of another form"), "format 3"),
+        (MAGIC + frame("head", 0, sys.byteorder, 1, {}, {}), "format 0"),
         (MAGIC + frame("head", 1, "big" if sys.byteorder == "little" else "little", 1, {}, {}), "endian"),
         (MAGIC + frame("head", 1, "middle\x1b[31m", 1, {}, {}), r"'middle\\x1b\[31m' endian"),
         (MAGIC + frame("head", 1, sys.byteorder, 2, {}, {}), "messages 2"),

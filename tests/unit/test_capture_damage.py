@@ -204,10 +204,13 @@ def turn(**changed: object) -> bytes:
         "records": [[1300, b"x", False]],
         "messages": [],
         "counts": None,
+        "answers": [],
+        "helpers": [],
     }
     return frame("turn", *(members | changed).values())
 
 
+SAID = ["docker", "", "", [], "", "", ""]
 SHORT = MESSAGES[0][:-1]
 # More levels than the message has room for.
 DEEPER = MESSAGES[0][:60] + struct.pack("=I", 33) + MESSAGES[0][64:]
@@ -241,7 +244,24 @@ BAD = {
     "answer: bytes": frame("answer", "user", 1, b"x"),
     "answer: too large": frame("answer", "user", 1 << 32, "x"),
     "turn: too few": frame("turn", 1.0, 2.0, False, [], []),  # noqa: FBT003 - a member
-    "turn: too many": frame("turn", 1.0, 2.0, False, [], [], None, None),  # noqa: FBT003 - a member
+    "turn: too many": frame("turn", 1.0, 2.0, False, [], [], None, [], [], []),  # noqa: FBT003 - a member
+    "turn: answers without helpers": frame("turn", 1.0, 2.0, False, [], [], None, []),  # noqa: FBT003 - a member
+    "turn: no answers": turn(answers=None),
+    "turn: no helpers": turn(helpers=None),
+    "helper: too short": turn(helpers=[[1]]),
+    "helper: 65 bits": turn(helpers=[[1, -1]]),
+    "answer of a runtime: too short": turn(answers=[[1]]),
+    "answer of a runtime: to no cgroup": turn(answers=[[-1, SAID]]),
+    "answer of a runtime: nothing": turn(answers=[[1, None]]),
+    "answer of a runtime: empty": turn(answers=[[1, []]]),
+    "answer of a runtime: by nobody": turn(answers=[[1, ["", *SAID[1:]]]]),
+    "answer of a runtime: bytes": turn(answers=[[1, ["x", b"x", *SAID[2:]]]]),
+    "answer of a runtime: a label without a value": turn(answers=[[1, [*SAID[:3], [["k"]], *SAID[4:]]]]),
+    "answer of a runtime: a label of a number": turn(answers=[[1, [*SAID[:3], [["k", 1]], *SAID[4:]]]]),
+    "answer of a runtime: two of a pod": turn(answers=[[1, SAID[:-1]]]),
+    "known: without an id": turn(answers=[[1, ["runc", "", "/x", SAID]]]),
+    "known: without a place": turn(answers=[[1, ["runc", "x", "", SAID]]]),
+    "known: without metadata": turn(answers=[[1, ["runc", "x", "/x", None]]]),
     "turn: not a time": turn(now=float("nan")),
     "turn: not a wall time": turn(wall=float("nan")),
     "turn: infinite": turn(now=float("inf")),

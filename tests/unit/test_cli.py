@@ -17,6 +17,7 @@ from enricher import errors
 from enricher.cli import main as command
 from enricher.cli import options as values
 from enricher.cli import run
+from enricher.enrich.cgroups import CgroupTable
 from enricher.runtime import startup
 from enricher.runtime.selftest import Proof, Trial
 from enricher.sinks.stream import OutputClosed
@@ -299,7 +300,7 @@ class Gone:
     full = False
 
     def __init__(self, *_: object, **__: object) -> None:
-        pass
+        self.cgroups = CgroupTable()
 
     def __enter__(self) -> Gone:  # noqa: PYI034 - a double
         return self

@@ -20,7 +20,7 @@ import pytest
 
 from enricher.enrich.metadata.worker import answer, request_for
 from enricher.runtime import helper, privileges
-from enricher.runtime.helper import KEPT, STUCK_MAX, Helper, Keeper, start
+from enricher.runtime.helper import KEPT, STUCK_MAX, Helper, Keeper, processes_of, start
 from tests.unit.sample_state import ID, Tree, found
 
 LONG = 20.0
@@ -75,9 +75,11 @@ def exchange(started: Helper, request: bytes) -> Any:  # noqa: ANN401 - JSON
     poll = select.poll()
     poll.register(started.socket, select.POLLIN)
     started.socket.send(request)
-    assert poll.poll(LONG * 1000), "no answer"
-    said = started.socket.recv(1 << 20)
-    return json.loads(said) if said else None
+    while True:
+        assert poll.poll(LONG * 1000), "no answer"
+        said = started.socket.recv(1 << 20)
+        if processes_of(json.loads(said or b"null")) is None:
+            return json.loads(said) if said else None
 
 
 @pytest.fixture
@@ -149,10 +151,45 @@ def test_a_worker_that_dies_is_replaced(run: Callable[..., Helper], request_: by
     assert exchange(started, b"pid") not in {first, started.pid, os.getpid()}
 
 
+def test_its_processes_are_told_with_their_starts(run: Callable[..., Helper]) -> None:
+    """Read by another way than its own: the start in nanoseconds, which a context has, is of the same tick."""
+    started = run()
+    worker = exchange(started, b"pid")
+    assert [pid for pid, _ in started.processes] == [started.pid, worker]
+    for pid, ticks in started.processes:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        assert int(stat[19]) == ticks > 0
+    started.socket.send(b"die")
+    told = []
+    while len(told) < 2:
+        assert select.select([started.socket], [], [], LONG)[0]
+        said = json.loads(started.socket.recv(1 << 20))
+        if "failed" in said:
+            started.socket.send(b"pid")
+        told.append(said)
+    (keeper, _), (fresh, _) = processes_of(told[1]) or ()
+    assert keeper == started.pid
+    assert fresh not in {worker, keeper}
+    assert (
+        json.loads(started.socket.recv(1 << 20)) == fresh
+        if select.select([started.socket], [], [], LONG)[0]
+        else 0
+    )
+
+
+def test_one_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helper, "_keeper", lambda *_: None)
+    with pytest.raises(OSError, match="did not start"):
+        start(work)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
 def test_workers_that_cannot_even_die_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Keeper, "_reap", lambda _: None)
-    with socket.socket() as unused:
-        keeper = Keeper(unused, work, 0.05)
+    parents, unread = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with parents, unread:
+        keeper = Keeper(parents, work, 0.05)
         for _ in range(STUCK_MAX):
             assert json.loads(keeper._answer(b"hang")) == {"failed": "time-out"}
         assert json.loads(keeper._answer(b"pid")) == {"failed": "stuck"}

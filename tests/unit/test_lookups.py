@@ -121,15 +121,16 @@ def test_one_at_a_time_and_root_first(play: Play) -> None:
 def test_what_is_unknown_is_asked_again_later_and_later(play: Play) -> None:
     asked = named(1)
     times = []
-    for _ in range(4000):
+    for _ in range(80_000):
         if play.lookups.ask(asked) is PENDING:
             times.append(play.clock.monotonic())
             play.asked()
             play.say({"metadata": None})
             assert play.lookups.ask(asked) is UNKNOWN
-        play.clock.advance(0.25)
-    waits = [after - before for before, after in pairwise(times)]
-    assert waits == [0.25, 1.0, 4.0, 16.0, 64.0, 256.0, 300.0, 300.0]
+        play.clock.advance(0.01)
+    waits = [round(after - before, 1) for before, after in pairwise(times)]
+    assert waits[:3] == [0.0] * 3, "its runtime may be about to write"
+    assert waits[3:] == [0.2, 0.3, 0.5, 1.0, 4.0, 16.0, 64.0, 300.0, 300.0]
     play.clock.advance(300)
     play.lookups.ask(asked)
     play.say({"metadata": WEB})

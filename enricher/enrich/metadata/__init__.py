@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runtimes say of their containers: the shapes, their bounds, and the protocol of those who know.
+"""What runtimes say of their containers: its bounds, and the protocol of those who know.
 
-Owns the types and the checks that every value passes, on its way out of a state file and again on its way out of the
-helper process. Never reads a file: that is `files`, for the runtimes beside it, in the helper process alone.
+Owns the checks that every value passes, on its way out of a state file and again on its way out of the helper
+process. Never reads a file: that is `files`, for the runtimes beside it, in the helper process alone.
 
 Everything here is decoration: the id is the fact. What does not pass a check is left out and never cut to fit, since
 half a name is another name.
@@ -10,12 +10,29 @@ half a name is another name.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from enricher.model import Known, Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from enricher.enrich.places import Found
+
+__all__ = [
+    "CGROUP_MAX",
+    "KEY_MAX",
+    "LABELS_MAX",
+    "VALUE_MAX",
+    "Known",
+    "Metadata",
+    "Runtime",
+    "is_cgroup",
+    "known_from",
+    "labels_of",
+    "metadata_from",
+    "word",
+]
 
 LABELS_MAX: Final = 64
 KEY_MAX: Final = 256
@@ -23,35 +40,6 @@ VALUE_MAX: Final = 1024
 """Characters of a label's value, a name or an image."""
 CGROUP_MAX: Final = 4096
 """Characters of a cgroup's path."""
-
-
-class Metadata(NamedTuple):
-    """What a runtime says of one container; "" and () for what it does not say."""
-
-    runtime: str
-    """Who answered: docker, podman, containerd, cri-o, runc, crun, lxc, incus, nspawn."""
-
-    name: str = ""
-    image: str = ""
-    """As the runtime was asked for it, with tag or digest."""
-
-    labels: tuple[tuple[str, str], ...] = ()
-    """Sorted by key. For plain runc and crun the annotations, which is all they have."""
-
-    pod_uid: str = ""
-    pod_name: str = ""
-    pod_namespace: str = ""
-
-
-class Known(NamedTuple):
-    """A container that state files name together with its cgroup."""
-
-    runtime: str
-    id: str
-    cgroup: str
-    """The container's own, as seen from the root of the hierarchy."""
-
-    metadata: Metadata
 
 
 class Runtime(Protocol):

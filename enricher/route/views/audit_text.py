@@ -64,6 +64,9 @@ _SEPARATOR = b"\x1d"  # auditd's ENRICHED log format appends names behind it
 _PIECE = 4000  # bytes in hex in one line: ausearch reads no more than 8970 characters of a line
 
 _NAMESPACE_SETS = 4096
+_HOMES = 4096
+
+_TOLD_MAX = 256  # bytes of what a runtime says: a value is never cut, and a line has little room
 
 _prefixes: dict[int, bytes] = {}
 
@@ -118,6 +121,7 @@ class AuditText:
         self._host = host
         self._cgroups = CgroupTable() if cgroups is None else cgroups
         self._namespaces: dict[bytes, tuple[bytes, str]] = {}
+        self._homes: dict[int, tuple[Home, bytes]] = {}
 
     def render(self, event: Event) -> bytes:
         """Return all lines of one event, each with its newline."""
@@ -163,7 +167,9 @@ class AuditText:
                 )
             )
             if (home := self._cgroups.of(context.cgroup_id)) is not None:
-                parts.append(_home(home))
+                if home.inquiry.wants and not event.self_caused:
+                    self._cgroups.ask(home.inquiry)
+                parts.append(self._home_of(context.cgroup_id, home))
         if event.complete is not None:
             parts.append(b'complete="yes"' if event.complete else b'complete="no"')
         if event.part != 1:
@@ -185,6 +191,15 @@ class AuditText:
                 del self._namespaces[next(iter(self._namespaces))]
             known = self._namespaces[context.key] = _namespace_part(context, self._host)
         return known
+
+    def _home_of(self, ident: int, home: Home) -> bytes:
+        """Return the prepared part for a cgroup. What is known of it changes with the object."""
+        known = self._homes.get(ident)
+        if known is None or known[0] is not home:
+            if len(self._homes) >= _HOMES:
+                del self._homes[next(iter(self._homes))]
+            known = self._homes[ident] = (home, _home(home))
+        return known[1]
 
     def _own(self, event: Event, prefix: bytes, facts: dict[str, str]) -> bytes:
         facts = {"event_uid": f"{self._host.boot_id}/{event.own_id}", **facts}
@@ -233,17 +248,33 @@ def _notice(notice: Notice) -> dict[str, str]:
 
 
 def _home(home: Home) -> bytes:
-    """Return where the task is. A path is somebody's choice: it is in hex where it could end the value."""
-    path = home.path
-    plain = path.isascii() and path == path.translate(_SPACED) and not any(byte in path for byte in b' "')
-    shown = b'cgroup_path="%b"' % path if plain else b'cgroup_path_hex="%b"' % _hex(path)
-    parts = [b'where="%b"' % home.where.encode("ascii"), shown]
-    if home.container is not None:
-        facts = {"container": home.container["id"], "runtime": home.container.get("runtime", "")}
-        pod = home.container.get("pod")
-        facts["pod"] = pod["uid"] if pod else ""
+    """Return where the task is. A path or a name is somebody's choice: it is in hex where it could end the value."""
+    parts = [b'where="%b"' % home.where.encode("ascii"), _told(b"cgroup_path", home.path)]
+    container = home.container
+    if container is not None:
+        pod = container.get("pod")
+        facts = {
+            "container": container["id"],
+            "runtime": container.get("runtime", ""),
+            "pod": pod["uid"] if pod else "",
+        }
         parts += [b"%b=%b" % (name.encode("ascii"), _quoted(fact)) for name, fact in facts.items() if fact]
+        said = {
+            b"container_name": container.get("name", ""),
+            b"container_image": container.get("image", ""),
+            b"pod_name": pod.get("name", "") if pod else "",
+            b"pod_namespace": pod.get("namespace", "") if pod else "",
+        }
+        for name, text in said.items():
+            value = text.encode("utf-8", "replace")
+            if 0 < len(value) <= _TOLD_MAX:
+                parts.append(_told(name, value))
     return b" ".join(parts)
+
+
+def _told(name: bytes, value: bytes) -> bytes:
+    plain = value.isascii() and value == value.translate(_SPACED) and not any(byte in value for byte in b' "')
+    return b'%b="%b"' % (name, value) if plain else b'%b_hex="%b"' % (name, _hex(value))
 
 
 def _namespace_part(context: Context, host: HostFacts) -> tuple[bytes, str]:

@@ -6,9 +6,10 @@ call printable (control characters, escape sequences, text-direction marks) is s
 ``\uNNNN``, a backslash as two. Never a format for machines: columns and abbreviations may change at any
 time.
 
-WHERE names the container: its runtime and the beginning of its id. Outside of containers it says ``host`` when every
-namespace that is known is the initial one. Otherwise it has a label by which the same namespaces are recognised
-again (the inum of the mount namespace, or of the first kind that differs) and the kinds that differ from the host.
+WHERE names the container: its runtime and its name, or the beginning of its id while no name is known. Outside of
+containers it says ``host`` when every namespace that is known is the initial one. Otherwise it has a label by which
+the same namespaces are recognised again (the inum of the mount namespace, or of the first kind that differs) and the
+kinds that differ from the host.
 The two ``_for_children`` kinds are named only when they differ from the task's own. ``?`` stands where no
 namespaces are known; the reason is then at the end of the line.
 """
@@ -134,7 +135,8 @@ def place_of(native: NativeEvent) -> tuple[str, str]:
     container = native.get("container")
     if container is None:
         return namespaces_of(native.get("namespaces"))
-    return f"{container.get('runtime', 'container')} {escape(container['id'][:_ID])}", ""
+    name = container.get("name") or container["id"][:_ID]
+    return f"{escape(container.get('runtime', 'container'))} {escape(name)}", ""
 
 
 class Table:
