@@ -115,6 +115,21 @@ def _output(value: Any, _answer: Mapping[str, Any]) -> str:  # noqa: ANN401 - as
     return ", ".join(parts)
 
 
+def _metadata(value: Any, _answer: Mapping[str, Any]) -> str:  # noqa: ANN401 - as above
+    known = ("state", "asked", "answered", "unknown")
+    parts = [_plain(value["state"])]
+    if value.get("asked"):
+        parts.append(
+            f"{int(value['answered'])} of {int(value['asked'])} questions answered, {int(value['unknown'])} unknown"
+        )
+    parts += [
+        f"{escape(name).replace('_', ' ')} {_plain(value[name])}"
+        for name in value
+        if name not in known and value[name]
+    ]
+    return ", ".join(parts)
+
+
 _GAPS: Final = {
     "restart": "between two runs of the service nobody looked",
     "crash": "the run before ended without its account",
@@ -160,6 +175,7 @@ _ROWS: Final[dict[str, tuple[str, Callable[[Any, Mapping[str, Any]], str]]]] = {
     "output": ("output", _output),
     "followers": ("followers", _text),
     "gap": ("gap", _gap),
+    "metadata": ("names of containers", _metadata),
     "capabilities": ("capabilities", _names),
     "rss": ("memory", _size),
     "watchdog": ("watchdog", _flag),

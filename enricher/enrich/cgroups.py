@@ -39,22 +39,44 @@ class Inquiry:
     All cgroups that are in the container share it.
     """
 
-    __slots__ = ("asked", "cgroup", "members", "noticed", "removed", "said", "wants")
+    __slots__ = ("_path", "_shared", "cgroup", "noticed", "removed", "said", "wants")
 
-    def __init__(self, asked: Found | str, cgroup: int, *, wants: bool = False) -> None:
-        self.asked = asked
-        """The outermost container of the path, for whose inner ones nobody can vouch; or a path that tells none."""
+    def __init__(self, path: bytes, cgroup: int, *, wants: bool = False) -> None:
+        self._path = path
+        self._shared: set[int] | None = None  # the cgroups beside that one that share it; few have any
         self.cgroup = cgroup
         """Under which id the answer is entered: the container's own cgroup, where that is known."""
-        self.members: set[int] = set()  # the cgroups that share it
         self.removed = False  # that cgroup
         self.noticed = False  # by an event
         self.said: Metadata | Known | None = None
         self.wants = wants
         """Whether the next event is to have it asked for: there is no answer, and nobody is seeing to it."""
 
+    @property
+    def asked(self) -> Found | str:
+        """The outermost container of the path, for whose inner ones nobody can vouch; or a path that tells none."""
+        text = self._path.decode("utf-8", "surrogateescape")
+        chain = recognise(text).chain
+        return chain[0] if chain else text
 
-_NOBODY: Final = Inquiry("", 0)  # the host's cgroups
+    @property
+    def members(self) -> set[int]:
+        """The cgroups that share it; the first of all may be forgotten already."""
+        return {self.cgroup, *(self._shared or ())}
+
+    def share(self, ident: int) -> None:
+        """Have another cgroup share it."""
+        if ident != self.cgroup:
+            self._shared = self._shared or set()
+            self._shared.add(ident)
+
+    def leave(self, ident: int) -> None:
+        """Have one less."""
+        if self._shared is not None:
+            self._shared.discard(ident)
+
+
+_NOBODY: Final = Inquiry(b"/", 0)  # the host's cgroups
 
 
 class Home:
@@ -202,16 +224,16 @@ class CgroupTable:
             return Home(ident, path, place, _NOBODY)
         if place.where == "unknown":
             above = self._above(path)
-            inquiry = above or Inquiry(text, ident, wants=wants)
+            inquiry = above or Inquiry(path, ident, wants=wants)
             if above is not None:
                 place = _place(text, above)
         else:
             own = _bytes(place.chain[0].path)
             found = self._own.get(own)
-            inquiry = found or Inquiry(place.chain[0], ident, wants=wants)
+            inquiry = found or Inquiry(path, ident, wants=wants)
             if found is None and own == path:
                 self._own[own] = inquiry
-        inquiry.members.add(ident)
+        inquiry.share(ident)
         return Home(ident, path, place, inquiry)
 
     def _above(self, path: bytes) -> Inquiry | None:
@@ -231,7 +253,7 @@ class CgroupTable:
         said = answer.said
         if home is None or inquiry.cgroup != answer.cgroup or inquiry.said is not None:
             return
-        if isinstance(said, Known) != isinstance(inquiry.asked, str):
+        if isinstance(said, Known) != (home.where == "unknown"):
             return
         if isinstance(said, Known):
             own = _bytes(said.cgroup)
@@ -242,7 +264,9 @@ class CgroupTable:
         inquiry.said = said
         inquiry.wants = False
         for ident in inquiry.members:
-            member = self._homes[ident]
+            member = self._homes.get(ident)
+            if member is None or member.inquiry is not inquiry:
+                continue
             place = _place(member.path.decode("utf-8", "surrogateescape"), inquiry)
             fresh = self._homes[ident] = Home(ident, member.path, place, inquiry)
             fresh.removed = member.removed
@@ -250,7 +274,7 @@ class CgroupTable:
     def _unlink(self, ident: int, home: Home) -> None:
         """Let go of what is held beside the home that goes."""
         inquiry = home.inquiry
-        inquiry.members.discard(ident)
+        inquiry.leave(ident)
         if inquiry.cgroup == ident:
             inquiry.removed = True
             for paths in (self._own, self._known):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.enrich.cgroups import KEPT, CgroupTable
-from enricher.model import Batch, CgroupChange, CgroupOp
+from enricher.model import Answer, Batch, CgroupChange, CgroupOp, Known, Metadata
 from enricher.sources import cgroups
 from enricher.sources.bpf import wire
 
@@ -182,3 +182,160 @@ def test_the_scan_finds_all_with_their_inodes(tmp_path: Path) -> None:
     assert [change.path for change in found].index(b"/a") < [change.path for change in found].index(b"/a/b")
     assert cgroups.scan(cgroups.Hierarchy(0, cgroups.V2, None, "v2")) == []
     assert cgroups.scan(cgroups.Hierarchy(0, cgroups.V2, tmp_path / "gone", "v2")) == []
+
+
+# -- what runtimes say -------------------------------------------------------------------------------
+
+SHOP = Metadata("docker", "shop", "shop:1", (), "uid", "shop-0", "prod")
+
+
+def known(cgroup: str) -> Known:
+    return Known("runc", "batch", cgroup, Metadata("runc", "batch"))
+
+
+def answer(table: CgroupTable, ident: int, said: Metadata | Known) -> None:
+    told = (Answer(ident, said),)
+    table.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, answers=told))
+
+
+def place_of(table: CgroupTable, ident: int) -> tuple[str, str, str]:
+    home = table.of(ident)
+    assert home is not None
+    return home.where, home.container.get("name", "") if home.container else "", home.provenance
+
+
+def test_an_answer_replaces_the_home_and_leaves_given_events_alone() -> None:
+    table = CgroupTable()
+    tell(table, (7, MADE, WEB))
+    before = table.of(7)
+    assert before is not None
+    given = before.container
+    answer(table, 7, SHOP)
+    assert given == {"id": "ab" * 32, "runtime": "docker"}
+    after = table.of(7)
+    assert after is not None
+    assert after.container == {
+        "id": "ab" * 32,
+        "name": "shop",
+        "runtime": "docker",
+        "image": "shop:1",
+        "pod": {"uid": "uid", "name": "shop-0", "namespace": "prod"},
+    }
+    assert (after.answered, after.provenance) == ("docker", "cgroup")
+    answer(table, 7, SHOP._replace(name="other"))
+    assert place_of(table, 7)[1] == "shop", "the first answer stays"
+
+
+def test_who_the_path_takes_for_lxc_may_be_incus() -> None:
+    table = CgroupTable()
+    tell(table, (7, MADE, b"/lxc.payload.prod_web"))
+    answer(table, 7, Metadata("incus", "web"))
+    home = table.of(7)
+    assert home is not None
+    assert home.container == {"id": "prod_web", "name": "web", "runtime": "incus"}
+
+
+def test_a_container_of_a_free_name_holds_all_below_it_from_then_on() -> None:
+    table = CgroupTable()
+    inner = b"/jobs/batch/docker/" + b"cd" * 32
+    tell(table, (6, MADE, b"/jobs"), (7, MADE, b"/jobs/batch"), (8, MADE, b"/jobs/batches"))
+    answer(table, 7, known("/jobs/batch"))
+    tell(table, (9, MADE, b"/jobs/batch/a"), (10, MADE, inner))
+    container = ("container", "batch", "runtime")
+    unknown = ("unknown", "", "none")
+    assert [place_of(table, ident) for ident in (6, 7, 8, 9)] == [unknown, container, unknown, container]
+    home = table.of(10)
+    assert home is not None
+    assert home.container is not None
+    assert home.container["id"] == "cd" * 32
+    assert [each["id"] for each in home.container["chain"]] == ["batch", "cd" * 32]
+    tell(table, (7, REMOVED, b"/jobs/batch"), (9, REMOVED, b""), now=1.0)
+    tell(table, (11, MADE, b"/x"), now=1.0 + KEPT)
+    tell(table, (12, MADE, b"/jobs/batch"), now=1.0 + KEPT)
+    assert place_of(table, 12) == unknown, "another container may be there now, or none"
+
+
+def test_one_below_may_be_answered_for_by_itself() -> None:
+    table = CgroupTable()
+    tell(table, (7, MADE, b"/jobs/batch"), (8, MADE, b"/jobs/batch/init"))
+    answer(table, 8, known("/jobs/batch"))
+    assert place_of(table, 8) == ("container", "batch", "runtime")
+    assert place_of(table, 7) == ("unknown", "", "none")
+
+
+@pytest.mark.parametrize(
+    ("ident", "said"),
+    [
+        (1, SHOP),
+        (2, SHOP),
+        (2, known("/jobs/other")),
+        (2, known("/jobs/batc")),
+        (3, known("/system.slice/a.service")),
+        (9, SHOP),
+        (4, SHOP),
+    ],
+)
+def test_an_answer_that_does_not_fit_changes_nothing(ident: int, said: Metadata | Known) -> None:
+    """Neither the host, nor another kind of answer, nor one for another cgroup, nor for one inside, nor for nothing."""
+    table = CgroupTable()
+    tell(
+        table,
+        (1, MADE, b"/system.slice/a.service"),
+        (2, MADE, b"/jobs/batch"),
+        (3, MADE, WEB),
+        (4, MADE, WEB + b"/init.scope"),
+    )
+    before = [table.of(each) for each in range(1, 5)]
+    answer(table, ident, said)
+    assert [table.of(each) for each in range(1, 5)] == before
+
+
+def test_a_new_name_is_another_question_and_an_old_answer_goes() -> None:
+    table = CgroupTable()
+    tell(table, (7, MADE, b"/jobs/a"), (8, MADE, b"/jobs/a/b"))
+    answer(table, 7, known("/jobs/a"))
+    tell(table, (7, RENAMED, b"/jobs/z"))
+    assert [place_of(table, ident) for ident in (7, 8)] == [("unknown", "", "none")] * 2
+    tell(table, (9, MADE, b"/jobs/a"))
+    assert place_of(table, 9) == ("unknown", "", "none")
+
+
+def test_what_goes_for_want_of_room_takes_its_answer_along() -> None:
+    table = CgroupTable(limit=2)
+    tell(table, (7, MADE, b"/jobs/a"))
+    answer(table, 7, known("/jobs/a"))
+    tell(table, (8, MADE, b"/x"), (9, MADE, b"/y"), (10, MADE, b"/jobs/a"))
+    answer(table, 7, known("/jobs/a"))
+    assert place_of(table, 10) == ("unknown", "", "none")
+    assert not table._own
+    assert not table._known
+
+
+EVERY = st.sampled_from(
+    [b"/jobs/a", b"/jobs/a/b", WEB, WEB + b"/x", WEB + b"/docker/" + b"cd" * 32, b"/s.slice"]
+)
+ACT = st.one_of(
+    st.tuples(st.just("tell"), st.integers(1, 6), st.sampled_from(CgroupOp), EVERY),
+    st.tuples(st.just("say"), st.integers(1, 6), st.sampled_from([SHOP, known("/jobs/a")]), st.none()),
+)
+
+
+@given(st.lists(ACT, max_size=30), st.integers(1, 5))
+def test_whatever_comes_the_table_holds_no_more_than_its_homes(
+    acts: list[tuple[object, ...]], limit: int
+) -> None:
+    table = CgroupTable(limit)
+    table.asker = lambda inquiry: inquiry.cgroup % 2 == 0
+    for number, (what, ident, about, path) in enumerate(acts):
+        if what == "tell":
+            tell(table, (ident, about, path), now=10.0 * number)  # type: ignore[arg-type]
+        else:
+            answer(table, ident, about)  # type: ignore[arg-type]
+        homes = table._homes
+        for each, home in homes.items():
+            assert home.where == "host" or each in home.inquiry.members
+            assert home.inquiry.members - {home.inquiry.cgroup} <= set(homes)
+            assert (home.where == "container") == (home.container is not None)
+        paths = {home.path for home in homes.values()}
+        assert set(table._own) <= paths
+        assert set(table._known) <= paths

@@ -259,3 +259,19 @@ def test_who_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch: pytest
             control_client.status(str(tmp_path / "sock"))
         with pytest.raises(NotRunning, match="does not answer"):  # its queue is full
             control_client.status(str(tmp_path / "sock"))
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ({"state": "off"}, "names of containers  off"),
+        (
+            {"state": "on", "asked": 5, "answered": 3, "unknown": 2, "timed_out": 0, "held": 3},
+            "names of containers  on, 3 of 5 questions answered, 2 unknown, held 3",
+        ),
+        ({"state": "ended", "asked": 0, "timed_out": 1}, "names of containers  ended, timed out 1"),
+        ({"state": "on", "asked": 5}, 'names of containers  {"state": "on", "asked": 5}'),
+    ],
+)
+def test_what_is_known_of_containers(value: dict[str, object], line: str) -> None:
+    assert words({"metadata": value}) == [line]

@@ -160,7 +160,7 @@ def test_its_processes_are_told_with_their_starts(run: Callable[..., Helper]) ->
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         assert int(stat[19]) == ticks > 0
     started.socket.send(b"die")
-    told = []
+    told: list[Any] = []
     while len(told) < 2:
         assert select.select([started.socket], [], [], LONG)[0]
         said = json.loads(started.socket.recv(1 << 20))

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,19 +16,27 @@ from hypothesis import strategies as st
 from enricher.correlate import join
 from enricher.correlate.ledger import Summary, words
 from enricher.errors import AuditUnavailable, DamagedInput
-from enricher.model import Batch, ContextFlag, Record
+from enricher.model import Answer as ContainerAnswer
+from enricher.model import Batch, CgroupChange, CgroupOp, ContextFlag, Known, Metadata, Record
 from enricher.runtime.output import Output, Wanted
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.replay import replay
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.stages import Opening, Stages
+from enricher.sources.bpf import wire
 from enricher.sources.capture import Answer, CaptureReader, CaptureWriter, Head, Stop
 from enricher.sources.recorded import RecordedNames, RecordingNames
 from tests.unit.fake_host import OTHER, Host, image, install, started
 from tests.unit.sample_events import EXEC, HOST, SYSCALL, USER_LOGIN
 from tests.unit.sample_stream import EOE, alone, context, record, records, stamp, tally
 
+if TYPE_CHECKING:
+    from enricher.runtime.prefetch import Prefetch
+
 US = os.getpid()
+HELPER = 4243
+CGROUP = context(1).cgroup_id
+DOCKER = b"/system.slice/docker-" + b"ab" * 32 + b".scope"
 Act = Callable[["Live"], object]
 
 
@@ -48,6 +57,34 @@ class Service:
         return f"group{gid}-{self.shift}"
 
 
+class Told:
+    """What stands for `Prefetch`: it says what the acts have it say."""
+
+    def __init__(self) -> None:
+        self.answers: list[ContainerAnswer] = []
+        self.helpers: tuple[tuple[int, int], ...] = ()
+
+    def take(self) -> list[ContainerAnswer]:
+        taken, self.answers = self.answers, []
+        return taken
+
+    def take_helpers(self) -> tuple[tuple[int, int], ...]:
+        taken, self.helpers = self.helpers, ()
+        return taken
+
+    def fileno(self) -> int:
+        return 77
+
+    def serve(self) -> None:
+        pass
+
+    def turn(self, now: float) -> None:
+        pass
+
+    def wait(self, _now: float) -> float | None:
+        return None
+
+
 class Live:
     """A run on the fake host with a capture; `play` is one act a turn."""
 
@@ -58,6 +95,7 @@ class Live:
         install(self.host, monkeypatch)
         self.host.serial = 200
         self.names = Service()
+        self.told = Told()
         self.path = directory / "capture"
         self.output = directory / "events.json"
         self.proof = proof
@@ -73,7 +111,14 @@ class Live:
             capture.head(Head(HOST, US, "0badcafe", "1", "6.12", "audit_log_end", "double", serial))
             names = RecordingNames(self.names, capture)
             with Output(Wanted("json", str(self.output)), HOST, names) as output:
-                pipeline = Pipeline(started(self.host, trial), output.emit, opening, capture)
+                pipeline = Pipeline(
+                    started(self.host, trial),
+                    output.emit,
+                    opening,
+                    capture,
+                    learn=output.learn,
+                    metadata=cast("Prefetch", self.told),
+                )
                 for act in acts:
                     self.host.script = [lambda act=act: act(self)]  # type: ignore[misc]
                     turns = iter((False, True))
@@ -117,7 +162,12 @@ def again(
         path.unlink(missing_ok=True)
         with Again(path, names, wanted) as output:
             summary, damage = replay(
-                head, frames, names, output.emit, lambda: stop(output) if stop else output.full
+                head,
+                frames,
+                names,
+                output.emit,
+                lambda: stop(output) if stop else output.full,
+                output.learn,
             )
     return path.read_bytes(), summary, damage
 
@@ -219,12 +269,56 @@ def bystander(live: Live) -> None:
     live.host.event(OTHER, 1324, flags=ContextFlag.INTERRUPT)
 
 
+def cgroup(live: Live, op: CgroupOp, path: bytes) -> None:
+    """What became of the cgroup that all events are in."""
+    change = CgroupChange(CGROUP, op, path, 0)
+    live.host.cgroups.append(change)
+    assert live.host.tap is not None
+    live.host.tap.append(wire.encode_cgroup(change))
+
+
+def made(live: Live) -> None:
+    cgroup(live, CgroupOp.MADE, DOCKER)
+
+
+def made_free(live: Live) -> None:
+    cgroup(live, CgroupOp.MADE, b"/jobs/batch")
+
+
+def moved(live: Live) -> None:
+    cgroup(live, CgroupOp.RENAMED, b"/jobs/batch")
+
+
+def removed(live: Live) -> None:
+    cgroup(live, CgroupOp.REMOVED, b"")
+
+
+def answered(live: Live) -> None:
+    said = Metadata("docker", "shop \u2028", "shop:1", (("k", "v"),))
+    live.told.answers.append(ContainerAnswer(CGROUP, said))
+
+
+def answered_free(live: Live) -> None:
+    live.told.answers.append(
+        ContainerAnswer(CGROUP, Known("runc", "batch", "/jobs/batch", Metadata("runc", "batch")))
+    )
+
+
+def helpers(live: Live) -> None:
+    live.told.helpers = ((HELPER, context(1).start // 10_000_000),)
+
+
+def helped(live: Live) -> None:
+    live.exec(0, pid=HELPER)
+
+
 ACTS: list[Act] = [
     lambda live: live.exec(0),
     lambda live: live.exec(1000),
     lambda live: live.exec(1003),
     *[malformed, login, gap, before, after, parts, rest, ring_full, kernel_lost, hidden],
     *[renamed, renamed_unseen, pause, ours, bystander],
+    *[made, made_free, moved, removed, answered, answered_free, helped, helpers, helped],
 ]
 
 
@@ -271,6 +365,18 @@ def test_names_change_with_their_batch(live: Live) -> None:
     fields = [event["records"][0]["fields"] for event in events(live)]  # type: ignore[index]
     uids = [each["UID"] for each in fields if each.get("uid") == 1000]
     assert uids == ["user1000-1"] * 3 + ["user1000-0"] * 2
+    same_twice(live, summary)
+
+
+def test_a_container_has_its_name_from_the_batch_of_the_answer_on(live: Live) -> None:
+    one: Act = lambda live: live.exec(1000)  # noqa: E731 - an act
+    summary = live.run([one, made, one, answered, one, removed, one, helped, helpers, helped])
+    assert summary is not None
+    execs = [event for event in events(live) if event["type"] == "SYSCALL"]
+    inside = [event["container"] for event in execs if event["where"] == "container"]
+    assert [each.get("name") for each in inside] == [None, "shop \u2028", "shop \u2028"]  # type: ignore[attr-defined]
+    own = [event["enrichment"].get("self_caused") for event in execs]  # type: ignore[attr-defined]
+    assert own == [None] * (len(own) - 1) + [True]
     same_twice(live, summary)
 
 

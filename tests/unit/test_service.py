@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,9 @@ from enricher.errors import (
     SelfTestFailed,
     UsageError,
 )
-from enricher.runtime import privileges, service, startup, state
+from enricher.runtime import helper, prefetch, privileges, service, startup, state
+from enricher.runtime.lookups import Lookups as RealLookups
+from enricher.runtime.prefetch import Prefetch
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.state import Left
 from enricher.sources.host import read_host_facts
@@ -323,6 +326,36 @@ def test_the_status_is_json_and_has_what_is_documented(bench: Bench) -> None:
     assert status["account"]["gap"]["first"] == 91
     assert status["config"]["files"] == [str(bench.file)]
     assert status["rss"] > 1 << 20
+    assert status["metadata"] == {"state": "failed"}, "the host that is a double starts none"
+
+
+def test_the_helper_comes_first_and_goes_last(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the output is opened and before privileges go; what it answered is in the status."""
+    order: list[str] = []
+
+    class Told(RealLookups):
+        def close(self) -> None:
+            order.append("closed")
+            super().close()
+
+    def start(settings: Settings, clock: TurnClock, _: object) -> Prefetch:
+        order.append(f"started {bench.events_file.exists()} {bench.dropped} {settings[rows.METADATA]}")
+        return Prefetch(Told(helper.start(), clock))
+
+    monkeypatch.setattr(prefetch, "start", start)
+    found: list[dict[str, Any]] = []
+    bench.run(bench.event, lambda _: found.append(bench.running._status()))
+    assert order == ["started False 0 True", "closed"]
+    assert found[0]["metadata"]["state"] == "on"
+    assert set(found[0]["metadata"]) == {"state"} | documented("The counters in `metadata`")
+    assert bench.running._output.cgroups.asker is not None
+
+
+def documented(words: str) -> set[str]:
+    """The names in code of the first column of the table behind these words in docs/control.md."""
+    text = (Path(__file__).parents[2] / "docs" / "control.md").read_text().partition(words)[2]
+    table = text.partition("\n\n| member")[2].partition("\n\n")[0]
+    return {name for row in table.splitlines()[2:] for name in re.findall("`(\\w+)`", row.split("|")[1])}
 
 
 def test_a_second_service_is_refused(bench: Bench) -> None:

@@ -290,6 +290,27 @@ def test_whose_event_it_is(run: Run, pid: int, own: bool) -> None:  # noqa: FBT0
     assert event.self_caused is own
 
 
+def test_the_events_of_our_other_processes_are_ours_by_pid_and_start(run: Run) -> None:
+    """A pid alone would make somebody else's event ours once it is used again."""
+    who = alone(101)._replace(pid=77, start=1_230_000_000)
+    run.stages.take(Batch([], [], [], parked=False, now=run.now, wall=WALL, helpers=((76, 5), (77, 123))))
+    for serial, start, own in (
+        (101, 1_230_000_000, True),
+        (102, 1_239_999_999, True),
+        (103, 1_240_000_000, False),
+    ):
+        stamped = alone(serial)._replace(pid=77, start=start)
+        (event,) = run.take(stamped, record(serial, 1107))
+        assert event.self_caused is own
+    run.stages.take(Batch([], [], [], parked=False, now=run.now, wall=WALL, helpers=((76, 5), (78, 9))))
+    (event,) = run.take(alone(104)._replace(pid=77, start=who.start), record(104, 1107))
+    assert event.self_caused, "one that was replaced: its records may be on their way"
+    for pid in range(1000, 1100):
+        run.stages.take(Batch([], [], [], parked=False, now=run.now, wall=WALL, helpers=((pid, 1),)))
+    (event,) = run.take(alone(105)._replace(pid=77, start=who.start), record(105, 1107))
+    assert not event.self_caused, "not for ever"
+
+
 def test_an_unmarked_run_has_no_before() -> None:
     run = Run(start=None)
     (event,) = run.take(alone(5), record(5, 1107))

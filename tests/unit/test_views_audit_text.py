@@ -7,7 +7,19 @@ import re
 
 import pytest
 
-from enricher.model import ContextFlag, Event, Loss, Notice, Record
+from enricher.enrich.cgroups import CgroupTable
+from enricher.model import (
+    Answer,
+    Batch,
+    CgroupChange,
+    CgroupOp,
+    ContextFlag,
+    Event,
+    Loss,
+    Metadata,
+    Notice,
+    Record,
+)
 from enricher.route.views import audit_text
 from enricher.route.views.audit_text import AuditText
 from tests.unit.sample_events import (
@@ -383,3 +395,50 @@ def test_the_cache_is_bounded_and_makes_no_difference(monkeypatch: pytest.Monkey
             made = event((1307, CWD), context=context(inums=(inum,) * 10))
             assert b'ns_mnt="%d"' % inum in view.render(made)
     assert len(view._namespaces) == 2
+
+
+# -- the container -----------------------------------------------------------------------------------
+
+
+def container_line(said: Metadata | None) -> str:
+    """Our line of an event in a container of which this is known."""
+    table = CgroupTable()
+    made = CgroupChange(7312, CgroupOp.MADE, b"/system.slice/docker-" + b"ab" * 32 + b".scope", 0)
+    table.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, cgroups=(made,)))
+    view = AuditText(HOST, table)
+    inside = exec_event()
+    assert inside.context is not None
+    inside.context = inside.context._replace(cgroup_id=7312)
+    before = view.render(inside)
+    if said is not None:
+        table.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, answers=(Answer(7312, said),)))
+        assert view.render(inside) != before, "what was prepared does not outlive what it was made of"
+    (ours,) = [line for line in view.render(inside).split(b"\n") if line.startswith(OURS)]
+    return ours.decode("ascii").partition(" container=")[2].partition(" complete=")[0]
+
+
+ID = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (None, f'"{ID}" runtime="docker"'),
+        (
+            Metadata("docker", "shop", "a.b/c:1", (("k", "v"),), "u-1", "shop-0", "prod"),
+            f'"{ID}" runtime="docker" pod="u-1" container_name="shop" container_image="a.b/c:1"'
+            + ' pod_name="shop-0" pod_namespace="prod"',
+        ),
+        (
+            Metadata("docker", 'a" b', "\u00fc"),
+            f'"{ID}" runtime="docker" container_name_hex="61222062" container_image_hex="C3BC"',
+        ),
+        (
+            Metadata("docker", "x\ntype=USER"),
+            f'"{ID}" runtime="docker" container_name_hex="780A747970653D55534552"',
+        ),
+        (Metadata("docker", "x" * 257, "i" * 256), f'"{ID}" runtime="docker" container_image="{"i" * 256}"'),
+    ],
+)
+def test_the_container_as_its_runtime_tells_of_it(said: Metadata | None, line: str) -> None:
+    assert container_line(said) == line

@@ -19,6 +19,7 @@ from enricher.route.views.table import (
     cut,
     escape,
     namespaces_of,
+    place_of,
     terminal_width,
     text_width,
     wants_colour,
@@ -239,3 +240,18 @@ def test_a_pipe_has_no_width() -> None:
 
 def test_a_narrow_terminal_leaves_out_milliseconds() -> None:
     assert row(*EXEC, in_context=BOX, width=80).startswith("12:00:00 4026532257 ")
+
+
+@pytest.mark.parametrize(
+    ("said", "label"),
+    [
+        ({"runtime": "podman"}, "podman 0123456789ab"),
+        ({"runtime": "podman", "name": "web"}, "podman web"),
+        ({"name": "a\x1b[31m\u202eb"}, r"container a\x1b[31m\u202eb"),
+    ],
+)
+def test_a_container_is_called_by_its_name_and_else_by_its_id(said: dict[str, str], label: str) -> None:
+    made = build(event(*EXEC, context=BOX), HOST)
+    made["container"] = {"id": "0123456789abcdef" * 4, **said}  # type: ignore[typeddict-item]
+    assert place_of(made) == (label, "")
+    assert label in Table(None).render(made).decode()

@@ -19,6 +19,7 @@ from enricher.config.settings import (
     DIRECTORY,
     FILE,
     GROUP,
+    METADATA,
     OUTPUT_PATH,
     ROTATE_KEEP,
     ROTATE_SIZE,
@@ -106,6 +107,9 @@ The service runs as the user `audit-enricher`, in the host's own pid, user and n
 It drops them when the start is over, but for
 
 {{kept}}
+
+Two processes beside it read what container runtimes know of their containers (`{METADATA.name}`). They keep
+`CAP_DAC_READ_SEARCH`, no descriptor of the service's and nothing else.
 
 # RESTARTS AND GAPS
 
