@@ -282,7 +282,8 @@ class Event:
 
     An event that we make ourselves has no record, serial 0 and an ``own_id``, RUN/COUNTER, unique within
     the boot; ``loss`` or ``notice`` is what it tells.
-    ``node`` is the host's name where the records bring it (a log file).
+    ``node`` is the host's name where the records bring it (a log file), and ``recalled`` what a journal has kept of
+    such an event's context.
     """
 
     __slots__ = (
@@ -297,6 +298,7 @@ class Event:
         "own_id",
         "part",
         "reason",
+        "recalled",
         "records",
         "self_caused",
         "stamp",
@@ -319,6 +321,7 @@ class Event:
         self.notice: Notice | None = None
         self.own_id = ""
         self.node = b""
+        self.recalled: Recalled | None = None
 
     def __repr__(self) -> str:
         return f"Event({self.stamp!r}, {len(self.records)} records, complete={self.complete})"
@@ -336,3 +339,19 @@ class HostFacts(NamedTuple):
     boot_id: str
     ns_dev: str
     initial: tuple[int, ...]
+
+
+class Recalled(NamedTuple):
+    """Where the acting task was, as a journal kept it of the context (`sources.journal`).
+
+    ``host`` are the facts of the boot that the event is of. ``flags``, ``cgroup_id``, ``inums``, ``ids`` are the
+    context's; equal keys mean equal namespaces of the same boot. ``cgroup_path`` is b"" where it was not known.
+    """
+
+    host: HostFacts
+    flags: int
+    cgroup_id: int
+    cgroup_path: bytes
+    inums: tuple[int, ...]
+    ids: tuple[int, ...]
+    key: bytes

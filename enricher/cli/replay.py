@@ -21,9 +21,10 @@ from enricher.errors import DamagedInput, EnricherError, UsageError
 from enricher.model import KINDS, HostFacts
 from enricher.route.views.table import escape
 from enricher.runtime.output import Output
-from enricher.runtime.replay import replay
+from enricher.runtime.replay import Recall, replay
 from enricher.sinks.stream import OutputClosed
 from enricher.sources.capture import MAGIC, CaptureReader, Head, is_capture
+from enricher.sources.journal import JournalReader
 from enricher.sources.logfile import STDIN, read_log
 from enricher.sources.logformat import LogCounts
 from enricher.sources.names import NoNames
@@ -32,6 +33,8 @@ from enricher.sources.recorded import RecordedNames
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+
+    from enricher.model import Event
 
 NOWHERE: Final = HostFacts("", "", "", "", (0,) * len(KINDS))
 """What is known of the host a log comes from."""
@@ -43,13 +46,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "replay",
         help="write the events of a capture, or of existing audit logs",
         description="Write the events of a capture made by `record` or `run --capture`, the same bytes that the"
-        " run wrote; or those of audit logs, without namespaces: a log does not tell them.",
+        " run wrote; or those of audit logs. A log tells no namespaces and no containers: the service's journal does.",
     )
     parser.add_argument(
         "files",
         nargs="+",
         metavar="FILE",
         help="a capture; or audit logs, plain or compressed, directories of them, and - for standard input",
+    )
+    parser.add_argument(
+        "--journal",
+        metavar="FILE",
+        help="of logs: find namespaces and containers in this journal.sqlite of the service",
     )
     add_output(parser)
     parser.set_defaults(call=run)
@@ -58,13 +66,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code. Raises DamagedInput when everything else is done."""
     stdin = _stdin(options.files)
+    capture = _names_capture(options.files, stdin)
+    if capture and options.journal is not None:
+        raise UsageError("a capture needs no journal: it has its contexts", "leave out --journal")
     with Signals() as signals:
         try:
-            damage = (
-                _capture(options, signals, stdin)
-                if _names_capture(options.files, stdin)
-                else _logs(options, signals, stdin)
-            )
+            damage = _capture(options, signals, stdin) if capture else _logs(options, signals, stdin)
         except OutputClosed:
             say("the reader of the output went away")
             return 0
@@ -144,23 +151,44 @@ def _capture(options: argparse.Namespace, signals: Signals, stdin: io.BufferedRe
     return damage
 
 
+@contextmanager
+def _recall(path: str | None) -> Iterator[Recall | None]:
+    if path is None:
+        yield None
+        return
+    journal = JournalReader(path)
+    try:
+        yield Recall(journal)
+    finally:
+        journal.close()
+
+
 def _logs(options: argparse.Namespace, signals: Signals, stdin: io.BufferedReader) -> EnricherError | None:
     counts = LogCounts()
     join = LogJoin()
     batches = read_log(options.files, counts, stdin)
     damage: EnricherError | None = None
-    with Output(wanted(options), NOWHERE, NoNames()) as output:
+    with _recall(options.journal) as recall, Output(wanted(options), NOWHERE, NoNames()) as output:
+
+        def emit(done: list[Event]) -> None:
+            if recall is not None:
+                recall.fill(done)
+            output.emit(done)
+
         try:
             for batch in batches:
                 if done := join.feed(batch):
-                    output.emit(done)
+                    emit(done)
                 if signals.stopped or output.full:
                     break
         except (DamagedInput, UsageError) as error:  # a stream is opened, and looked at, when its turn comes
             damage = error
         if done := join.finish():
-            output.emit(done)
+            emit(done)
         output.flush()
+    if recall is not None:
+        say(f"{recall.found} of {join.events} events found in the journal")
+        damage = damage or recall.damage
     say(
         f"{counts.records} records in {join.events} events; {counts.own} lines of our own left out,"
         f" {counts.malformed} malformed lines passed through, {counts.truncated} truncated"

@@ -130,6 +130,21 @@ def _metadata(value: Any, _answer: Mapping[str, Any]) -> str:  # noqa: ANN401 - 
     return ", ".join(parts)
 
 
+def _journal(value: Any, _answer: Mapping[str, Any]) -> str:  # noqa: ANN401 - as above
+    if value is None:
+        return "none is kept"
+    parts = [f"{_plain(value['path'])}, {_bytes(value['bytes'])}, {int(value['events'])} events"]
+    if value.get("oldest"):
+        parts.append(f"from {_plain(value['oldest'])} on")
+    if value.get("lost"):
+        parts.append(f"{int(value['lost'])} events NOT kept")
+    if value.get("failed"):
+        parts.append(f"{int(value['failed'])} writes failed")
+    if value.get("error"):
+        parts.append(f"it FAILS now: {_plain(value['error'])}")
+    return ", ".join(parts)
+
+
 _GAPS: Final = {
     "restart": "between two runs of the service nobody looked",
     "crash": "the run before ended without its account",
@@ -173,6 +188,7 @@ _ROWS: Final[dict[str, tuple[str, Callable[[Any, Mapping[str, Any]], str]]]] = {
     "rings": ("rings", _rings),
     "receive_buffer": ("receive buffer", _size),
     "output": ("output", _output),
+    "journal": ("journal", _journal),
     "followers": ("followers", _text),
     "gap": ("gap", _gap),
     "metadata": ("names of containers", _metadata),

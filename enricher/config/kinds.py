@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE: Final = re.compile(r"(\d+)([KMG]?)")
 _SHIFTS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 _LARGEST: Final = 1 << 62
@@ -128,20 +128,22 @@ class Count(Kind[int]):
 
 
 class Size(Kind[int]):
-    """A number of bytes, at least one and at most `most`."""
+    """A number of bytes, at least `least` and at most `most`."""
 
     metavar = "SIZE"
 
-    def __init__(self, most: int = _LARGEST - 1) -> None:
+    def __init__(self, most: int = _LARGEST - 1, *, least: int = 1) -> None:
         self._most = most
+        self._least = least
         bound = f", at most {self.show(most)}" if most < _LARGEST - 1 else ""
+        bound += f", at least {self.show(least)}" if least > 1 else ""
         self.what = "a size such as 64K or 32M" + bound.replace('"', "")
 
     def parse(self, text: str) -> int:
         """See `Kind`."""
         found = _SIZE.fullmatch(text) if text.isascii() and len(text) < 19 else None  # noqa: PLR2004 - of 64 bits
         size = int(found[1]) << _SHIFTS[found[2]] if found else 0
-        if not 0 < size <= self._most:
+        if not self._least <= size <= self._most:
             raise Unfit(self.wrong(text))
         return size
 
@@ -162,7 +164,7 @@ class Size(Kind[int]):
 class Duration(Kind[float]):
     """A time in seconds, longer than nothing."""
 
-    what = "a duration such as 30s, 5m or 1h"
+    what = "a duration such as 30s, 5m, 1h or 30d"
     metavar = "DURATION"
 
     def parse(self, text: str) -> float:
@@ -175,6 +177,8 @@ class Duration(Kind[float]):
 
     def show(self, value: float) -> str:
         """See `Kind`."""
+        if value >= _SECONDS["d"] and not value % _SECONDS["d"]:
+            return f'"{int(value / _SECONDS["d"])}d"'
         digits = f"{Decimal(repr(value)):f}".removesuffix(".0")  # :g would round, and write 1e+06
         return f'"{digits}s"'
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from enricher.config.kinds import Choice, Count, Flag, Kind, Name, Path, Size, Words
+from enricher.config.kinds import Choice, Count, Duration, Flag, Kind, Name, Path, Size, Words
 
 T = TypeVar("T")
 
@@ -24,6 +24,7 @@ SECTIONS: Final = {
     "metadata": "what runtimes know of containers: names, images, pods",
     "output": "the events that the service writes",
     "service": "how the service behaves",
+    "journal": "what the service keeps for reading old audit logs: `replay --journal`",
     "control": "the control socket, for `status` and `follow`",
 }
 
@@ -155,6 +156,24 @@ WITHOUT_HOOK: Final = Setting(
     "what to do on a kernel in which no hook can be used: run without namespaces, marked so on every event, or"
     " refuse to start",
 )
+JOURNAL: Final = Setting(
+    "journal.enabled",
+    Flag(),
+    default=True,
+    doc="keep the namespaces and the cgroup of every event in journal.sqlite in the state directory",
+)
+JOURNAL_SIZE: Final = Setting(
+    "journal.max_size",
+    Size(least=8 << 20),
+    256 << 20,
+    "the most that the journal takes on disk; the oldest events go first",
+)
+JOURNAL_AGE: Final = Setting(
+    "journal.max_age",
+    Duration(),
+    30 * 86_400.0,
+    "how long an event is kept in the journal",
+)
 SOCKET: Final = Setting(
     "control.socket",
     Path(107),  # sun_path, with a NUL behind it
@@ -184,6 +203,9 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
     ROTATE_SIZE,
     ROTATE_KEEP,
     WITHOUT_HOOK,
+    JOURNAL,
+    JOURNAL_SIZE,
+    JOURNAL_AGE,
     SOCKET,
     GROUP,
 )

@@ -41,6 +41,8 @@ PROCTITLE: Final = 1327
 DAEMON: Final = range(1200, 1300)
 
 FROM_LOG: Final = "read from a log: no kernel context, no count"
+FROM_LOG_KNOWN: Final = "read from a log: no count"
+"""Where a journal had the context."""
 
 _RECORD: Final = 256  # bytes that a record costs beside its text
 _GENERATION: Final = 1_024  # events after which a jump of the clock is forgotten

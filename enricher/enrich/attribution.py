@@ -86,9 +86,12 @@ def attribute(event: Event) -> Attribution:
                     None, f"context not used: it is of pid {context.pid}, the record says {pid}"
                 )
             break
-    if flags & _AFTER_SERVING:
-        return Attribution(context, "the task had already left its namespaces")
-    return Attribution(context, "")
+    return Attribution(context, left_doubt(flags))
+
+
+def left_doubt(flags: int) -> str:
+    """Return the words for a context of these flags that may stand for the subject, "" where there are none."""
+    return "the task had already left its namespaces" if flags & _AFTER_SERVING else ""
 
 
 def not_read(kinds: Sequence[str]) -> str:
@@ -99,7 +102,7 @@ def not_read(kinds: Sequence[str]) -> str:
 def reason_of(event: Event, doubt: str) -> str:
     """Return all that is missing of an event, in words; "" when nothing is. ``doubt`` is about its context."""
     reason = event.reason
-    if doubt and (event.context is not None or not reason):
+    if doubt and (event.context is not None or event.recalled is not None or not reason):
         # Without a context, the stage that waited for it knows better why than "no kernel context".
         return f"{reason}; {doubt}" if reason else doubt
     return reason

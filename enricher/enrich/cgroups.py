@@ -12,6 +12,7 @@ Ids are never used again within a boot, so an entry can be late to go and is nev
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from enricher.enrich.places import Found
@@ -104,6 +105,12 @@ class Home:
         self.container: Container | None = (
             _container(place.chain, metadata) if place.where == "container" else None
         )
+
+
+@lru_cache(maxsize=4096)
+def home_of(ident: int, path: bytes) -> Home:
+    """Return a cgroup of an earlier time, as a journal tells of it. What it holds is shared."""
+    return Home(ident, path)
 
 
 def _printable(text: str) -> str:

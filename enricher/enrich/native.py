@@ -13,6 +13,8 @@ Where a fact comes from:
 * ``subject.uid ... fsgid`` and ``exe``: the primary record, always.
 * Of a record that carries a program's message, only what the kernel wrote before ``msg='`` is believed,
   except for ``outcome``: that is the program's verdict about its own business.
+* Of a log's event, ``namespaces``, ``cgroup``, ``where``, ``container`` and ``host`` are what a journal has kept of its
+  context, if it has; all else comes from the records.
 * An unset auid or ses (4294967295) is absent in ``subject``; in ``records[].fields`` the number stays.
 
 The ``host``, ``namespaces``, ``container`` and ``cgroup`` dicts are shared between events: treat an event as read-only.
@@ -24,8 +26,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from enricher.clock import rfc3339
-from enricher.enrich.attribution import SYSCALL, attribute, not_read, reason_of
-from enricher.enrich.cgroups import CgroupTable
+from enricher.enrich.attribution import SYSCALL, attribute, left_doubt, not_read, reason_of
+from enricher.enrich.cgroups import CgroupTable, home_of
 from enricher.enrich.decode import Decoder, type_name
 from enricher.enrich.keys import keys_of
 from enricher.enrich.shape import SCHEMA
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
         RecordEntry,
         Subject,
     )
-    from enricher.model import Context, Event, HostFacts, Loss, Notice, Record
+    from enricher.model import Context, Event, HostFacts, Loss, Notice, Recalled, Record
     from enricher.sources.names import Names
 
 Outcome = Literal["success", "failure"]
@@ -62,6 +64,13 @@ _OUTCOMES: Final[dict[object, Outcome]] = {
 }
 
 _NAMESPACE_SETS: Final = 4096  # more containers than one host runs at a time
+
+_CONTEXTS: Final[dict[tuple[bool, bool], Literal["kernel", "journal", "none"]]] = {
+    (True, False): "kernel",
+    (False, True): "journal",
+    (False, False): "none",
+}
+"""By whether there is a context, and one that a journal kept."""
 
 _CREDENTIALS: Final = ("uid", "gid", "euid", "suid", "fsuid", "egid", "sgid", "fsgid")
 
@@ -84,8 +93,7 @@ class NativeBuilder:
         self._host = host
         self._cgroups = CgroupTable() if cgroups is None else cgroups
         self._entries = Decoder(names, raw=raw).entries
-        facts = {"name": host.name, "machine_id": host.machine_id, "boot_id": host.boot_id}
-        self._host_entry = cast("HostEntry", {name: fact for name, fact in facts.items() if fact})
+        self._host_entry = _host_entry(host)
         self._uid_prefix = host.boot_id + "/"
         self._namespaces: dict[bytes, tuple[Namespaces, str]] = {}
 
@@ -98,6 +106,7 @@ class NativeBuilder:
         if event.notice is not None:
             return self._own(event, "NOTICE", "notice", _notice(event.notice), rfc3339(sec, ms))
         context, doubt = attribute(event)
+        recalled = event.recalled
         entries = self._entries(event.records)
         primary, fields = _primary(event, entries)
 
@@ -106,7 +115,7 @@ class NativeBuilder:
             "schema": SCHEMA,
             "time": rfc3339(sec, ms),
             "id": ident,
-            "uid": self._uid_prefix + (ident if event.part == 1 else f"{ident}/{event.part}"),
+            "uid": self._boot_of(event) + (ident if event.part == 1 else f"{ident}/{event.part}"),
             "host": self._host_of(event),
             "type": primary,
             "keys": _keys(event.records),
@@ -115,14 +124,21 @@ class NativeBuilder:
             native["outcome"] = outcome
         if subject := _subject(context, fields):
             native["subject"] = subject
+        home = cgroup_id = None
         if context is not None:
-            native["namespaces"], missing = self._namespaces_of(context)
+            native["namespaces"], missing = self._namespaces_of(context, self._host)
             doubt = doubt or missing
-        home = None if context is None else self._cgroups.of(context.cgroup_id)
+            cgroup_id = context.cgroup_id
+            home = self._cgroups.of(cgroup_id)
+        elif recalled is not None:
+            native["namespaces"], missing = self._namespaces_of(recalled, recalled.host)
+            doubt = left_doubt(recalled.flags) or missing
+            cgroup_id = recalled.cgroup_id
+            home = home_of(cgroup_id, recalled.cgroup_path) if recalled.cgroup_path else None
         if home is None:
             native["where"] = "unknown"
-            if context is not None and context.cgroup_id:
-                native["cgroup"] = {"id": str(context.cgroup_id)}
+            if cgroup_id:
+                native["cgroup"] = {"id": str(cgroup_id)}
         else:
             if home.inquiry.wants and not event.self_caused:
                 self._cgroups.ask(home.inquiry)
@@ -134,7 +150,12 @@ class NativeBuilder:
         native["enrichment"] = _enrichment(event, context, doubt, home)
         return cast("NativeEvent", native)
 
+    def _boot_of(self, event: Event) -> str:
+        return self._uid_prefix if event.recalled is None else event.recalled.host.boot_id + "/"
+
     def _host_of(self, event: Event) -> HostEntry:
+        if event.recalled is not None:
+            return _host_entry(event.recalled.host)
         return {"name": text_of(event.node)[0]} if event.node else self._host_entry
 
     def _own(
@@ -156,7 +177,7 @@ class NativeBuilder:
         }
         return cast("NativeEvent", native)
 
-    def _namespaces_of(self, context: Context) -> tuple[Namespaces, str]:
+    def _namespaces_of(self, context: Context | Recalled, host: HostFacts) -> tuple[Namespaces, str]:
         """Return the prepared entries for the context's namespaces, and which could not be read."""
         known = self._namespaces.get(context.key)
         if known is None:
@@ -164,8 +185,14 @@ class NativeBuilder:
                 # The oldest goes. If it is still in use it is made once more, which is cheaper than
                 # keeping an order of use up to date on every event.
                 del self._namespaces[next(iter(self._namespaces))]
-            known = self._namespaces[context.key] = _namespaces(context, self._host)
+            known = self._namespaces[context.key] = _namespaces(context, host)
         return known
+
+
+@lru_cache(maxsize=8)
+def _host_entry(host: HostFacts) -> HostEntry:
+    facts = {"name": host.name, "machine_id": host.machine_id, "boot_id": host.boot_id}
+    return cast("HostEntry", {name: fact for name, fact in facts.items() if fact})
 
 
 def _lost(loss: Loss) -> dict[str, object]:
@@ -292,7 +319,7 @@ def _copy_text(fields: Fields, subject: dict[str, object], name: str) -> None:
             subject[name + "_hex"] = exact
 
 
-def _namespaces(context: Context, host: HostFacts) -> tuple[Namespaces, str]:
+def _namespaces(context: Context | Recalled, host: HostFacts) -> tuple[Namespaces, str]:
     """Make the ``namespaces`` member and the words for kinds that could not be read.
 
     A kind whose initial namespace is not known either is not missing: the kernel was built without it.
@@ -314,7 +341,7 @@ def _namespaces(context: Context, host: HostFacts) -> tuple[Namespaces, str]:
 
 def _enrichment(event: Event, context: Context | None, doubt: str, home: Home | None) -> Enrichment:
     enrichment: Enrichment = {
-        "context": "none" if event.context is None else "kernel",
+        "context": _CONTEXTS[event.context is not None, event.recalled is not None],
         "container": "none" if home is None else home.provenance,
     }
     if home is not None and home.answered:

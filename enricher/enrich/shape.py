@@ -156,7 +156,7 @@ class RecordEntry(TypedDict):
 class Enrichment(TypedDict):
     """Where each added fact comes from, and what is missing."""
 
-    context: Literal["kernel", "none"]
+    context: Literal["kernel", "journal", "none"]
     container: Literal["cgroup", "runtime", "none"]
     metadata: NotRequired[str]  # the runtime whose state files told of the container, of a chain's first
     reason: NotRequired[str]

@@ -35,6 +35,7 @@ from enricher.runtime.notify import Notifier
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.serviceoutput import RETRY, ServiceOutput
 from enricher.runtime.stages import Opening
+from enricher.sinks import journal as journals
 from enricher.sources.bpf.hook import Hook
 from enricher.sources.host import read_host_facts
 from enricher.sources.names import HostNames
@@ -135,6 +136,7 @@ class Service:
         self._told_error = ""  # of the output, to the service manager
         self._saved: int | None = None  # the serial of the last entry
         self._save_at = self._alive_at = self._retry_at = 0.0
+        self._journal: journals.Journal | None = None
         self._life: _Life
         self._metadata: Prefetch | None = None
         self._output: ServiceOutput
@@ -160,6 +162,7 @@ class Service:
             if self._metadata is not None:
                 self._output.cgroups.asker = self._metadata.want
             self._keep_alone(stack)
+            self._open_journal(reading.facts, stack)
             server = ControlServer(settings[rows.SOCKET], settings[rows.GROUP], self._status)
             stack.callback(server.close)
             if server.advice:
@@ -194,6 +197,24 @@ class Service:
                 f"another service has its state in {self._state}",
                 "`audit-enricher run` can be used beside it; two services need STATE_DIRECTORY to differ",
             ) from error
+
+    def _open_journal(self, facts: HostFacts, stack: ExitStack) -> None:
+        settings = self._settings
+        if not settings[rows.JOURNAL]:
+            return
+        if not facts.boot_id:
+            self._say("no journal is kept: which boot this is cannot be told")
+            return
+        self._journal = self._output.journal = journal = journals.Journal(
+            self._state,
+            facts,
+            self._output.cgroups,
+            self._clock,
+            self._say,
+            max_size=settings[rows.JOURNAL_SIZE],
+            max_age=settings[rows.JOURNAL_AGE],
+        )
+        stack.callback(lambda: journal.close(time.time()))
 
     def _left(self) -> Left | str | None:
         """Return what the last run left, or why that cannot be told."""
@@ -280,6 +301,9 @@ class Service:
         if now >= self._save_at:
             self._save_at = now + _SAVE_EVERY
             self._save(closed=False)
+        journal = self._journal
+        if journal is not None and journal.due(now):
+            journal.flush(time.time())
         if self._output.waits and now >= self._retry_at:
             self._retry_at = now + RETRY
             if (loss := self._output.settle()) is not None:
@@ -287,7 +311,10 @@ class Service:
         if self._output.error != self._told_error:
             self._told_error = self._output.error
             self._notifier.status(self._in_one_line())
-        self._pipeline.longest_wait = RETRY if self._output.waits else self._calm
+        calm = self._calm
+        if journal is not None and journal.pending:
+            calm = min(calm, journals.FLUSH_EVERY)
+        self._pipeline.longest_wait = RETRY if self._output.waits else calm
         return self._asked.stopped
 
     @property
@@ -317,6 +344,8 @@ class Service:
     def _reload(self) -> None:
         """Read the settings again. Wrong ones leave all as it is."""
         self._notifier.reloading()
+        if self._journal is not None:
+            self._journal.flush(time.time())
         before = self._settings
         try:
             fresh = config.load(self._path)
@@ -366,6 +395,7 @@ class Service:
             "rings": {"count": loaded.ring_count, "bytes": loaded.ring_count * loaded.ring_size},
             "receive_buffer": life.started.socket.receive_buffer,
             "output": self._output.facts(),
+            "journal": None if self._journal is None else self._journal.facts(),
             "account": account,
             "account_words": ledger.words(summary),
             "gap": _gap_facts(summary.gap, self._open_gap),

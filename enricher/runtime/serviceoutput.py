@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from enricher.clock import TurnClock
     from enricher.config.load import Settings
-    from enricher.model import Event, HostFacts
+    from enricher.model import Batch, Event, HostFacts
+    from enricher.sinks.journal import Journal
     from enricher.sources.names import Names
 
 HELD_MAX: Final = 8 << 20
@@ -99,8 +100,8 @@ class ServiceOutput:
         self.failed = 0
         self.error = ""
         self.followers: Followers | None = None
+        self.journal: Journal | None = None  # it takes all events, before any filter
         self.cgroups = CgroupTable()
-        self.learn = self.cgroups.learn
         self._json = renderer("json", facts, names, self.cgroups)
         self._group = settings[rows.GROUP]  # the socket's as well, which stays as it is
         self._sink = self._open(settings)
@@ -141,8 +142,16 @@ class ServiceOutput:
             clock=self._clock,
         )
 
+    def learn(self, batch: Batch) -> None:
+        """Take in what a batch tells of cgroups."""
+        self.cgroups.learn(batch)
+        if self.journal is not None:
+            self.journal.learn(batch)
+
     def emit(self, events: list[Event]) -> None:
-        """Write what the filter lets through, and hand all of it to the followers."""
+        """Write what the filter lets through, and hand all of it to the journal and the followers."""
+        if self.journal is not None:
+            self.journal.take(events)
         chosen = events
         if self._skip_self:
             chosen = [event for event in chosen if not event.self_caused]

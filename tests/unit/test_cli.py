@@ -112,7 +112,7 @@ def test_sizes(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "texts"),
     [
-        (values.duration, ["", "s", "0", "0s", "0.0h", "-1", "1d", "1 s", "1e3", "nan", "inf", ".5", "30s "]),
+        (values.duration, ["", "s", "0", "0s", "0.0h", "-1", "1w", "1 s", "1e3", "nan", "inf", ".5", "30s "]),
         (values.size, ["", "K", "0", "0M", "-1", "1.5M", "32m", "32MB", "0x10", "1 K"]),
         (values.count, ["", "0", "-1", "1.5", "one", "\u00b2", " 1"]),
     ],

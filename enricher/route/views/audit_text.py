@@ -35,14 +35,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from enricher.enrich.attribution import SYSCALL, attribute, not_read, reason_of
-from enricher.enrich.cgroups import CgroupTable
+from enricher.enrich.attribution import SYSCALL, attribute, left_doubt, not_read, reason_of
+from enricher.enrich.cgroups import CgroupTable, home_of
 from enricher.model import KINDS
 from enricher.sources.audit.types import is_user, name_of, text_name_of
 
 if TYPE_CHECKING:
     from enricher.enrich.cgroups import Home
-    from enricher.model import Context, Event, HostFacts, Loss, Notice, Record
+    from enricher.model import Context, Event, HostFacts, Loss, Notice, Recalled, Record
 
 _NS_INFO = b'type=UNKNOWN[1390] msg=audit(%b): record="1"'
 _LOST = b"type=UNKNOWN[1394] msg=audit(%b): "
@@ -148,11 +148,13 @@ class AuditText:
     def _ns_info(self, event: Event) -> bytes:
         context, doubt = attribute(event)
         parts = [_NS_INFO % event.stamp]
-        if context is None:
+        if event.recalled is not None:
+            doubt = self._recalled(event.recalled, parts)
+        elif context is None:
             # Where there is a context, it is that of a task that did not act.
             parts.append(b'context="none"' if event.context is None else b'context="kernel" subject="no"')
         else:
-            namespaces, missing = self._namespaces_of(context)
+            namespaces, missing = self._namespaces_of(context, self._host)
             doubt = doubt or missing
             pids = ",".join([f"{level.ns}:{level.pid}" for level in context.levels])
             parts.append(
@@ -183,13 +185,24 @@ class AuditText:
             parts.append(b"reason=" + _quoted(reason))
         return b" ".join(parts)
 
-    def _namespaces_of(self, context: Context) -> tuple[bytes, str]:
+    def _recalled(self, recalled: Recalled, parts: list[bytes]) -> str:
+        """Add what a journal has kept of the context; returns what is missing of it."""
+        namespaces, missing = self._namespaces_of(recalled, recalled.host)
+        boot = recalled.host.boot_id.encode("ascii")
+        parts.append(
+            b'context="journal" boot_id="%b" %b cgroup_id="%d"' % (boot, namespaces, recalled.cgroup_id)
+        )
+        if recalled.cgroup_path:
+            parts.append(_home(home_of(recalled.cgroup_id, recalled.cgroup_path)))
+        return left_doubt(recalled.flags) or missing
+
+    def _namespaces_of(self, context: Context | Recalled, host: HostFacts) -> tuple[bytes, str]:
         """Return the prepared part for the context's namespaces, and which could not be read."""
         known = self._namespaces.get(context.key)
         if known is None:
             if len(self._namespaces) >= _NAMESPACE_SETS:
                 del self._namespaces[next(iter(self._namespaces))]
-            known = self._namespaces[context.key] = _namespace_part(context, self._host)
+            known = self._namespaces[context.key] = _namespace_part(context, host)
         return known
 
     def _home_of(self, ident: int, home: Home) -> bytes:
@@ -277,7 +290,7 @@ def _told(name: bytes, value: bytes) -> bytes:
     return b'%b="%b"' % (name, value) if plain else b'%b_hex="%b"' % (name, _hex(value))
 
 
-def _namespace_part(context: Context, host: HostFacts) -> tuple[bytes, str]:
+def _namespace_part(context: Context | Recalled, host: HostFacts) -> tuple[bytes, str]:
     """Return what is the same for every event of a namespace set, and the words for what was not read.
 
     ``ns_dev=... ns_mnt=... ns_host="..."``; a kind that has no initial namespace either is not missing.

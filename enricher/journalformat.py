@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal's file: its tables, how stamps are packed into a row, and what makes a row believable.
+
+Owns the format that `sinks.journal` writes and `sources.journal` reads. Never opens a file.
+
+A context stands for a set of namespaces in a cgroup; a segment says which context the event of which stamp had. All
+stamps of a segment have serials of one `BLOCK`, so that one look into an index finds every segment that can hold a
+serial, whatever order events were finished in and wherever serials wrap.
+
+SQLite has no checksum of its own: a flipped bit in an inum would be another inum. Each row has one over everything
+that is believed of it, its own number included. It tells damage, not malice.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import zlib
+from array import array
+from functools import cache
+from itertools import accumulate, pairwise, starmap
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from enricher.model import KINDS
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+NAME: Final = "journal.sqlite"
+APPLICATION_ID: Final = 0x41454A31
+VERSION: Final = 1
+BLOCK_BITS: Final = 12
+BLOCK: Final = 1 << BLOCK_BITS
+"""Serials of which one segment can hold stamps."""
+SEGMENT_MAX: Final = 2 * BLOCK
+"""Stamps in a segment: the same serial may come with several times."""
+SERIALS: Final = 1 << 32
+
+_NAMESPACES: Final = ", ".join(f"{kind} INTEGER NOT NULL, {kind}_id INTEGER NOT NULL" for kind in KINDS)
+NAMESPACE_COLUMNS: Final = ", ".join(f"{kind}, {kind}_id" for kind in KINDS)
+
+TABLES: Final = (
+    (
+        "CREATE TABLE boots(number INTEGER PRIMARY KEY AUTOINCREMENT, boot_id TEXT NOT NULL, name TEXT NOT NULL,"
+        " machine_id TEXT NOT NULL, ns_dev TEXT NOT NULL, initial BLOB NOT NULL, first_ms INTEGER NOT NULL,"
+        " last_ms INTEGER NOT NULL, last_segment INTEGER NOT NULL, sum INTEGER NOT NULL)"
+    ),
+    (
+        "CREATE TABLE cgroups(number INTEGER PRIMARY KEY AUTOINCREMENT, boot INTEGER NOT NULL, id INTEGER NOT NULL,"
+        " path BLOB NOT NULL, said TEXT, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, removed_ms INTEGER,"
+        " last_segment INTEGER NOT NULL, sum INTEGER NOT NULL)"
+    ),
+    (
+        "CREATE TABLE contexts(number INTEGER PRIMARY KEY AUTOINCREMENT, boot INTEGER NOT NULL,"
+        f" home INTEGER NOT NULL, flags INTEGER NOT NULL, {_NAMESPACES}, first_ms INTEGER NOT NULL,"
+        " first_serial INTEGER NOT NULL, last_ms INTEGER NOT NULL, last_serial INTEGER NOT NULL,"
+        " last_segment INTEGER NOT NULL, sum INTEGER NOT NULL)"
+    ),
+    (
+        "CREATE TABLE segments(number INTEGER PRIMARY KEY AUTOINCREMENT, boot INTEGER NOT NULL,"
+        " first_serial INTEGER NOT NULL, last_serial INTEGER NOT NULL, first_ms INTEGER NOT NULL,"
+        " last_ms INTEGER NOT NULL, events INTEGER NOT NULL, sum INTEGER NOT NULL, content BLOB NOT NULL)"
+    ),
+    "CREATE INDEX segments_by_serial ON segments(first_serial, first_ms, last_ms)",
+    "CREATE INDEX segments_by_time ON segments(last_ms, events)",
+    "CREATE INDEX contexts_by_use ON contexts(last_segment)",
+    "CREATE INDEX cgroups_by_use ON cgroups(last_segment)",
+)
+"""Times are milliseconds since the epoch. ``last_segment`` is the newest one that refers to the row: when all that are
+left are newer, nothing does. ``said`` is what a runtime said of the container, as JSON; ``removed_ms`` is when the
+cgroup went, null where that was not seen. 64-bit ids stand as two's complement."""
+
+
+class Damaged(ValueError):
+    """A value is not what was written, or never was one of ours."""
+
+
+class Entry(NamedTuple):
+    """One event: its stamp in numbers, and its context's number."""
+
+    serial: int
+    ms: int
+    context: int
+
+
+# -- numbers -----------------------------------------------------------------------------------------
+
+_stamp: Final = re.compile(rb"(0|[1-9][0-9]{0,11})\.([0-9]{3}):(0|[1-9][0-9]{0,9})").fullmatch
+
+
+def numbers_of(stamp: bytes) -> tuple[int, int] | None:
+    """Return a stamp's serial and milliseconds since the epoch; None where the kernel would not write it so."""
+    found = _stamp(stamp)
+    if found is None:
+        return None
+    serial = int(found[3])
+    return (serial, int(found[1] + found[2])) if serial < SERIALS else None
+
+
+def signed(number: int) -> int:
+    """Return a number of 64 bits as SQLite can hold it."""
+    return number - (1 << 64) if number >> 63 else number
+
+
+def unsigned(number: int) -> int:
+    """Undo `signed`."""
+    return number & ((1 << 64) - 1)
+
+
+def checksum(*values: object) -> int:
+    """Return the checksum of a row's values: int, bytes, str and None."""
+    return zlib.crc32(repr(values).encode("utf-8", "backslashreplace"))
+
+
+def packed_inums(inums: Sequence[int]) -> bytes:
+    """Return inums in the order of `KINDS`, four bytes each."""
+    return b"".join(inum.to_bytes(4, "little") for inum in inums)
+
+
+def unpacked_inums(content: bytes) -> tuple[int, ...]:
+    """Undo `packed_inums`. Raises Damaged."""
+    if len(content) != 4 * len(KINDS):
+        raise Damaged("not ten inums")
+    return tuple(int.from_bytes(content[at : at + 4], "little") for at in range(0, len(content), 4))
+
+
+# -- segments ----------------------------------------------------------------------------------------
+
+_CODES: Final = {array(code).itemsize: code for code in "BHIQ"}
+_COLUMNS: Final = 4
+_HEAD: Final = _COLUMNS + 2
+_LARGEST: Final = _HEAD + SEGMENT_MAX * (8 + 8 + 8 + 8)
+
+
+def _column(values: Iterable[int]) -> tuple[int, bytes]:
+    """Return the bytes of one number, and those of all."""
+    listed = list(values)
+    most = max(listed, default=0)
+    width = next(width for width in sorted(_CODES) if most < 1 << 8 * width)
+    column = array(_CODES[width], listed)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return width, column.tobytes()
+
+
+def _folded(change: int) -> int:
+    """Return a change in either direction as a number that is not negative, small where the change is."""
+    return 2 * change if change >= 0 else -2 * change - 1
+
+
+def _unfolded(number: int) -> int:
+    return -(number + 1 >> 1) if number & 1 else number >> 1
+
+
+def _step(before: Entry, after: Entry) -> tuple[int, int]:
+    return after.serial - before.serial, _folded(after.ms - before.ms)
+
+
+def pack(entries: Sequence[Entry], ms: int) -> bytes:
+    """Pack sorted entries of one block: the steps from each to the next, and contexts by their place in a list.
+
+    Where they begin is not in it: the first one's serial and the earliest time, `ms`, are columns of the row.
+    """
+    contexts = sorted({entry.context for entry in entries})
+    place = {context: at for at, context in enumerate(contexts)}
+    steps = [(0, _folded(entries[0].ms - ms)), *starmap(_step, pairwise(entries))]
+    columns = [
+        _column(step[0] for step in steps),
+        _column(step[1] for step in steps),
+        _column(contexts),
+        _column(place[entry.context] for entry in entries),
+    ]
+    widths = bytes(width for width, _ in columns)
+    head = widths + len(contexts).to_bytes(2, "little")
+    return zlib.compress(head + b"".join(column for _, column in columns), 6)
+
+
+def unpack(content: bytes, events: int, serial: int, ms: int) -> list[Entry]:
+    """Undo `pack`, given how many there are and where they begin. Raises Damaged for all but what it made."""
+    if not 0 < events <= SEGMENT_MAX:
+        raise Damaged("a number of events that no segment has")
+    unpacker = zlib.decompressobj()
+    try:
+        raw = unpacker.decompress(content, _LARGEST)
+    except zlib.error as error:
+        raise Damaged("a segment cannot be unpacked") from error
+    if not unpacker.eof or unpacker.unused_data or len(raw) < _HEAD:
+        raise Damaged("a segment is too long or too short")
+    contexts = int.from_bytes(raw[_COLUMNS:_HEAD], "little")
+    columns: list[array[int]] = []
+    at = _HEAD
+    for width, count in zip(raw[:_COLUMNS], (events, events, contexts, events), strict=True):
+        if width not in _CODES or at + width * count > len(raw):
+            raise Damaged("a column of a segment is too short")
+        column = array(_CODES[width], raw[at : at + width * count])
+        if sys.byteorder == "big":
+            column.byteswap()
+        columns.append(column)
+        at += width * count
+    if at != len(raw) or max(columns[3]) >= contexts:
+        raise Damaged("the columns of a segment do not fit together")
+    serials = accumulate(columns[0], initial=serial)
+    next(serials)
+    times = accumulate(map(_unfolded, columns[1]), initial=ms)
+    next(times)
+    numbers = map(columns[2].__getitem__, columns[3])
+    return list(map(Entry, serials, times, numbers))
+
+
+# -- the file ----------------------------------------------------------------------------------------
+
+
+def create(db: sqlite3.Connection) -> None:
+    """Make the tables; the caller has begun a transaction. Raises sqlite3.Error."""
+    for statement in TABLES:
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@cache
+def _expected() -> frozenset[tuple[object, ...]]:
+    return frozenset((statement.split()[1].lower(), statement) for statement in TABLES)
+
+
+def complaint(db: sqlite3.Connection) -> str:
+    """Return why a file that is a database is no journal of this version, "" where it is one. Raises sqlite3.Error.
+
+    Whoever wrote it could have put a view or a trigger in a table's place: nothing but our own tables is accepted.
+    """
+    (ident,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if ident != APPLICATION_ID:
+        return "it is another program's"
+    if version != VERSION:
+        return f"it is of version {version}, this program's is {VERSION}"
+    found = db.execute(
+        "SELECT type, sql FROM sqlite_master"
+        " WHERE name NOT IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4') LIMIT 99"
+    )
+    return "" if frozenset(found.fetchall()) == _expected() else "its tables are not ours"
+
+
+def is_empty(db: sqlite3.Connection) -> bool:
+    """Whether nothing was made in it yet. Raises sqlite3.Error."""
+    (ident,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return not (ident or version or db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone())

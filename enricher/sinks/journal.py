@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal: which context each event had, kept for the day when somebody reads auditd's log of it.
+
+Owns what waits to be written and when it is, and what happens while it cannot be: events wait in bounded memory, the
+oldest go first, and it is counted. Nothing here raises: the service does not fail because of its journal.
+
+For each event a number is noted, that of its context: the rest is made when it is written. Nothing is written for the
+sake of our own events alone: writing makes more of them where every system call is audited.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from enricher.clock import rfc3339
+from enricher.enrich.attribution import attribute
+from enricher.journalformat import NAME, Entry, numbers_of
+from enricher.model import CgroupOp, ContextFlag
+from enricher.sinks.journal_file import (
+    CgroupRow,
+    ContextRow,
+    Draft,
+    JournalFile,
+    Unfit,
+    is_damage,
+    set_aside,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enricher.clock import TurnClock
+    from enricher.enrich.cgroups import CgroupTable
+    from enricher.model import Batch, Context, Event, HostFacts
+
+FLUSH_EVERY: Final = 5.0
+"""Seconds for which an event waits."""
+FLUSH_AT: Final = 4096
+"""Events that are written at once, however long they have waited."""
+HELD_MAX: Final = 65_536
+"""Events that wait while the file cannot be written."""
+KNOWN_MAX: Final = 16_384
+"""Contexts whose numbers are remembered. Beyond, all are forgotten and get new ones."""
+FRESH_MAX: Final = 512 << 10
+"""Bytes of contexts and cgroups that are not written yet."""
+
+_AFTER_SERVING: Final = int(ContextFlag.AFTER_SERVING)
+_GONE: Final = (CgroupOp.REMOVED, CgroupOp.RELEASED)
+_CONTEXT_SIZE: Final = 320
+_FAILURES: Final = (sqlite3.Error, OSError, Unfit, UnicodeError)
+
+
+class Journal:
+    """One run's part of the journal in `directory`. ``lost`` events were given up; ``failed`` counts writes."""
+
+    def __init__(  # noqa: PLR0913 - what it stands between
+        self,
+        directory: str,
+        facts: HostFacts,
+        cgroups: CgroupTable,
+        clock: TurnClock,
+        say: Callable[[str], None],
+        *,
+        max_size: int,
+        max_age: float,
+    ) -> None:
+        self.path = str(Path(directory, NAME))
+        self._facts = facts
+        self._cgroups = cgroups
+        self._clock = clock
+        self._say = say
+        self._max_size = max_size
+        self._max_age = max_age
+        self._waiting: list[tuple[bytes, int]] = []
+        self._at: float | None = None  # when to write, while anything waits that is worth it
+        self._known: dict[tuple[bytes, int, int], int] = {}
+        self._known_cgroups: dict[int, tuple[int, bytes]] = {}
+        self._fresh: dict[int, ContextRow] = {}
+        self._fresh_cgroups: dict[int, CgroupRow] = {}
+        self._fresh_size = 0
+        self._removed: dict[int, int] = {}
+        self._next_context = self._next_cgroup = 1
+        self.lost = 0
+        self.failed = 0
+        self.error = ""
+        self._file: JournalFile | None = None
+        self._open()
+
+    # -- what happens ------------------------------------------------------------------------------------
+
+    def take(self, events: list[Event]) -> None:
+        """Note which context each event had, where one may stand for its subject."""
+        known, note = self._known, self._waiting.append
+        others = False
+        for event in events:
+            if event.context is None:
+                continue
+            context = attribute(event).context
+            if context is None:
+                continue
+            key = (context.key, context.cgroup_id, context.flags & _AFTER_SERVING)
+            number = known.get(key)
+            if number is None:
+                number = self._enter(key, context)
+                if not number:
+                    continue
+            note((event.stamp, number))
+            others = others or not event.self_caused
+        if others and self._at is None:
+            self._at = self._clock.now + FLUSH_EVERY
+        if (over := len(self._waiting) - HELD_MAX) > 0:
+            del self._waiting[:over]
+            self.lost += over
+
+    def learn(self, batch: Batch) -> None:
+        """Note which cgroups went, and which have another path now."""
+        cgroups = self._known_cgroups
+        for change in batch.cgroups:
+            if change.op == CgroupOp.RENAMED:
+                self._forget()  # of all below it as well
+                continue
+            known = cgroups.get(change.id)
+            if known is None:
+                continue
+            number, path = known
+            if change.op in _GONE:
+                self._removed.setdefault(number, int(batch.wall * 1000))
+                if self._at is None:
+                    self._at = self._clock.now + FLUSH_EVERY
+            elif change.path and change.path != path:
+                self._forget()
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._known_cgroups.clear()
+
+    def _enter(self, key: tuple[bytes, int, int], context: Context) -> int:
+        """Give a context a number; 0 where there is no room for it."""
+        if self._fresh_size > FRESH_MAX:
+            self.lost += 1
+            return 0
+        if len(self._known) >= KNOWN_MAX:
+            self._forget()
+        number = self._next_context
+        self._next_context += 1
+        cgroup = self._cgroup(context.cgroup_id) if context.cgroup_id else 0
+        self._fresh[number] = ContextRow(cgroup, key[2], context.inums, context.ids)
+        self._fresh_size += _CONTEXT_SIZE
+        if self._fresh_size > FRESH_MAX // 2:
+            self._at = self._clock.now
+        self._known[key] = number
+        return number
+
+    def _cgroup(self, ident: int) -> int:
+        known = self._known_cgroups.get(ident)
+        if known is not None:
+            return known[0]
+        number = self._next_cgroup
+        self._next_cgroup += 1
+        home = self._cgroups.of(ident)
+        path = b"" if home is None else home.path
+        self._fresh_cgroups[number] = CgroupRow(ident, path)
+        self._fresh_size += _CONTEXT_SIZE + len(path)
+        self._known_cgroups[ident] = (number, path)
+        return number
+
+    # -- writing -----------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything waits for its time."""
+        return self._at is not None
+
+    def due(self, now: float) -> bool:
+        """Whether to `flush`."""
+        if self._at is not None and now >= self._at:
+            return True
+        return len(self._waiting) >= FLUSH_AT and not self.error
+
+    def flush(self, wall: float) -> None:
+        """Write what waits. What cannot be written goes on waiting; `wall` is seconds since the epoch."""
+        if not (self._waiting or self._removed):
+            self._at = None
+            return
+        if self._file is None:
+            self._open()
+        if self._file is None:
+            self._at = self._clock.now + FLUSH_EVERY
+            return
+        draft = self._draft()
+        try:
+            if draft.entries or draft.removed:
+                self._file.write(draft, int(wall * 1000))
+        except _FAILURES as error:
+            self._failed(error)
+            return
+        self._at = None
+        self._waiting.clear()
+        self._removed.clear()
+        if len(draft.contexts) < len(self._fresh):
+            self._forget()  # of some no event is left: they are not in the file
+        self._fresh.clear()
+        self._fresh_cgroups.clear()
+        self._fresh_size = 0
+        if self.error:
+            self.error = ""
+            self._say(f"{self.path} can be written again")
+
+    def _draft(self) -> Draft:
+        entries = {
+            Entry(*numbers, context)
+            for stamp, context in self._waiting
+            if (numbers := numbers_of(stamp)) is not None
+        }
+        used = {entry.context for entry in entries}
+        contexts = {number: row for number, row in self._fresh.items() if number in used}
+        homes = {row.cgroup for row in contexts.values()}
+        cgroups = {number: row for number, row in self._fresh_cgroups.items() if number in homes}
+        return Draft(sorted(entries), cgroups, contexts, self._removed)
+
+    def _failed(self, error: Exception) -> None:
+        self._at = self._clock.now + FLUSH_EVERY
+        self.failed += 1
+        if is_damage(error):
+            self._begin_anew(error)
+            return
+        self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        said = (isinstance(error, OSError) and error.strerror) or str(error)
+        if said != self.error:
+            self.error = said
+            self._say(f"{self.path} cannot be written: {said}; up to {HELD_MAX} events wait for it in memory")
+
+    def _open(self) -> None:
+        """Open the file or begin one; what keeps it from being had is told and tried again."""
+        for _ in range(2):
+            try:
+                self._file = JournalFile(self.path, self._facts, self._max_size, self._max_age)
+            except _FAILURES as error:
+                if not is_damage(error):
+                    self.failed += 1
+                    self._tell(error)
+                    return
+                if not self._aside(error):
+                    return
+            else:
+                self._renumber(self._file)
+                return
+
+    def _renumber(self, file: JournalFile) -> None:
+        """Go on behind the numbers that the file has; what was noted before it could be opened comes along."""
+        contexts, cgroups = file.next_context - 1, file.next_cgroup - 1
+        if self._next_context == 1 or not (contexts or cgroups):
+            self._next_context = max(self._next_context, file.next_context)
+            self._next_cgroup = max(self._next_cgroup, file.next_cgroup)
+            return
+        self._give_up()
+        self._next_context, self._next_cgroup = file.next_context, file.next_cgroup
+
+    def _give_up(self) -> None:
+        """Let go what is noted: its numbers are of another file."""
+        self.lost += len(self._waiting)
+        self._waiting.clear()
+        self._removed.clear()
+        self._fresh.clear()
+        self._fresh_cgroups.clear()
+        self._fresh_size = 0
+        self._forget()
+
+    def _begin_anew(self, error: Exception) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._give_up()
+        self._next_context = self._next_cgroup = 1
+        if self._aside(error):
+            self._open()
+
+    def _aside(self, error: Exception) -> bool:
+        try:
+            set_aside(self.path, self._say, str(error))
+        except OSError as failure:
+            self._tell(failure)
+            return False
+        return True
+
+    # -- what is told ------------------------------------------------------------------------------------
+
+    def facts(self) -> dict[str, object]:
+        """Return what `status` says of it."""
+        size, events, oldest = 0, 0, None
+        if self._file is not None:
+            events = self._file.events
+            try:
+                oldest = self._file.oldest_ms()
+                size = sum(
+                    path.stat().st_size
+                    for path in (Path(self.path), Path(self.path + "-wal"))
+                    if path.exists()
+                )
+            except _FAILURES:
+                pass  # the next write tells it
+        return {
+            "path": self.path,
+            "bytes": size,
+            "max_bytes": self._max_size,
+            "events": events,
+            "oldest": None if oldest is None else rfc3339(*divmod(oldest, 1000)),
+            "waiting": len(self._waiting),
+            "lost": self.lost,
+            "failed": self.failed,
+            "error": self.error,
+        }
+
+    def close(self, wall: float) -> None:
+        """Write what waits, and close."""
+        self.flush(wall)
+        if self._waiting:
+            self._say(f"{self.path}: {len(self._waiting)} events could not be written")
+        if self._file is not None:
+            self._file.close()
+            self._file = None

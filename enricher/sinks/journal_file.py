@@ -1,0 +1,475 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal's file as its only writer sees it: opened, made, moved aside, written to and kept within its bounds.
+
+Owns the connection. Never decides when to write, and never blocks for another process: what is locked is tried again.
+
+What the bound is made of: the database's own pages, which `PRAGMA max_page_count` keeps SQLite itself from exceeding,
+and the write-ahead log beside it, which is emptied when it reaches its share. A reader that holds a transaction open
+keeps it from being emptied: then nothing is written until it has gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from enricher.journalformat import (
+    BLOCK_BITS,
+    NAMESPACE_COLUMNS,
+    SEGMENT_MAX,
+    Entry,
+    checksum,
+    complaint,
+    create,
+    is_empty,
+    pack,
+    packed_inums,
+    signed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from enricher.model import HostFacts
+
+PAGE: Final = 4096
+ASIDE_MAX: Final = 3
+"""Files that were moved aside and are kept."""
+
+_LOG_SHARE: Final = 4 << 20  # bytes; less where the bound is small
+_MARGIN: Final = 16  # pages that a transaction may take beyond what was counted
+_ROUNDS: Final = 64  # segments that one transaction lets go for want of room
+_AGED: Final = 64  # segments too old at a time
+_VACUUM: Final = 256  # pages given back at a time
+
+_PASSING: Final = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
+"""What the file is not to blame for."""
+
+
+class Unfit(Exception):
+    """What is there is no journal that can be gone on with; the message says why."""
+
+
+class LogHeld(OSError):
+    """Another process reads, and keeps the write-ahead log from being emptied."""
+
+
+class CgroupRow(NamedTuple):
+    """A cgroup that is not in the file yet."""
+
+    id: int
+    path: bytes
+
+
+class ContextRow(NamedTuple):
+    """A context that is not in the file yet; ``cgroup`` is its cgroup's number, 0 for none."""
+
+    cgroup: int
+    flags: int
+    inums: tuple[int, ...]
+    ids: tuple[int, ...]
+
+
+class Draft(NamedTuple):
+    """What one transaction writes; rows by their numbers. ``removed`` has the times at which cgroups went."""
+
+    entries: list[Entry]
+    cgroups: dict[int, CgroupRow]
+    contexts: dict[int, ContextRow]
+    removed: dict[int, int]
+
+
+class _Segment(NamedTuple):
+    """A row: all its entries, and how many of them are new to it."""
+
+    number: int
+    entries: list[Entry]
+    fresh: list[Entry]
+
+
+class _Span(NamedTuple):
+    """When a context was in use, and the newest segment that says so."""
+
+    first: Entry
+    last: Entry
+    segment: int
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether the file is not what it should be, rather than not to be had now."""
+    if isinstance(error, Unfit | UnicodeError):  # the second where SQLite's message quotes bytes of the file
+        return True
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = getattr(
+        error, "sqlite_errorcode", None
+    )  # none where the module itself complains, of a text that is none
+    return code is None or code & 0xFF not in _PASSING
+
+
+class JournalFile:
+    """Opening raises sqlite3.Error, OSError or Unfit; so does everything else. After Unfit or damage: `set_aside`.
+
+    ``events`` in the file; ``next_cgroup``, ``next_context`` are the first numbers that nothing in it had.
+    """
+
+    def __init__(self, path: str, facts: HostFacts, max_size: int, max_age: float) -> None:
+        self.path = path
+        self._facts = facts
+        self._max_age_ms = int(max_age * 1000)
+        self._log_share = min(_LOG_SHARE, max_size // 8)
+        self._max_pages = max(64, (max_size - 2 * self._log_share - (64 << 10)) // PAGE)
+        self._margin = _MARGIN
+        self._boot = 0  # its row's number, 0 as long as it has none
+        self._open: _Segment | None = None  # the newest; it is written anew until its block is full
+        self._db = self._connect()
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- opening -------------------------------------------------------------------------------------
+
+    def _connect(self) -> sqlite3.Connection:
+        path = Path(self.path)
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            for beside in ("-wal", "-shm"):  # of a file that is gone
+                Path(self.path + beside).unlink(missing_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(path, flags, 0o640)
+            try:
+                os.fchmod(fd, 0o640)  # SQLite gives the files beside it the same
+            finally:
+                os.close(fd)
+        else:
+            if not stat.S_ISREG(found.st_mode):
+                raise Unfit("it is not a file")
+        db = sqlite3.connect(self.path, timeout=0.0, isolation_level=None)
+        db.execute("PRAGMA trusted_schema = OFF")
+        return db
+
+    def _begin(self) -> None:
+        db = self._db
+        db.execute("PRAGMA cell_size_check = ON")
+        if is_empty(db):
+            db.execute(f"PRAGMA page_size = {PAGE}")
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("BEGIN IMMEDIATE")
+            create(db)
+            db.execute("COMMIT")
+        elif why := complaint(db):
+            raise Unfit(why)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {max(16, self._log_share // PAGE // 2)}")
+        db.execute(f"PRAGMA journal_size_limit = {self._log_share}")
+        db.execute(f"PRAGMA max_page_count = {self._max_pages}")
+        # A number is never used again, or a reader that is at work might take one row for another.
+        seen = dict(db.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
+        numbers = [
+            1 + max(_whole(seen.get(name, 0)), self._one(f"SELECT ifnull(max(number), 0) FROM {name}"))  # noqa: S608 - a constant
+            for name in ("boots", "cgroups", "contexts", "segments")
+        ]
+        self._next_boot, self.next_cgroup, self.next_context, self._next_segment = numbers
+        if self._pages() > self._max_pages:
+            self._shrink()
+        self.events = self._one("SELECT ifnull(sum(events), 0) FROM segments")
+
+    def _shrink(self) -> None:
+        """Come down to a bound that is lower than that of the run before."""
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            while self._used() + self._margin > self._max_pages and self._drop_oldest():
+                self._drop_unused()
+            db.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        self._give_back(self._pages())
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        db.execute(f"PRAGMA max_page_count = {self._max_pages}")
+
+    def close(self) -> None:
+        """Close it; the write-ahead log is taken in. Raises nothing."""
+        with suppress(sqlite3.Error):
+            self._db.close()
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def write(self, draft: Draft, wall_ms: int) -> None:
+        """Write all of it or nothing. The entries are sorted, and there are some, or removed cgroups."""
+        self._empty_log()
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            dropped = self._trim(draft, wall_ms)
+            segments = self._segments(draft.entries)
+            opened = self._put(draft, segments) if segments else self._open
+            db.executemany(
+                "UPDATE cgroups SET removed_ms = ? WHERE number = ? AND removed_ms IS NULL",
+                [(when, number) for number, when in draft.removed.items()],
+            )
+            db.execute("COMMIT")
+        except BaseException as error:
+            self._roll_back()
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                self._margin = min(2 * self._margin, self._max_pages // 4)
+            raise
+        self._margin = _MARGIN
+        self.events += len(draft.entries) - dropped
+        self._open = opened
+        if segments:
+            self._next_segment = max(self._next_segment, max(segment.number for segment in segments) + 1)
+        if self._pages() > self._max_pages:
+            self._give_back(_VACUUM)
+
+    def _roll_back(self) -> None:
+        self._boot = 0 if self._boot == self._next_boot - 1 else self._boot  # it may have gone with the rest
+        with suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def _segments(self, entries: list[Entry]) -> list[_Segment]:
+        """Return the rows that hold these entries: the open one grown, and new ones."""
+        rows: list[_Segment] = []
+        number = self._next_segment
+        for block, group in groupby(entries, key=lambda entry: entry.serial >> BLOCK_BITS):
+            fresh = list(group)
+            grown = self._open
+            if (
+                grown is not None
+                and grown.entries[0].serial >> BLOCK_BITS == block
+                and len(grown.entries) + len(fresh) <= SEGMENT_MAX
+            ):
+                rows.append(_Segment(grown.number, sorted(grown.entries + fresh), fresh))
+                continue
+            for at in range(0, len(fresh), SEGMENT_MAX):
+                part = fresh[at : at + SEGMENT_MAX]
+                rows.append(_Segment(number, part, part))
+                number += 1
+        return rows
+
+    def _put(self, draft: Draft, segments: list[_Segment]) -> _Segment:
+        boot = self._boot_row(draft.entries)
+        db = self._db
+        for segment in segments:
+            self._put_segment(boot, segment)
+        spans = _spans(segments)
+        for number, row in draft.contexts.items():
+            span = spans[number]
+            namespaces = [
+                value
+                for inum, ident in zip(row.inums, row.ids, strict=True)
+                for value in (inum, signed(ident))
+            ]
+            values = (number, boot, row.cgroup, row.flags, *namespaces)
+            marks = ", ".join("?" * (len(values) + 6))
+            db.execute(
+                f"INSERT INTO contexts(number, boot, home, flags, {NAMESPACE_COLUMNS}, first_ms, first_serial,"  # noqa: S608 - constants
+                f" last_ms, last_serial, last_segment, sum) VALUES({marks})",
+                (
+                    *values,
+                    *(span.first.ms, span.first.serial, span.last.ms, span.last.serial, span.segment),
+                    checksum(*values),
+                ),
+            )
+        for number, cgroup in draft.cgroups.items():
+            ident = signed(cgroup.id)
+            db.execute(
+                "INSERT INTO cgroups(number, boot, id, path, said, first_ms, last_ms, last_segment, sum)"
+                " VALUES(?, ?, ?, ?, NULL, ?, ?, 0, ?)",
+                (
+                    *(number, boot, ident, cgroup.path, draft.entries[0].ms, draft.entries[0].ms),
+                    checksum(number, boot, ident, cgroup.path, None),
+                ),
+            )
+        db.executemany(
+            "UPDATE contexts SET last_ms = ?, last_serial = ?, last_segment = max(last_segment, ?) WHERE number = ?",
+            [(span.last.ms, span.last.serial, span.segment, number) for number, span in spans.items()],
+        )
+        db.executemany(
+            "UPDATE cgroups SET first_ms = min(first_ms, ?), last_ms = max(last_ms, ?),"
+            " last_segment = max(last_segment, ?) WHERE number = (SELECT home FROM contexts WHERE number = ?)",
+            [(span.first.ms, span.last.ms, span.segment, number) for number, span in spans.items()],
+        )
+        db.execute(
+            "UPDATE boots SET first_ms = min(first_ms, ?), last_ms = max(last_ms, ?), last_segment = ?"
+            " WHERE number = ?",
+            (
+                min(entry.ms for entry in draft.entries),
+                max(entry.ms for entry in draft.entries),
+                max(segment.number for segment in segments),
+                boot,
+            ),
+        )
+        newest = max(segments, key=lambda segment: segment.number)
+        return newest if self._open is None or newest.number >= self._open.number else self._open
+
+    def _put_segment(self, boot: int, segment: _Segment) -> None:
+        number, entries, _ = segment
+        times = [entry.ms for entry in entries]
+        content = pack(entries, min(times))
+        values = (number, boot, entries[0].serial, entries[-1].serial, min(times), max(times), len(entries))
+        self._db.execute(
+            "INSERT OR REPLACE INTO segments(number, boot, first_serial, last_serial, first_ms, last_ms, events, sum,"
+            " content) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*values, checksum(*values, content), content),
+        )
+
+    def _boot_row(self, entries: list[Entry]) -> int:
+        """Return this boot's number; a row is made with the first event, and again where a fact has changed."""
+        if self._boot:
+            return self._boot
+        facts = self._facts
+        initial = packed_inums(facts.initial)
+        said = [text.encode("utf-8", "replace").decode() for text in (facts.boot_id, facts.name)]
+        values = (*said, facts.machine_id, facts.ns_dev, initial)
+        found = self._db.execute(
+            "SELECT number FROM boots WHERE boot_id = ? AND name = ? AND machine_id = ? AND ns_dev = ?"
+            " AND initial = ? ORDER BY number DESC LIMIT 1",
+            values,
+        ).fetchone()
+        if found is None:
+            number = self._next_boot
+            self._next_boot += 1
+            self._db.execute(
+                "INSERT INTO boots(number, boot_id, name, machine_id, ns_dev, initial, first_ms, last_ms,"
+                " last_segment, sum) VALUES(?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+                (number, *values, entries[0].ms, entries[0].ms, checksum(number, *values)),
+            )
+            found = (number,)
+        self._boot = found[0]
+        return self._boot
+
+    # -- bounds --------------------------------------------------------------------------------------
+
+    def _one(self, query: str) -> int:
+        """Return the whole number that a query comes to."""
+        return _whole(self._db.execute(query).fetchone()[0])
+
+    def _pages(self) -> int:
+        return self._one("PRAGMA page_count")
+
+    def _used(self) -> int:
+        return self._pages() - self._one("PRAGMA freelist_count")
+
+    def _give_back(self, pages: int) -> None:
+        """Make the file smaller by free pages."""
+        # Not by execute(): it takes one step, and here that is one page.
+        self._db.executescript(f"PRAGMA incremental_vacuum({pages})")
+
+    def _trim(self, draft: Draft, wall_ms: int) -> int:
+        """Make room and let go what is too old; returns how many events went."""
+        paths = sum(len(row.path) + 256 for row in draft.cgroups.values())
+        size = paths + 320 * len(draft.contexts) + 24 * len(draft.entries)
+        limit = self._max_pages - size // PAGE * 2 - self._margin
+        opened = self._open.number if self._open else 0
+        old = self._db.execute(
+            "SELECT number, events FROM segments WHERE last_ms < ? AND number <> ? ORDER BY last_ms LIMIT ?",
+            (wall_ms - self._max_age_ms, opened, _AGED),
+        ).fetchall()
+        dropped = self._drop(old)
+        for _ in range(_ROUNDS):
+            if self._used() <= limit:
+                break
+            oldest = self._drop_oldest()
+            dropped += oldest
+            if not oldest:
+                break
+            self._drop_unused()
+        if old:
+            self._drop_unused()
+        return dropped
+
+    def _drop_oldest(self) -> int:
+        opened = self._open.number if self._open else 0
+        return self._drop(
+            self._db.execute(
+                "SELECT number, events FROM segments WHERE number <> ? ORDER BY number LIMIT 1",
+                (opened,),
+            ).fetchall()
+        )
+
+    def _drop(self, segments: Iterable[tuple[int, int]]) -> int:
+        listed = list(segments)
+        self._db.executemany("DELETE FROM segments WHERE number = ?", [(number,) for number, _ in listed])
+        return sum(_whole(events) for _, events in listed)
+
+    def _drop_unused(self) -> None:
+        """Let go what no segment refers to any more."""
+        oldest = self._one(f"SELECT ifnull(min(number), {self._next_segment}) FROM segments")  # noqa: S608 - a number
+        self._db.execute("DELETE FROM contexts WHERE last_segment < ?", (oldest,))
+        self._db.execute("DELETE FROM cgroups WHERE last_segment < ?", (oldest,))
+        self._db.execute("DELETE FROM boots WHERE last_segment < ? AND number <> ?", (oldest, self._boot))
+
+    def _empty_log(self) -> None:
+        log = Path(self.path + "-wal")
+        for last in (False, True):
+            try:
+                size = log.stat().st_size
+            except FileNotFoundError:
+                return
+            if size <= self._log_share:
+                return
+            if last:
+                raise LogHeld("another program reads it and keeps its write-ahead log from being emptied")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    # -- what is told --------------------------------------------------------------------------------
+
+    def oldest_ms(self) -> int | None:
+        """Return when the oldest event that is kept began, milliseconds since the epoch; None without any."""
+        found = self._db.execute("SELECT first_ms FROM segments ORDER BY number LIMIT 1").fetchone()
+        return _whole(found[0]) if found else None
+
+
+def _whole(value: object) -> int:
+    """Return what should be a whole number. Raises Unfit."""
+    if type(value) is not int:
+        raise Unfit("a value in it is no number")
+    return value
+
+
+def _spans(segments: list[_Segment]) -> dict[int, _Span]:
+    spans: dict[int, _Span] = {}
+    for segment in segments:
+        for entry in segment.fresh:
+            span = spans.get(entry.context)
+            spans[entry.context] = (
+                _Span(entry, entry, segment.number)
+                if span is None
+                else _Span(span.first, entry, max(span.segment, segment.number))
+            )
+    return spans
+
+
+def set_aside(path: str, say: Callable[[str], None], why: str) -> None:
+    """Move a file and what belongs to it out of the way. Raises OSError."""
+    for number in range(ASIDE_MAX, 0, -1):
+        newer = f"{path}.damaged-{number - 1}" if number > 1 else path
+        for beside in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                Path(newer + beside).rename(f"{path}.damaged-{number}{beside}")
+    Path(path + "-shm").unlink(missing_ok=True)
+    say(f"{path} cannot be used: {why}; it is {path}.damaged-1 now, and a new one is begun")

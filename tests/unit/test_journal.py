@@ -1,0 +1,670 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal, written and read: exact, bounded, and never in anyone's way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from enricher.errors import DamagedInput, EnricherError, UsageError
+from enricher.journalformat import BLOCK, NAME
+from enricher.model import CgroupChange, CgroupOp, ContextFlag, Recalled
+from enricher.sinks import journal as journals
+from enricher.sinks.journal import FLUSH_AT, FLUSH_EVERY, HELD_MAX
+from enricher.sources.journal import AMBIGUOUS, ELSEWHERE, UNKNOWN, JournalReader
+from tests.unit.sample_events import EXEC, HOST, context, event
+from tests.unit.sample_journal import (
+    BOX,
+    BOX_PATH,
+    DAEMON,
+    NEXT_BOOT,
+    SIZE,
+    WALL,
+    Kept,
+    expected,
+    of,
+    read,
+    serials,
+    stamp,
+)
+
+MS = 1772366400_042
+SSHD = b"/system.slice/sshd.service"
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path)
+
+
+# -- exact -------------------------------------------------------------------------------------------
+
+
+def test_what_was_written_is_found_and_nothing_else(kept: Kept) -> None:
+    kept.write(of(9001), of(9002, BOX), of(9003, BOX, MS + 1))
+    kept.close()
+    assert read(kept.path, stamp(9001), stamp(9002), stamp(9003, MS + 1)) == [
+        expected(DAEMON, SSHD),
+        expected(BOX, BOX_PATH),
+        expected(BOX, BOX_PATH),
+    ]
+    near = [stamp(9003), stamp(9001, MS + 1), stamp(9001, MS - 1), stamp(9004), b"1772366400.42:9001", b"x"]
+    assert read(kept.path, *near) == [UNKNOWN] * len(near)
+    assert kept.said == []
+
+
+def test_only_what_may_stand_for_the_subject_is_kept(kept: Kept) -> None:
+    bystander = context(flags=ContextFlag.INTERRUPT)
+    another = event((1300, EXEC[0][1].replace(b" pid=4711", b" pid=4712")), stamp=stamp(3))
+    another.context = DAEMON
+    left = context(flags=ContextFlag.SUBJECT | ContextFlag.AFTER_SERVING)
+    kept.write(of(1, None), of(2, bystander), another, of(4), of(5, left))
+    assert serials(kept.path, range(1, 6)) == [4, 5]
+    assert read(kept.path, stamp(5)) == [expected(left, SSHD)]
+
+
+def test_an_event_in_parts_is_one(kept: Kept) -> None:
+    again = of(9001)
+    again.part = 2
+    kept.write(of(9001), again)
+    kept.write(again)
+    assert read(kept.path, stamp(9001)) == [expected(DAEMON, SSHD)]
+
+
+def test_two_boots_with_the_same_stamps(tmp_path: Path) -> None:
+    """Times tell them apart; where they do not, nobody does."""
+    first = Kept(tmp_path)
+    first.write(of(1), of(2, BOX), of(3))
+    first.close()
+    second = Kept(tmp_path, NEXT_BOOT)
+    second.write(of(1, DAEMON, MS + 60_000), of(2, BOX))
+    second.close()
+    assert read(first.path, stamp(1), stamp(1, MS + 60_000), stamp(2), stamp(3)) == [
+        expected(DAEMON, SSHD),
+        expected(DAEMON, SSHD, NEXT_BOOT),
+        AMBIGUOUS,
+        expected(DAEMON, SSHD),
+    ]
+
+
+def test_another_host_is_not_this_one(kept: Kept) -> None:
+    kept.write(of(1))
+    assert read(kept.path, stamp(1), node=b"web1") == [expected(DAEMON, SSHD)]
+    assert read(kept.path, stamp(1), node=b"web2") == [ELSEWHERE]
+
+
+def test_serials_wrap_and_blocks_end(kept: Kept) -> None:
+    wrapped = [(1 << 32) - 2, (1 << 32) - 1, 1, 2, BLOCK - 1, BLOCK, BLOCK + 1]
+    kept.write(*map(of, wrapped))
+    kept.write(*(of(serial, BOX) for serial in (3, BLOCK - 2, BLOCK + 2)))
+    assert serials(kept.path, wrapped) == wrapped
+    assert serials(kept.path, [0, 3, 4, BLOCK - 2, BLOCK + 2]) == [3, BLOCK - 2, BLOCK + 2]
+
+
+def test_a_cgroup_that_gets_another_path(kept: Kept) -> None:
+    kept.write(of(1))
+    kept.learn(CgroupChange(DAEMON.cgroup_id, CgroupOp.RENAMED, b"/renamed", 0))
+    kept.write(of(2))
+    unheard = context(cgroup_id=99)
+    kept.write(of(3, unheard))
+    kept.learn(CgroupChange(99, CgroupOp.FOUND, b"/late", 0))
+    kept.write(of(4, unheard), of(5, context(cgroup_id=0)))
+    found = read(kept.path, *map(stamp, range(1, 6)))
+    assert [each.cgroup_path for each in found if isinstance(each, Recalled)] == [
+        SSHD,
+        b"/renamed",
+        b"",
+        b"/late",
+        b"",
+    ]
+
+
+def test_lifetimes(kept: Kept) -> None:
+    kept.write(of(1, BOX), of(2, BOX, MS + 7))
+    kept.write(of(3, BOX, MS + 9), of(4))
+    kept.learn(CgroupChange(BOX.cgroup_id, CgroupOp.REMOVED, b"", 0))
+    kept.journal.flush(WALL)
+    kept.close()
+    with sqlite3.connect(kept.path) as db:
+        (row,) = db.execute(
+            "SELECT first_ms, first_serial, last_ms, last_serial FROM contexts WHERE net_id < 0"
+        ).fetchall()
+        assert row == (MS, 1, MS + 9, 3)
+        (row,) = db.execute("SELECT first_ms, last_ms, removed_ms FROM cgroups WHERE id < 0").fetchall()
+        assert row == (MS, MS + 9, WALL * 1000)
+        assert db.execute("SELECT removed_ms FROM cgroups WHERE id > 0").fetchall() == [(None,)]
+    db.close()
+
+
+STAMPS = st.lists(
+    st.tuples(
+        st.one_of(st.integers(0, 60), st.integers(4000, 4200), st.integers((1 << 32) - 9, (1 << 32) - 1)),
+        st.integers(0, 40),
+        st.integers(0, 5),
+    ),
+    max_size=80,
+)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STAMPS, max_size=5), st.data())
+def test_whatever_is_written_is_found_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[list[tuple[int, int, int]]], data: st.DataObject
+) -> None:
+    """Several runs over two boots, events in any order, flushed anywhere."""
+    directory = tmp_path_factory.mktemp("journal")
+    contexts = [context(cgroup_id=number, inums=[4026531840 + number] * 10) for number in range(6)]
+    truth: dict[tuple[int, int], set[Recalled]] = {}
+    for run in runs:
+        facts = data.draw(st.sampled_from((HOST, NEXT_BOOT)))
+        made = Kept(directory, facts)
+        cuts = data.draw(st.sets(st.integers(0, 80), max_size=3))
+        for at, (serial, ms, which) in enumerate(run):
+            made.journal.take([of(serial, contexts[which], MS + ms)])
+            truth.setdefault((serial, MS + ms), set()).add(expected(contexts[which], b"", facts))
+            if at in cuts:
+                made.journal.flush(WALL)
+        made.close()
+        assert made.said == []
+    if not runs:
+        return
+    asked = [(serial, MS + ms) for serial in (*range(62), *range(4000, 4200, 3)) for ms in range(0, 41, 4)]
+    asked += truth
+    found = read(directory / NAME, *(stamp(*each) for each in asked))
+    for each, answer in zip(asked, found, strict=True):
+        right = truth.get(each, set())
+        assert answer == (UNKNOWN if not right else AMBIGUOUS if len(right) > 1 else next(iter(right)))
+    shutil.rmtree(directory)
+
+
+# -- when it is written ------------------------------------------------------------------------------
+
+
+def test_it_is_written_after_a_while_and_only_for_others(kept: Kept) -> None:
+    ours = of(1)
+    ours.self_caused = True
+    kept.journal.take([ours])
+    kept.clock.now += 10 * FLUSH_EVERY
+    assert not kept.journal.due(kept.clock.now)
+    kept.journal.take([of(2)])
+    assert kept.journal.pending
+    assert not kept.journal.due(kept.clock.now)
+    kept.later()
+    assert kept.journal.due(kept.clock.now)
+    kept.journal.flush(WALL)
+    assert serials(kept.path, [1, 2]) == [1, 2]
+    assert not kept.journal.due(kept.clock.now + 1e9)
+
+
+def test_a_burst_is_written_at_once(kept: Kept) -> None:
+    kept.journal.take([of(serial) for serial in range(FLUSH_AT - 1)])
+    assert not kept.journal.due(kept.clock.now)
+    kept.journal.take([of(FLUSH_AT)])
+    assert kept.journal.due(kept.clock.now)
+
+
+def test_nothing_is_written_while_nothing_happens(kept: Kept) -> None:
+    kept.write(of(1))
+    log = Path(f"{kept.path}-wal")
+    before = (kept.path.stat(), log.stat())
+    kept.journal.flush(WALL)
+    kept.write(of(2, None))
+    assert (kept.path.stat(), log.stat()) == before
+
+
+def test_a_segment_grows_until_its_block_is_full(kept: Kept) -> None:
+    for serial in range(1, 300):
+        kept.write(of(serial))
+    kept.write(of(BLOCK + 1))
+    kept.close()
+    with sqlite3.connect(kept.path) as db:
+        assert db.execute("SELECT events FROM segments ORDER BY number").fetchall() == [(299,), (1,)]
+    db.close()
+
+
+def test_a_restart_goes_on_in_the_same_boot(tmp_path: Path) -> None:
+    for serial in (1, 2, 3):
+        made = Kept(tmp_path)
+        made.write(of(serial))
+        assert made.journal.facts()["events"] == serial
+        made.close()
+    assert serials(made.path, [1, 2, 3]) == [1, 2, 3]
+    with sqlite3.connect(made.path) as db:
+        assert db.execute("SELECT count(*) FROM boots").fetchone() == (1,)
+    db.close()
+    assert made.path.stat().st_mode & 0o777 == 0o640
+    assert sorted(path.name for path in tmp_path.iterdir()) == [NAME]
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+from tests.unit.sample_journal import BOX, Kept, of
+made = Kept(Path(sys.argv[1]))
+for serial in range(1, 1 << 30):
+    made.write(of(serial, BOX))
+    print(serial, flush=True)
+"""
+
+
+def test_what_was_written_outlives_a_kill(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    for line in child.stdout:
+        if int(line) >= 300:
+            child.kill()  # it is writing the next ones meanwhile
+            break
+    written = 300 + len(child.stdout.read().split())
+    assert child.wait() == -signal.SIGKILL
+    child.stdout.close()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for beside in ("", "-wal"):
+        shutil.copy(f"{tmp_path / NAME}{beside}", copy)
+    assert serials(copy / NAME, range(1, written + 1)) == list(range(1, written + 1))
+    again = Kept(tmp_path)
+    assert again.said == []
+    again.write(of(1 << 20))
+    again.close()
+    assert serials(again.path, [1, written, 1 << 20]) == [1, written, 1 << 20]
+
+
+# -- bounds ------------------------------------------------------------------------------------------
+
+
+def size_of(path: Path) -> int:
+    return sum(Path(f"{path}{beside}").stat().st_size for beside in ("", "-wal", "-shm"))
+
+
+def churn(made: Kept, batches: int, begin: int = 0) -> tuple[int, int]:
+    """Write so many batches of a hundred containers each; returns the next serial and the largest size."""
+    most, serial = 0, begin
+    for batch in range(batches):
+        events = []
+        for number in range(100):
+            ident = serial * 1000 + number
+            box = context(cgroup_id=ident, inums=[4026531840 + batch * 100 + number] * 10)
+            made.learn(CgroupChange(ident, CgroupOp.MADE, b"/x/%0900d" % ident, 0))
+            serial += 41
+            events.append(of(serial, box, MS + serial))
+        made.write(*events, wall=(MS + serial) / 1000)
+        most = max(most, size_of(made.path))
+    return serial, most
+
+
+def test_it_stays_within_its_size(tmp_path: Path) -> None:
+    size = 2 << 20
+    made = Kept(tmp_path, size=size)
+    last, most = churn(made, 120)
+    assert made.said == []
+    assert (made.journal.lost, made.journal.failed) == (0, 0)
+    assert size // 2 < most <= size
+    assert serials(made.path, [41], MS + 41) == []
+    assert serials(made.path, [last], MS + last) == [last]
+    assert made.journal.facts()["events"] < 12_000
+    made.close()
+    with sqlite3.connect(made.path) as db:
+        (events,) = db.execute("SELECT sum(events) FROM segments").fetchone()
+        assert made.journal._facts
+        (contexts,) = db.execute("SELECT count(*) FROM contexts").fetchone()
+        assert contexts < events + 4200, "what nothing refers to goes, but for what the oldest segments share"
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
+
+
+def test_a_lower_bound_takes_effect_at_the_next_start(tmp_path: Path) -> None:
+    made = Kept(tmp_path, size=8 << 20)
+    last, _ = churn(made, 60)
+    made.close()
+    assert made.path.stat().st_size > 4 << 20
+    again = Kept(tmp_path, size=1 << 20)
+    assert size_of(again.path) <= 1 << 20
+    assert serials(again.path, [last], MS + last) == [last]
+    again.write(of(1, DAEMON, MS + last), wall=(MS + last) / 1000)
+    assert again.said == []
+    again.close()
+
+
+def test_what_is_too_old_goes(tmp_path: Path) -> None:
+    made = Kept(tmp_path, age=60.0)
+    made.write(of(1, BOX), wall=MS / 1000)
+    made.write(of(BLOCK, DAEMON, MS + 59_000), wall=MS / 1000 + 59)
+    assert serials(made.path, [1]) == [1]
+    made.write(of(2 * BLOCK, DAEMON, MS + 61_000), wall=MS / 1000 + 61)
+    assert serials(made.path, [1]) == []
+    assert serials(made.path, [BLOCK], MS + 59_000) == [BLOCK]
+    made.close()
+    with sqlite3.connect(made.path) as db:
+        assert db.execute("SELECT count(*) FROM cgroups WHERE id < 0").fetchone() == (0,)
+    db.close()
+
+
+def test_a_reader_that_holds_on_does_not_make_it_grow(tmp_path: Path) -> None:
+    size = 2 << 20
+    made = Kept(tmp_path, size=size)
+    made.write(of(1))
+    holder = sqlite3.connect(made.path, isolation_level=None)
+    holder.execute("BEGIN")
+    holder.execute("SELECT * FROM segments").fetchall()
+    _, most = churn(made, 60)
+    assert most <= size
+    assert made.journal.failed
+    assert "another program reads it" in made.journal.error
+    holder.close()
+    made.journal.flush(WALL)
+    assert made.journal.error == ""
+    assert made.said[-1].endswith("can be written again")
+    made.write(of(5))
+    assert serials(made.path, [5]) == [5]
+    made.close()
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_written_waits(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.write(of(1))
+    holder = sqlite3.connect(kept.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    for serial in (2, 3):
+        kept.write(of(serial))
+        kept.later()
+    assert kept.said == [
+        f"{kept.path} cannot be written: database is locked; up to {HELD_MAX} events wait for it in memory"
+    ]
+    facts = kept.journal.facts()
+    assert (facts["failed"], facts["waiting"], facts["error"]) == (2, 2, "database is locked")
+    assert kept.journal.due(kept.clock.now)
+    monkeypatch.setattr(journals, "HELD_MAX", 2)
+    kept.journal.take([of(4), of(5)])
+    assert kept.journal.lost == 2
+    holder.close()
+    kept.journal.flush(WALL)
+    assert serials(kept.path, range(1, 6)) == [1, 4, 5]
+    assert kept.journal.facts()["error"] == ""
+
+
+def test_a_full_disk(kept: Kept) -> None:
+    """Of a database that may not grow, which SQLite tells as a full disk."""
+    assert kept.journal._file is not None
+    kept.write(of(1))
+    pages = kept.journal._file._pages()
+    kept.journal._file._db.execute(f"PRAGMA max_page_count = {pages}")
+    events = [of(serial, context(inums=[4026531840 + serial] * 10)) for serial in range(2, 600)]
+    kept.write(*events)
+    assert "full" in kept.journal.error
+    kept.journal._file._db.execute("PRAGMA max_page_count = 10000")
+    kept.journal.flush(WALL)
+    assert kept.journal.error == ""
+    assert serials(kept.path, range(1, 600)) == list(range(1, 600))
+
+
+def test_contexts_that_cannot_be_written_are_bounded(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = sqlite3.connect(kept.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(journals, "FRESH_MAX", 3200)
+    kept.journal.take([of(serial, context(inums=[serial] * 10)) for serial in range(1, 50)])
+    kept.journal.flush(WALL)
+    assert kept.journal.lost > 20
+    holder.close()
+    kept.journal.flush(WALL)
+    kept.write(of(100, BOX))
+    assert len(serials(kept.path, range(1, 101))) == 50 - kept.journal.lost
+
+
+def test_more_contexts_than_are_remembered(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "KNOWN_MAX", 3)
+    kept.write(*(of(serial, context(inums=[serial % 7 + 1] * 10)) for serial in range(1, 50)))
+    assert [
+        each.inums[0] for each in read(kept.path, *map(stamp, range(1, 50))) if isinstance(each, Recalled)
+    ] == [serial % 7 + 1 for serial in range(1, 50)]
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    made = Kept(tmp_path / "later")
+    made.write(of(1), of(2))
+    assert made.journal.failed == 2
+    assert len(made.said) == 1
+    (tmp_path / "later").mkdir()
+    made.journal.flush(WALL)
+    assert serials(made.path, [1, 2]) == [1, 2]
+    assert made.said[1:] == [f"{made.path} can be written again"]
+
+
+def test_a_file_that_comes_back_with_numbers_of_its_own(tmp_path: Path) -> None:
+    first = Kept(tmp_path)
+    first.write(of(1, BOX))
+    first.close()
+    away = tmp_path.with_name(tmp_path.name + "-away")
+    tmp_path.rename(away)
+    made = Kept(tmp_path)
+    made.write(of(2))
+    away.rename(tmp_path)
+    made.journal.flush(WALL)
+    made.write(of(3))
+    assert made.journal.lost == 1
+    assert read(made.path, stamp(1), stamp(2), stamp(3)) == [
+        expected(BOX, BOX_PATH),
+        UNKNOWN,
+        expected(DAEMON, SSHD),
+    ]
+
+
+@pytest.mark.parametrize("what", ["noise", "empty", "foreign", "newer", "view", "directory", "cut"])
+def test_a_file_that_is_none_is_moved_aside(tmp_path: Path, what: str) -> None:
+    path = tmp_path / NAME
+    if what == "noise":
+        path.write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 64)
+    elif what == "directory":
+        path.mkdir()
+    elif what in {"newer", "view", "cut"}:
+        made = Kept(tmp_path)
+        made.write(*map(of, range(100)))
+        made.close()
+        if what == "cut":
+            os.truncate(path, 8192)
+        else:
+            with sqlite3.connect(path) as db:
+                db.execute("PRAGMA user_version = 9" if what == "newer" else "CREATE VIEW x AS SELECT 1")
+            db.close()
+    else:
+        with sqlite3.connect(path) as db:
+            db.execute("VACUUM" if what == "empty" else "CREATE TABLE x(y)")
+        db.close()
+    made = Kept(tmp_path)
+    made.write(of(1))
+    assert serials(path, [1]) == [1]
+    aside = [each.name for each in tmp_path.iterdir() if "damaged" in each.name]
+    assert aside == ([] if what == "empty" else [f"{NAME}.damaged-1"])
+    assert len(made.said) == len(aside)
+    made.close()
+
+
+def test_files_moved_aside_are_few(tmp_path: Path) -> None:
+    for number in range(6):
+        (tmp_path / NAME).write_bytes(b"%d" % number * 4096)
+        Kept(tmp_path).close()
+    aside = sorted(path for path in tmp_path.iterdir() if "damaged" in path.name)
+    assert [path.read_bytes()[:1] for path in aside] == [b"5", b"4", b"3"]
+
+
+def test_damage_that_shows_while_it_is_written(kept: Kept) -> None:
+    kept.write(*map(of, range(100)))
+    assert kept.journal._file is not None
+    kept.journal._file._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    with kept.path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(os.urandom(64)) * 64 * 20)
+    another = sqlite3.connect(kept.path)  # so that its pages are read anew
+    another.close()
+    kept.journal._file._db.execute("PRAGMA shrink_memory")
+    kept.write(of(200))
+    kept.write(of(201))
+    assert any("a new one is begun" in line for line in kept.said), kept.said
+    assert serials(kept.path, [201]) == [201]
+
+
+# -- a file that is anyone's -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[bytes, Recalled]]:
+    """A journal of a few hundred events in many rows, and the truth."""
+    directory = tmp_path_factory.mktemp("whole")
+    truth: dict[bytes, Recalled] = {}
+    for facts in (HOST, NEXT_BOOT):
+        made = Kept(directory, facts)
+        for block in range(12):
+            box = context(cgroup_id=block + 1, inums=[4026531840 + block] * 10)
+            events = [of(block * BLOCK + number, box, MS + number + (facts is HOST)) for number in range(30)]
+            made.write(*events)
+            truth |= {each.stamp: expected(box, b"", facts) for each in events}
+        made.close()
+    both = {stamp(block * BLOCK + number, MS + number + 1) for block in range(12) for number in range(30)}
+    assert both <= set(truth)
+    return (directory / NAME).read_bytes(), truth
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_damage_is_told_or_makes_unknown_and_is_never_wrong(
+    whole: tuple[bytes, dict[bytes, Recalled]], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    content, truth = bytearray(whole[0]), whole[1]
+    pages = st.one_of(st.integers(0, 4095), st.integers(0, len(content) - 1))
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(pages)
+        fill = data.draw(st.binary(min_size=1, max_size=40))
+        content[at : at + len(fill)] = fill
+    if data.draw(st.booleans()):
+        del content[data.draw(pages) :]
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(content)
+    for beside in ("-wal", "-shm"):
+        Path(f"{path}{beside}").unlink(missing_ok=True)
+    try:
+        reader = JournalReader(str(path))
+    except EnricherError as error:
+        assert error.hint
+        return
+    try:
+        for each, right in truth.items():
+            found = reader.find(each)
+            if not isinstance(found, str):
+                assert found._replace(key=b"") == right
+    except DamagedInput as error:
+        assert "the journal is damaged" in error.message
+    finally:
+        reader.close()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_the_service_goes_on_over_any_damage(
+    whole: tuple[bytes, dict[bytes, Recalled]], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    content = bytearray(whole[0])
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + 40] = data.draw(st.binary(min_size=40, max_size=40))
+    directory = tmp_path_factory.mktemp("damaged")
+    (directory / NAME).write_bytes(content)
+    made = Kept(directory)
+    for serial in (1 << 20, 1 << 21):
+        made.write(of(serial, BOX))
+        made.later()
+    made.journal.facts()
+    made.close()
+    shutil.rmtree(directory)
+
+
+def test_the_truth_of_the_whole(whole: tuple[bytes, dict[bytes, Recalled]], tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(whole[0])
+    assert read(tmp_path / NAME, *whole[1]) == list(whole[1].values())
+
+
+def test_a_directory_that_cannot_be_written_to(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a log beside it; with one it would not be the whole. Root writes everywhere: SQLite is made to refuse."""
+    connect = sqlite3.connect
+
+    def refusing(uri: str, **how: Any) -> sqlite3.Connection:  # noqa: ANN401 - sqlite3's own
+        return connect(uri if "immutable" in uri else "file:/nowhere/x?mode=ro", **how)
+
+    kept.write(of(1))
+    copy = kept.path.with_name("copy")
+    shutil.copy(kept.path, copy)
+    shutil.copy(f"{kept.path}-wal", f"{copy}-wal")
+    kept.close()
+    monkeypatch.setattr(sqlite3, "connect", refusing)
+    assert serials(kept.path, [1]) == [1]
+    with pytest.raises(UsageError) as caught:
+        JournalReader(str(copy))
+    assert "-wal" in caught.value.hint
+    reader = JournalReader(str(kept.path))
+    os.utime(kept.path, (1, 1))
+    with pytest.raises(DamagedInput, match="written while it was read"):
+        reader.find(stamp(1))
+    reader.close()
+
+
+@pytest.mark.parametrize("what", ["nowhere", "directory", "text", "foreign", "newer"])
+def test_what_is_no_journal_is_told(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "x ?#%"
+    if what == "directory":
+        path.mkdir()
+    elif what == "text":
+        path.write_text("type=SYSCALL msg=audit(1.000:1):\n" * 200)
+    elif what in {"foreign", "newer"}:
+        with sqlite3.connect(path) as db:
+            db.execute("CREATE TABLE segments(x)")
+            if what == "newer":
+                db.execute(f"PRAGMA application_id = {0x41454A31}")
+                db.execute("PRAGMA user_version = 2")
+        db.close()
+    with pytest.raises(EnricherError, match="x \\?#%: ") as caught:
+        JournalReader(str(path))
+    assert isinstance(caught.value, DamagedInput if what == "text" else UsageError)
+    assert caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+def test_names_with_odd_characters(kept: Kept, tmp_path: Path) -> None:
+    kept.write(of(1))
+    kept.close()
+    odd = tmp_path / "a?mode=rwc#b%41 \udcff"
+    shutil.move(kept.path, odd)
+    assert serials(odd, [1]) == [1]
+
+
+def test_two_numbers_for_one_context_are_one_answer(tmp_path: Path) -> None:
+    """Each run gives its own: the same stamp in both is still of the same boot."""
+    for _ in range(2):
+        made = Kept(tmp_path)
+        made.write(of(7, BOX))
+        made.close()
+    assert read(made.path, stamp(7)) == [expected(BOX, BOX_PATH)]
+
+
+def test_a_reader_at_work_sees_what_is_written_meanwhile(kept: Kept) -> None:
+    kept.write(of(1))
+    reader = JournalReader(str(kept.path))
+    assert not isinstance(reader.find(stamp(1)), str)
+    kept.write(of(BLOCK))
+    assert not isinstance(reader.find(stamp(BLOCK)), str)
+    reader.close()
+
+
+def test_the_bound_of_the_settings_is_the_default() -> None:
+    from enricher.config import settings as rows
+
+    assert rows.JOURNAL_SIZE.default == SIZE
