@@ -286,7 +286,7 @@ class JournalFile:
             values = (number, boot, row.cgroup, row.flags, *namespaces)
             marks = ", ".join("?" * (len(values) + 6))
             db.execute(
-                f"INSERT INTO contexts(number, boot, home, flags, {NAMESPACE_COLUMNS}, first_ms, first_serial,"  # noqa: S608 - constants
+                f"INSERT INTO contexts(number, boot, home, flags, {NAMESPACE_COLUMNS}, first_ms, first_serial,"
                 f" last_ms, last_serial, last_segment, sum) VALUES({marks})",
                 (
                     *values,

@@ -24,7 +24,7 @@ _audit_enricher()
             mapfile -t COMPREPLY < <(compgen -W "table json text" -- "$word")
             return
             ;;
-        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --output" | "service --config" | "status --config" | "follow --config" | "check --config")
+        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --output" | "service --config" | "status --config" | "follow --config" | "check --config")
             compopt -o default
             return
             ;;
@@ -66,7 +66,7 @@ _audit_enricher()
             ;;
         replay)
             if [[ $word == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "-h --help --format --output --count --key --type --no-self --raw" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --journal --format --output --count --key --type --no-self --raw" -- "$word")
             else
                 compopt -o default
             fi

@@ -329,7 +329,7 @@ def test_a_difference_is_found() -> None:
     changed["properties"]["host"]["required"] = ["name"]
     del changed["$defs"]["record"]["properties"]["raw"]
     found = "\n".join(differences(shape.NativeEvent, changed))
-    assert "event.enrichment.context: ('kernel', 'none') here" in found
+    assert "event.enrichment.context: ('kernel', 'journal', 'none') here" in found
     assert "event.host: required are []" in found
     assert resolved({"$ref": "#/$defs/record"}) is check.schema()["$defs"]["record"]
 
