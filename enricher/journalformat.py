@@ -84,6 +84,14 @@ class Entry(NamedTuple):
     context: int
 
 
+class Columns(NamedTuple):
+    """The entries of a segment, each member in a list of its own; serials in order."""
+
+    serials: list[int]
+    times: list[int]
+    contexts: list[int]
+
+
 # -- numbers -----------------------------------------------------------------------------------------
 
 _stamp: Final = re.compile(rb"(0|[1-9][0-9]{0,11})\.([0-9]{3}):(0|[1-9][0-9]{0,9})").fullmatch
@@ -176,7 +184,7 @@ def pack(entries: Sequence[Entry], ms: int) -> bytes:
     return zlib.compress(head + b"".join(column for _, column in columns), 6)
 
 
-def unpack(content: bytes, events: int, serial: int, ms: int) -> list[Entry]:
+def unpack(content: bytes, events: int, serial: int, ms: int) -> Columns:
     """Undo `pack`, given how many there are and where they begin. Raises Damaged for all but what it made."""
     if not 0 < events <= SEGMENT_MAX:
         raise Damaged("a number of events that no segment has")
@@ -200,12 +208,11 @@ def unpack(content: bytes, events: int, serial: int, ms: int) -> list[Entry]:
         at += width * count
     if at != len(raw) or max(columns[3]) >= contexts:
         raise Damaged("the columns of a segment do not fit together")
-    serials = accumulate(columns[0], initial=serial)
-    next(serials)
-    times = accumulate(map(_unfolded, columns[1]), initial=ms)
-    next(times)
-    numbers = map(columns[2].__getitem__, columns[3])
-    return list(map(Entry, serials, times, numbers))
+    return Columns(
+        list(accumulate(columns[0], initial=serial))[1:],
+        list(accumulate(map(_unfolded, columns[1]), initial=ms))[1:],
+        list(map(columns[2].__getitem__, columns[3])),
+    )
 
 
 # -- the file ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
@@ -166,9 +166,11 @@ def _recall(path: str | None) -> Iterator[Recall | None]:
 def _logs(options: argparse.Namespace, signals: Signals, stdin: io.BufferedReader) -> EnricherError | None:
     counts = LogCounts()
     join = LogJoin()
-    batches = read_log(options.files, counts, stdin)
     damage: EnricherError | None = None
-    with _recall(options.journal) as recall, Output(wanted(options), NOWHERE, NoNames()) as output:
+    with ExitStack() as stack:
+        recall = stack.enter_context(_recall(options.journal))
+        batches = read_log(options.files, counts, stdin)
+        output = stack.enter_context(Output(wanted(options), NOWHERE, NoNames()))
 
         def emit(done: list[Event]) -> None:
             if recall is not None:

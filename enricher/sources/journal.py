@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import stat
+from bisect import bisect_left
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
@@ -23,6 +24,7 @@ from enricher.journalformat import (
     BLOCK,
     NAMESPACE_COLUMNS,
     VERSION,
+    Columns,
     Damaged,
     checksum,
     complaint,
@@ -35,7 +37,7 @@ from enricher.model import HostFacts, Recalled
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -48,7 +50,7 @@ _VALUE_MAX: Final = 1 << 20  # bytes of a value; a full segment has some ten tho
 _STEPS: Final = 100_000  # of SQLite's machine, between two looks at
 _LOOKS: Final = 500
 _CANDIDATES: Final = 65_536  # segments of one block: one for each run, boot and straggler
-_PATH_MAX: Final = 4096
+_PATH_MAX: Final = 1 << 16
 _TEXT_MAX: Final = 4096
 
 _FAILURES: Final = (sqlite3.Error, UnicodeError, MemoryError)
@@ -89,7 +91,7 @@ class JournalReader:
         self._seen: os.stat_result | None = None  # of a file that must not change while it is read
         self._db = self._connect()
         self._blocks: _Kept[int, list[_Candidate]] = _Kept(256, self._candidates)
-        self._segments: _Kept[int, dict[tuple[int, int], set[int]]] = _Kept(16, self._segment)
+        self._segments: _Kept[int, Columns] = _Kept(64, self._segment)
         self._contexts: _Kept[int, Recalled | None] = _Kept(4096, self._context)
         self._cgroups: _Kept[int, tuple[int, bytes] | None] = _Kept(4096, self._cgroup)
         self._boots: _Kept[int, HostFacts | None] = _Kept(256, self._boot)
@@ -103,7 +105,7 @@ class JournalReader:
         found: set[Recalled] = set()
         for number, first_ms, last_ms in self._blocks[serial // BLOCK]:
             if first_ms <= ms <= last_ms:
-                for context in self._segments[number].get(numbers, ()):
+                for context in _at(self._segments[number], serial, ms):
                     recalled = self._contexts[context]
                     if recalled is None:
                         return UNKNOWN
@@ -229,14 +231,14 @@ class JournalReader:
             raise self._damage(Damaged("too many segments of the same serials"))
         return [_Candidate(*map(self._whole, row)) for row in rows]
 
-    def _segment(self, number: int) -> dict[tuple[int, int], set[int]]:
+    def _segment(self, number: int) -> Columns:
         rows = self._rows(
             "SELECT number, boot, first_serial, last_serial, first_ms, last_ms, events, sum, content FROM segments"
             " WHERE number = ?",
             number,
         )
         if not rows:
-            return {}  # it has gone meanwhile
+            return Columns([], [], [])  # it has gone meanwhile
         *numbers, total, content = rows[0]
         if not isinstance(content, bytes):
             raise self._damage(Damaged("a segment is no bytes"))
@@ -244,15 +246,12 @@ class JournalReader:
         self._sum(total, *whole, content)
         _, _, first_serial, _, first_ms, _, events = whole
         try:
-            entries = unpack(content, events, first_serial, first_ms)
+            columns = unpack(content, events, first_serial, first_ms)
         except Damaged as error:
             raise self._damage(error) from error
-        found: dict[tuple[int, int], set[int]] = {}
-        for serial, ms, context in entries:
-            if serial // BLOCK != first_serial // BLOCK:
-                raise self._damage(Damaged("a segment leaves its block"))
-            found.setdefault((serial, ms), set()).add(context)
-        return found
+        if columns.serials[-1] // BLOCK != first_serial // BLOCK:
+            raise self._damage(Damaged("a segment leaves its block"))
+        return columns
 
     def _context(self, number: int) -> Recalled | None:
         rows = self._rows(
@@ -322,3 +321,13 @@ class JournalReader:
     def _sum(self, total: object, *values: object) -> None:
         if total != checksum(*values):
             raise self._damage(Damaged("a row's checksum does not fit"))
+
+
+def _at(columns: Columns, serial: int, ms: int) -> Iterator[int]:
+    """Return the contexts that a segment has for a stamp."""
+    serials, times, contexts = columns
+    for at in range(bisect_left(serials, serial), len(serials)):
+        if serials[at] != serial:
+            return
+        if times[at] == ms:
+            yield contexts[at]

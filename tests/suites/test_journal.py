@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.suites.live import Truth
     from tests.suites.test_service import Service
 
 Json = dict[str, Any]
@@ -39,12 +41,11 @@ def written(service: Service) -> int:
 
 def wait_for(service: Service, words: str, *files: str) -> None:
     for file in files:
-        service.sh(f"until grep -q --text -e {words} {file}; do :; done")
+        service.sh(f"until grep -q --text -e {shlex.quote(words)} {file}; do :; done")
 
 
-@pytest.mark.only_on("6.1", "newest")
-@pytest.mark.usefixtures("auditd")
-def test_old_logs(service: Service, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def act(service: Service) -> str:
+    """Execs in a container before, around and after a kill of the service; returns the container's id."""
     guest = service.guest
     guest.run(["guest-images", "podman"], timeout=120, check=True)
     box = ["podman", "run", "-d", "--name", "old", "-v", f"{SHARE}/workload:/w:ro", IMAGE, "sleep", "600"]
@@ -52,13 +53,13 @@ def test_old_logs(service: Service, tmp_path: Path, record_property: Callable[[s
     run = ["podman", "exec", "old", "/w/truth"]
     try:
         guest.run([*run, str(BEFORE), "before"], timeout=120, check=True)
-        wait_for(service, f'"n={BEFORE - 1}".*"tag=before"', test_service.EVENTS)
+        wait_for(service, f'"tag=before".*"n={BEFORE - 1}"', test_service.EVENTS)
         first = service.status()["pid"]
         begun = written(service)
         while written(service) == begun:
             pass  # each call is a round trip to the guest, and an event
         with guest.popen([*run, str(KILLED), "killed"]) as burst:
-            wait_for(service, f'"n={KILLED // 2}".*"tag=killed"', test_service.EVENTS)
+            wait_for(service, f'"tag=killed".*"n={KILLED // 2}"', test_service.EVENTS)
             service.sh(f"systemctl kill --kill-who=main --signal=KILL {test_service.UNIT}")
             assert burst.wait(120) == 0
         service.sh(f"until {COMMAND} status >/dev/null 2>&1; do :; done")
@@ -68,11 +69,46 @@ def test_old_logs(service: Service, tmp_path: Path, record_property: Callable[[s
     guest.run(["auditctl", "-m", "old-logs-end"], check=True)
     wait_for(service, "old-logs-end", test_service.EVENTS, LOG)
     assert service.status()["pid"] != first
+    return ident
+
+
+def replay_here(service: Service, directory: Path) -> list[Json]:
+    """Fetch the guest's log and journal, and read them on this machine."""
+    for name, path in (("audit.log", LOG), ("journal.sqlite", JOURNAL)):
+        (directory / name).write_bytes(service.guest.get(path))
+    out = directory / "out.json"
+    argv = ["replay", "--journal", str(directory / "journal.sqlite"), str(directory / "audit.log")]
+    assert command.main([*argv, "--format", "json", "--output", str(out)]) == 0
+    return schema.parse(out.read_bytes())
+
+
+def differences(event: Json, then: Json | None) -> list[str]:
+    """In what an event of the log differs from the same one when it was written live."""
+    if then is None:
+        return [f"{event['id']} is in the journal, and was not in the output"]
+    return [f"{event['id']} {name}" for name in SAME if event.get(name) != then.get(name)]
+
+
+def untrue(event: Json, truth: Truth, ident: str) -> list[str]:
+    """In what it differs from what the process said of itself."""
+    wrong = [
+        f"{event['id']} {kind}: {event['namespaces'][kind]} for {inum}"
+        for kind, inum in truth.inums.items()
+        if inum and event["namespaces"][kind]["ino"] != inum
+    ]
+    if (event["where"], event["container"]["id"]) != ("container", ident):
+        wrong.append(f"{event['id']} is not in the container")
+    return wrong
+
+
+@pytest.mark.only_on("6.1", "newest")
+@pytest.mark.usefixtures("auditd")
+def test_old_logs(service: Service, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    guest = service.guest
+    ident = act(service)
     # Beside the running service, whose write-ahead log is not empty.
-    beside = guest.run(
-        [COMMAND, "replay", "--journal", JOURNAL, LOG, "--format", "json"], timeout=120, check=True
-    )
-    assert b'"context":"journal"' in beside.stdout
+    argv = [COMMAND, "replay", "--journal", JOURNAL, LOG, "--format", "json"]
+    assert b'"context":"journal"' in guest.run(argv, timeout=120, check=True).stdout
     facts = service.status()["journal"]
     assert (facts["failed"], facts["lost"], facts["error"]) == (0, 0, "")
     service.unit("stop")
@@ -80,49 +116,29 @@ def test_old_logs(service: Service, tmp_path: Path, record_property: Callable[[s
     assert modes == ["640", "audit-enricher", "audit-enricher"]
 
     live = {event["id"]: event for event in service.events() if event["records"]}
-    for name, path in (("audit.log", LOG), ("journal.sqlite", JOURNAL)):
-        (tmp_path / name).write_bytes(guest.get(path))
-    out = tmp_path / "out.json"
-    argv = ["replay", "--journal", str(tmp_path / "journal.sqlite"), str(tmp_path / "audit.log")]
-    assert command.main([*argv, "--format", "json", "--output", str(out)]) == 0
-    replayed = schema.parse(out.read_bytes())
+    replayed = replay_here(service, tmp_path)
     found = [event for event in replayed if event["enrichment"]["context"] == "journal"]
-
-    wrong = []
-    for event in found:
-        then = live.get(event["id"])
-        if then is None:
-            wrong.append(f"{event['id']} is in the journal, and was not in the output")
-            continue
-        wrong += [f"{event['id']} {name}" for name in SAME if event.get(name) != then.get(name)]
+    wrong = [each for event in found for each in differences(event, live.get(event["id"]))]
     known: dict[str, list[int]] = {"before": [], "killed": [], "after": []}
     unknown: dict[str, list[int]] = {"before": [], "killed": [], "after": []}
     for event in replayed:
         truth = truth_of(event)
         if truth is None or truth.tag not in known:
             continue
-        if event["enrichment"]["context"] != "journal":
+        if event["enrichment"]["context"] == "journal":
+            known[truth.tag].append(truth.number)
+            wrong += untrue(event, truth, ident)
+        else:
             assert UNKNOWN in event["enrichment"]["reason"]
             unknown[truth.tag].append(truth.number)
-            continue
-        known[truth.tag].append(truth.number)
-        wrong += [
-            f"{event['id']} {kind}: {event['namespaces'][kind]} for {inum}"
-            for kind, inum in truth.inums.items()
-            if inum and event["namespaces"][kind]["ino"] != inum
-        ]
-        if (event["where"], event["container"]["id"]) != ("container", ident):
-            wrong.append(f"{event['id']} is not in the container")
     assert wrong == []
     assert (known["before"], unknown["before"]) == (list(range(BEFORE)), [])
     assert (known["after"], unknown["after"]) == (list(range(AFTER)), [])
     window = unknown["killed"]
     assert window == list(range(window[0], window[-1] + 1)), "what was not written yet, and what nobody read"
     assert sorted(known["killed"] + window) == list(range(KILLED))
-    subjects = [event for event in live.values() if "namespaces" in event]
     record_property(
         "journal",
-        f"{len(found)} of {len(replayed)} events of the log found, {len(wrong)} wrong;"
-        f" {len(window)} execs in the kill's window; {facts['bytes'] >> 10} KiB for {facts['events']} events"
-        f" of {len(subjects)} in the output",
+        f"{len(found)} of {len(replayed)} events of the log found, {len(wrong)} wrong; {len(window)} execs in the"
+        f" kill's window; {facts['bytes'] >> 10} KiB with its log for {facts['events']} events",
     )

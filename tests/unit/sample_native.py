@@ -9,7 +9,19 @@ from typing import Any
 
 from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.native import NativeBuilder, build
-from enricher.model import Answer, Batch, CgroupChange, CgroupOp, ContextFlag, Event, Known, Metadata, Record
+from enricher.model import (
+    Answer,
+    Batch,
+    CgroupChange,
+    CgroupOp,
+    ContextFlag,
+    Event,
+    HostFacts,
+    Known,
+    Metadata,
+    Recalled,
+    Record,
+)
 from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, SYSCALL, context, event
 
 Json = dict[str, Any]
@@ -130,6 +142,23 @@ def from_a_log() -> Json:
     return read
 
 
+def journalled() -> Event:
+    """An event of a log whose context a journal has."""
+    made = event(*EXEC)
+    made.complete = None
+    made.reason = "read from a log: no count"
+    path = b"/system.slice/docker-" + b"ab" * 32 + b".scope"
+    ids = (0, 0, 0, 2**64 - 1, 0, 0, 0, 0, 0, 0)
+    made.recalled = Recalled(HOST, 0, 7312, path, tuple(BOX_INUMS), ids, b"1")
+    return made
+
+
+def from_a_journal() -> Json:
+    elsewhere = HostFacts("", "", "", "", (0,) * 10)
+    read: Json = json.loads(json.dumps(NativeBuilder(elsewhere).build(journalled())))
+    return read
+
+
 def lost() -> Json:
     return copy.deepcopy(LOST)
 
@@ -172,6 +201,7 @@ SAMPLES = {
             bystander,
             damaged,
             from_a_log,
+            from_a_journal,
         ),
         *(lost, lost_messages, gap, open_gap, reload),
     )
@@ -205,6 +235,12 @@ BREAKS: list[tuple[str, Json]] = [
     ("from_a_log", {"subject.start": "1"}),
     ("from_a_log", {"subject.pids": []}),
     ("from_a_log", {"enrichment.reason": None}),
+    ("from_a_journal", {"namespaces": None}),
+    ("from_a_journal", {"host": {"name": "web1"}}),
+    ("from_a_journal", {"subject.tid": 1}),
+    ("from_a_journal", {"subject.pids": []}),
+    ("from_a_journal", {"enrichment.context": "none"}),
+    ("from_a_journal", {"enrichment.subject": False}),
     ("gap", {"type": "LOST"}),
     ("gap", {"uid": f"{HOST.boot_id}/1772366400.042:0"}),
     ("gap", {"notice.first": None}),
