@@ -38,6 +38,17 @@ STATUS: dict[str, Any] = {
         "failed": 0,
         "error": "",
     },
+    "journal": {
+        "path": "/var/lib/audit-enricher/journal.sqlite",
+        "bytes": 3 << 20,
+        "max_bytes": 256 << 20,
+        "events": 70_000,
+        "oldest": "2026-02-28T12:00:00.000Z",
+        "waiting": 3,
+        "lost": 0,
+        "failed": 0,
+        "error": "",
+    },
     "account": {"events": 1234, "counts": {"netlink_drops": 0}},
     "account_words": "events  1234\nevery record is accounted for",
     "gap": {"first": 10, "last": 19, "reason": "restart", "events": 10},
@@ -61,6 +72,7 @@ loader          libbpf
 rings           4, together 32 MiB
 receive buffer  32 MiB
 output          /var/log/audit-enricher/events.json (json), 1234 events written, 2 rotations
+journal         /var/lib/audit-enricher/journal.sqlite, 3 MiB, 70000 events, from 2026-02-28T12:00:00.000Z on
 followers       0
 gap             serials 10 to 19, at most 10 events: between two runs of the service nobody looked
 capabilities    CAP_AUDIT_READ, CAP_BPF
@@ -119,6 +131,11 @@ def row(answer: dict[str, Any], label: str) -> str:
         ("output", STATUS["output"] | {"waiting": 7}, "7 events wait for it"),
         ("output", STATUS["output"] | {"error": "disk \x1b full"}, "it FAILS now: disk \\x1b full"),
         ("output", STATUS["output"] | {"new": [1]}, "new [1]"),
+        ("journal", None, "none is kept"),
+        ("journal", STATUS["journal"] | {"oldest": None}, "70000 events"),
+        ("journal", STATUS["journal"] | {"lost": 4, "failed": 5}, "4 events NOT kept, 5 writes failed"),
+        ("journal", STATUS["journal"] | {"error": "disk \x1b full"}, "it FAILS now: disk \\x1b full"),
+        ("journal", {"path": 1}, "path"),
     ],
 )
 def test_members(member: str, value: object, shown: str) -> None:

@@ -103,7 +103,7 @@ def test_packed_rotated_and_piped(
     (tmp_path / "d/audit.log.1.gz").write_bytes(gzip.compress(content[:half]))
     (tmp_path / "d/audit.log").write_bytes(content[half:])
     assert replay(tmp_path, "--journal", journal, tmp_path / "d") == whole
-    stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(content)))  # type: ignore[arg-type]
+    stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(content)))
     monkeypatch.setattr(sys, "stdin", stdin)
     assert replay(tmp_path, "-", "--journal", journal) == whole
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from enricher.cli import main as command
 from enricher.clock import TurnClock
 from enricher.config import load as config
 from enricher.config import settings as rows
@@ -266,6 +267,69 @@ def test_a_state_directory_that_cannot_be_written_is_told_once(
     bench.run(bench.event, *[lambda _: None] * 6)
     told = [line for line in bench.said if "nowhere" in line and "journal.sqlite" not in line]
     assert len(told) == 2, "while running, and at the end"
+
+
+def test_the_journal_has_what_the_filter_left_out(bench: Bench) -> None:
+    """It is written after a while, at a reload and at the end; the next run goes on with it."""
+    seen: list[dict[str, Any]] = []
+
+    def look(_: Asked) -> None:
+        seen.append(bench.running._status())
+
+    bench.configure(keys=["nobody"])
+    bench.run(bench.event, look, bench.reload, look, look)
+    assert bench.events() == []
+    journal = seen[0]["journal"]
+    assert journal["path"] == str(bench.directory / "journal.sqlite")
+    assert [each["journal"]["events"] for each in seen] == [0, 1, 1]
+    bench.run(bench.event)
+    (bench.directory / "audit.log").write_bytes(b'type=CWD msg=audit(1772366400.042:101): cwd="/"\n')
+    out = bench.directory / "out.json"
+    replay = [
+        "replay",
+        "--journal",
+        journal["path"],
+        str(bench.directory / "audit.log"),
+        "--output",
+        str(out),
+    ]
+    assert command.main(replay) == 0
+    (event,) = [json.loads(line) for line in out.read_bytes().splitlines()]
+    assert event["enrichment"]["context"] == "journal"
+    assert event["host"]["boot_id"] == HOST.boot_id
+
+
+def test_the_journal_is_written_while_it_runs(bench: Bench) -> None:
+    seen: list[int] = []
+    acts: list[Callable[[Asked], object]] = [
+        lambda _: seen.append(bench.running._status()["journal"]["events"])
+    ]
+    bench.run(bench.event, *acts * 12)
+    assert seen[0] == 0
+    assert seen[-1] == 1
+
+
+def test_without_a_journal(bench: Bench) -> None:
+    bench.file.write_text(bench.file.read_text() + "[journal]\nenabled = false\n")
+    seen: list[object] = []
+    bench.run(bench.event, lambda _: seen.append(bench.running._status()["journal"]))
+    assert seen == [None]
+    assert not (bench.directory / "journal.sqlite").exists()
+
+
+def test_a_boot_that_is_not_known_has_no_journal(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = HOST._replace(boot_id="")
+    monkeypatch.setattr(service, "read_host_facts", lambda: read_host_facts()._replace(facts=facts))
+    bench.run(bench.event)
+    assert "no journal is kept: which boot this is cannot be told" in bench.said
+    assert not (bench.directory / "journal.sqlite").exists()
+
+
+def test_a_journal_that_cannot_be_had_stops_nothing(bench: Bench) -> None:
+    (bench.directory / "journal.sqlite").write_bytes(b"no journal" * 1000)
+    bench.run(bench.event)
+    assert bench.events()
+    assert any("a new one is begun" in line for line in bench.said)
 
 
 def test_a_reload(bench: Bench) -> None:

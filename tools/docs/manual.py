@@ -82,6 +82,10 @@ Logins in existing logs:
 
     audit-enricher replay --type USER_LOGIN /var/log/audit
 
+The containers of what auditd wrote last week, with the journal of the service:
+
+    audit-enricher replay --journal /var/lib/audit-enricher/journal.sqlite /var/log/audit
+
 Whether a change of the configuration is right, before the service is told of it:
 
     audit-enricher check && systemctl reload audit-enricher

@@ -19,6 +19,8 @@ from enricher.config.settings import (
     DIRECTORY,
     FILE,
     GROUP,
+    JOURNAL_AGE,
+    JOURNAL_SIZE,
     METADATA,
     OUTPUT_PATH,
     ROTATE_KEEP,
@@ -27,6 +29,7 @@ from enricher.config.settings import (
     SOCKET,
     WITHOUT_HOOK,
 )
+from enricher.journalformat import NAME
 from enricher.runtime import state
 from enricher.runtime.privileges import KEPT, ON_DEMAND, names
 
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from enricher.config.settings import Setting
 
 UNIT: Final = Path(__file__).parents[2] / "packaging" / "systemd" / "audit-enricher.service"
+
+_JOURNAL: Final = f"/var/lib/audit-enricher/{NAME}"
 
 _TEXT: Final = f"""\
 # SYNOPSIS
@@ -117,6 +122,14 @@ Where a run ended is kept in `/var/lib/audit-enricher/{state.NAME}`. The next ru
 NOTICE event of the kind `gap` has the first and the last serial, and whether it was a restart, a crash or a boot. The
 account has the gap too.
 
+# OLD LOGS
+
+In `{_JOURNAL}` the service keeps which namespaces and which cgroup each event had, within
+the bounds `{JOURNAL_AGE.name}` and `{JOURNAL_SIZE.name}`. With it the events of an old audit.log that auditd wrote have them
+again, exactly or not at all:
+
+    audit-enricher replay --journal {_JOURNAL} /var/log/audit
+
 # KERNELS WITHOUT A HOOK
 
 A kernel update may take away the function that the programs attach to. Then another one that sees every record is
@@ -147,6 +160,9 @@ does.
 
 `/var/lib/audit-enricher/{state.NAME}`
 : Where the last run ended.
+
+`{_JOURNAL}`
+: What is kept for old logs.
 
 `{SOCKET.default}`
 : The control socket.

@@ -32,7 +32,11 @@ _KINDS: Final = {
         'a string with K, M or G behind the number, powers of 1024: `"64M"`; or a number of bytes',
         "as the string",
     ),
-    Duration: ("a duration", 'a string such as `"30s"`, `"500ms"`, `"5m"` or `"1h"`', "as the string"),
+    Duration: (
+        "a duration",
+        'a string such as `"30s"`, `"500ms"`, `"5m"`, `"1h"` or `"30d"`',
+        "as the string",
+    ),
     PathKind: ("an absolute path", "a string", "the path"),
     Name: ("a name", "a string, which may be empty", "the name"),
     Words: ("a list of words", 'an array of strings: `["exec", "mounts"]`', "with commas: `exec,mounts`"),
