@@ -274,15 +274,15 @@ def test_the_journal_has_what_the_filter_left_out(bench: Bench) -> None:
     seen: list[dict[str, Any]] = []
 
     def look(_: Asked) -> None:
-        seen.append(bench.running._status())
+        facts: dict[str, Any] = bench.running._journal.facts() if bench.running._journal else {}
+        seen.append(facts)
 
     bench.configure(keys=["nobody"])
     bench.run(bench.event, look, bench.reload, look, look)
     assert bench.events() == []
-    journal = seen[0]["journal"]
+    journal = seen[0]
     assert journal["path"] == str(bench.directory / "journal.sqlite")
-    assert [each["journal"]["events"] for each in seen] == [0, 1, 1]
-    bench.run(bench.event)
+    assert [each["events"] for each in seen] == [0, 1, 1]
     (bench.directory / "audit.log").write_bytes(b'type=CWD msg=audit(1772366400.042:101): cwd="/"\n')
     out = bench.directory / "out.json"
     replay = [
@@ -300,11 +300,13 @@ def test_the_journal_has_what_the_filter_left_out(bench: Bench) -> None:
 
 
 def test_the_journal_is_written_while_it_runs(bench: Bench) -> None:
-    seen: list[int] = []
-    acts: list[Callable[[Asked], object]] = [
-        lambda _: seen.append(bench.running._status()["journal"]["events"])
-    ]
-    bench.run(bench.event, *acts * 12)
+    seen: list[object] = []
+
+    def look(_: Asked) -> None:
+        assert bench.running._journal is not None
+        seen.append(bench.running._journal.facts()["events"])
+
+    bench.run(bench.event, *[look] * 12)
     assert seen[0] == 0
     assert seen[-1] == 1
 

@@ -124,8 +124,8 @@ account has the gap too.
 
 # OLD LOGS
 
-In `{_JOURNAL}` the service keeps which namespaces and which cgroup each event had, within
-the bounds `{JOURNAL_AGE.name}` and `{JOURNAL_SIZE.name}`. With it the events of an old audit.log that auditd wrote have them
+In `{_JOURNAL}` the service keeps which namespaces and which cgroup each event had, within the bounds
+`{JOURNAL_AGE.name}` and `{JOURNAL_SIZE.name}`. With it the events of an old audit.log that auditd wrote have them
 again, exactly or not at all:
 
     audit-enricher replay --journal {_JOURNAL} /var/log/audit
