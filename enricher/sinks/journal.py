@@ -22,6 +22,7 @@ from enricher.sinks.journal_file import (
     CgroupRow,
     ContextRow,
     Draft,
+    Gone,
     JournalFile,
     Unfit,
     is_damage,
@@ -148,7 +149,7 @@ class Journal:
         cgroup = self._cgroup(context.cgroup_id) if context.cgroup_id else 0
         self._fresh[number] = ContextRow(cgroup, key[2], context.inums, context.ids)
         self._fresh_size += _CONTEXT_SIZE
-        if self._fresh_size > FRESH_MAX // 2:
+        if self._fresh_size > FRESH_MAX // 2 and not self.error:
             self._at = self._clock.now
         self._known[key] = number
         return number
@@ -192,7 +193,7 @@ class Journal:
         draft = self._draft()
         try:
             if draft.entries or draft.removed:
-                self._file.write(draft, int(wall * 1000))
+                self._let_go(self._file.write(draft, int(wall * 1000)))
         except _FAILURES as error:
             self._failed(error)
             return
@@ -207,6 +208,15 @@ class Journal:
         if self.error:
             self.error = ""
             self._say(f"{self.path} can be written again")
+
+    def _let_go(self, gone: Gone) -> None:
+        """Forget the numbers of rows that are not in the file any more."""
+        if gone.contexts:
+            self._known = {key: number for key, number in self._known.items() if number not in gone.contexts}
+        if gone.cgroups:
+            self._known_cgroups = {
+                ident: known for ident, known in self._known_cgroups.items() if known[0] not in gone.cgroups
+            }
 
     def _draft(self) -> Draft:
         entries = {

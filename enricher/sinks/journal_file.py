@@ -95,6 +95,13 @@ class Draft(NamedTuple):
     removed: dict[int, int]
 
 
+class Gone(NamedTuple):
+    """Numbers of rows that went: who remembers one must not use it again."""
+
+    contexts: set[int]
+    cgroups: set[int]
+
+
 class _Segment(NamedTuple):
     """A row: all its entries, and how many of them are new to it."""
 
@@ -137,6 +144,7 @@ class JournalFile:
         self._max_pages = max(64, (max_size - 2 * self._log_share - (64 << 10)) // PAGE)
         self._margin = _MARGIN
         self._boot = 0  # its row's number, 0 as long as it has none
+        self._gone = Gone(set(), set())
         self._open: _Segment | None = None  # the newest; it is written anew until its block is full
         self._db = self._connect()
         try:
@@ -217,12 +225,14 @@ class JournalFile:
 
     # -- writing -------------------------------------------------------------------------------------
 
-    def write(self, draft: Draft, wall_ms: int) -> None:
+    def write(self, draft: Draft, wall_ms: int) -> Gone:
         """Write all of it or nothing. The entries are sorted, and there are some, or removed cgroups."""
         self._empty_log()
         db = self._db
+        self._gone = Gone(set(), set())
         db.execute("BEGIN IMMEDIATE")
         try:
+            self._mark(draft)
             dropped = self._trim(draft, wall_ms)
             segments = self._segments(draft.entries)
             opened = self._put(draft, segments) if segments else self._open
@@ -243,6 +253,7 @@ class JournalFile:
             self._next_segment = max(self._next_segment, max(segment.number for segment in segments) + 1)
         if self._pages() > self._max_pages:
             self._give_back(_VACUUM)
+        return self._gone
 
     def _roll_back(self) -> None:
         self._boot = 0 if self._boot == self._next_boot - 1 else self._boot  # it may have gone with the rest
@@ -379,6 +390,22 @@ class JournalFile:
         # Not by execute(): it takes one step, and here that is one page.
         self._db.executescript(f"PRAGMA incremental_vacuum({pages})")
 
+    def _mark(self, draft: Draft) -> None:
+        """Keep what this transaction will refer to from going for want of room."""
+        used = {entry.context for entry in draft.entries}
+        self._db.executemany(
+            "UPDATE contexts SET last_segment = ? WHERE number = ?",
+            [(self._next_segment, number) for number in used],
+        )
+        self._db.executemany(
+            "UPDATE cgroups SET last_segment = ? WHERE number = (SELECT home FROM contexts WHERE number = ?)",
+            [(self._next_segment, number) for number in used],
+        )
+        self._db.executemany(
+            "UPDATE cgroups SET last_segment = ? WHERE number = ?",
+            [(self._next_segment, row.cgroup) for row in draft.contexts.values()],
+        )
+
     def _trim(self, draft: Draft, wall_ms: int) -> int:
         """Make room and let go what is too old; returns how many events went."""
         paths = sum(len(row.path) + 256 for row in draft.cgroups.values())
@@ -419,8 +446,10 @@ class JournalFile:
     def _drop_unused(self) -> None:
         """Let go what no segment refers to any more."""
         oldest = self._one(f"SELECT ifnull(min(number), {self._next_segment}) FROM segments")  # noqa: S608 - a number
-        self._db.execute("DELETE FROM contexts WHERE last_segment < ?", (oldest,))
-        self._db.execute("DELETE FROM cgroups WHERE last_segment < ?", (oldest,))
+        for table, gone in zip(("contexts", "cgroups"), self._gone, strict=True):
+            found = self._db.execute(f"SELECT number FROM {table} WHERE last_segment < ?", (oldest,))  # noqa: S608 - a constant
+            gone.update(number for (number,) in found.fetchall())
+            self._db.execute(f"DELETE FROM {table} WHERE last_segment < ?", (oldest,))  # noqa: S608 - as above
         self._db.execute("DELETE FROM boots WHERE last_segment < ? AND number <> ?", (oldest, self._boot))
 
     def _empty_log(self) -> None:

@@ -321,6 +321,35 @@ def test_it_stays_within_its_size(tmp_path: Path) -> None:
     db.close()
 
 
+def test_what_comes_again_after_it_was_let_go(tmp_path: Path) -> None:
+    """A context of which all segments have gone, and so its row, while its number was still remembered."""
+    made = Kept(tmp_path, size=2 << 20)
+    made.write(of(1, BOX))
+    last, _ = churn(made, 40, 41)
+    assert serials(made.path, [1]) == []
+    made.write(of(last + 1, BOX, MS + last))
+    again = context(cgroup_id=BOX.cgroup_id)
+    made.write(of(last + 2, again, MS + last))
+    assert read(made.path, stamp(last + 1, MS + last), stamp(last + 2, MS + last)) == [
+        expected(BOX, BOX_PATH),
+        expected(again, BOX_PATH),
+    ]
+    made.close()
+
+
+def test_what_is_used_again_just_when_it_would_go(tmp_path: Path) -> None:
+    made = Kept(tmp_path, age=60.0)
+    made.write(of(1, BOX), wall=MS / 1000)
+    made.write(of(BLOCK, DAEMON, MS + 59_000), wall=MS / 1000 + 59)
+    late = context(cgroup_id=BOX.cgroup_id)
+    made.write(of(2 * BLOCK, BOX, MS + 61_000), of(3 * BLOCK, late, MS + 61_000), wall=MS / 1000 + 61)
+    assert read(made.path, stamp(2 * BLOCK, MS + 61_000), stamp(3 * BLOCK, MS + 61_000)) == [
+        expected(BOX, BOX_PATH),
+        expected(late, BOX_PATH),
+    ]
+    made.close()
+
+
 def test_a_lower_bound_takes_effect_at_the_next_start(tmp_path: Path) -> None:
     made = Kept(tmp_path, size=8 << 20)
     last, _ = churn(made, 60)
