@@ -35,7 +35,6 @@ from enricher.runtime.notify import Notifier
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.serviceoutput import RETRY, ServiceOutput
 from enricher.runtime.stages import Opening
-from enricher.sinks import journal as journals
 from enricher.sources.bpf.hook import Hook
 from enricher.sources.host import read_host_facts
 from enricher.sources.names import HostNames
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from enricher.runtime.prefetch import Prefetch
     from enricher.runtime.startup import Started
     from enricher.runtime.state import Left
+    from enricher.sinks.journal import Journal
 
 STATE_DIRECTORY: Final = "/var/lib/audit-enricher"
 """Where systemd says nothing else."""
@@ -136,7 +136,7 @@ class Service:
         self._told_error = ""  # of the output, to the service manager
         self._saved: int | None = None  # the serial of the last entry
         self._save_at = self._alive_at = self._retry_at = 0.0
-        self._journal: journals.Journal | None = None
+        self._journal: Journal | None = None
         self._life: _Life
         self._metadata: Prefetch | None = None
         self._output: ServiceOutput
@@ -205,7 +205,12 @@ class Service:
         if not facts.boot_id:
             self._say("no journal is kept: which boot this is cannot be told")
             return
-        self._journal = self._output.journal = journal = journals.Journal(
+        try:
+            from enricher.sinks.journal import Journal  # noqa: PLC0415 - a Python may be built without SQLite
+        except ImportError as error:
+            self._say(f"no journal is kept: {error}")
+            return
+        self._journal = self._output.journal = journal = Journal(
             self._state,
             facts,
             self._output.cgroups,
@@ -312,8 +317,8 @@ class Service:
             self._told_error = self._output.error
             self._notifier.status(self._in_one_line())
         calm = self._calm
-        if journal is not None and journal.pending:
-            calm = min(calm, journals.FLUSH_EVERY)
+        if journal is not None:
+            calm = min(calm, journal.patience)
         self._pipeline.longest_wait = RETRY if self._output.waits else calm
         return self._asked.stopped
 

@@ -10,6 +10,7 @@ sake of our own events alone: writing makes more of them where every system call
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -170,9 +171,9 @@ class Journal:
     # -- writing -----------------------------------------------------------------------------------------
 
     @property
-    def pending(self) -> bool:
-        """Whether anything waits for its time."""
-        return self._at is not None
+    def patience(self) -> float:
+        """Seconds after which to ask `due` again though nothing happens."""
+        return math.inf if self._at is None else FLUSH_EVERY
 
     def due(self, now: float) -> bool:
         """Whether to `flush`."""

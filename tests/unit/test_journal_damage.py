@@ -253,6 +253,19 @@ def test_the_service_goes_on_over_any_damage(
     shutil.rmtree(directory)
 
 
+def test_a_bit_of_an_inum_is_not_believed(whole: tuple[bytes, dict[bytes, Recalled]], tmp_path: Path) -> None:
+    """SQLite has no checksum, and takes any number for one."""
+    content = bytearray(whole[0])
+    inum = (4026531840 + 5).to_bytes(6, "big")  # as SQLite stores a number of that size
+    content[content.index(inum) + 5] ^= 0x40
+    (tmp_path / NAME).write_bytes(content)
+    with closing(JournalReader(str(tmp_path / NAME))) as reader:
+        assert not isinstance(reader.find(stamp(6 * BLOCK, MS)), str)
+        with pytest.raises(DamagedInput, match="checksum"):
+            for each in whole[1]:
+                reader.find(each)
+
+
 def test_the_truth_of_the_whole(whole: tuple[bytes, dict[bytes, Recalled]], tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(whole[0])
     assert read(tmp_path / NAME, *whole[1]) == list(whole[1].values())

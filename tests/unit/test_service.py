@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -325,6 +326,12 @@ def test_a_boot_that_is_not_known_has_no_journal(bench: Bench, monkeypatch: pyte
     bench.run(bench.event)
     assert "no journal is kept: which boot this is cannot be told" in bench.said
     assert not (bench.directory / "journal.sqlite").exists()
+
+
+def test_a_python_without_sqlite(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "enricher.sinks.journal", None)
+    bench.run(bench.event)
+    assert any(line.startswith("no journal is kept: import of") for line in bench.said)
 
 
 def test_a_journal_that_cannot_be_had_stops_nothing(bench: Bench) -> None:
