@@ -262,8 +262,7 @@ def test_a_bit_of_an_inum_is_not_believed(whole: tuple[bytes, dict[bytes, Recall
     with closing(JournalReader(str(tmp_path / NAME))) as reader:
         assert not isinstance(reader.find(stamp(6 * BLOCK, MS)), str)
         with pytest.raises(DamagedInput, match="checksum"):
-            for each in whole[1]:
-                reader.find(each)
+            list(map(reader.find, whole[1]))
 
 
 def test_the_truth_of_the_whole(whole: tuple[bytes, dict[bytes, Recalled]], tmp_path: Path) -> None:
