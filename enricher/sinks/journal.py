@@ -19,16 +19,8 @@ from enricher.clock import rfc3339
 from enricher.enrich.attribution import attribute
 from enricher.journalformat import NAME, Entry, numbers_of
 from enricher.model import CgroupOp, ContextFlag
-from enricher.sinks.journal_file import (
-    CgroupRow,
-    ContextRow,
-    Draft,
-    Gone,
-    JournalFile,
-    Unfit,
-    is_damage,
-    set_aside,
-)
+from enricher.sinks.journal_file import Gone, JournalFile, Unfit, is_damage, set_aside
+from enricher.sinks.journal_rows import CgroupRow, ContextRow, Draft
 
 if TYPE_CHECKING:
     from collections.abc import Callable

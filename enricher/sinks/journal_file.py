@@ -14,27 +14,16 @@ import os
 import sqlite3
 import stat
 from contextlib import suppress
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.journalformat import (
-    BLOCK_BITS,
-    NAMESPACE_COLUMNS,
-    SEGMENT_MAX,
-    Entry,
-    checksum,
-    complaint,
-    create,
-    is_empty,
-    pack,
-    packed_inums,
-    signed,
-)
+from enricher.journalformat import checksum, complaint, create, is_empty, packed_inums
+from enricher.sinks.journal_rows import Draft, Segment, put, segments_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from enricher.journalformat import Entry
     from enricher.model import HostFacts
 
 PAGE: Final = 4096
@@ -70,52 +59,11 @@ class LogHeld(OSError):
     """Another process reads, and keeps the write-ahead log from being emptied."""
 
 
-class CgroupRow(NamedTuple):
-    """A cgroup that is not in the file yet."""
-
-    id: int
-    path: bytes
-
-
-class ContextRow(NamedTuple):
-    """A context that is not in the file yet; ``cgroup`` is its cgroup's number, 0 for none."""
-
-    cgroup: int
-    flags: int
-    inums: tuple[int, ...]
-    ids: tuple[int, ...]
-
-
-class Draft(NamedTuple):
-    """What one transaction writes; rows by their numbers. ``removed`` has the times at which cgroups went."""
-
-    entries: list[Entry]
-    cgroups: dict[int, CgroupRow]
-    contexts: dict[int, ContextRow]
-    removed: dict[int, int]
-
-
 class Gone(NamedTuple):
     """Numbers of rows that went: who remembers one must not use it again."""
 
     contexts: set[int]
     cgroups: set[int]
-
-
-class _Segment(NamedTuple):
-    """A row: all its entries, and how many of them are new to it."""
-
-    number: int
-    entries: list[Entry]
-    fresh: list[Entry]
-
-
-class _Span(NamedTuple):
-    """When a context was in use, and the newest segment that says so."""
-
-    first: Entry
-    last: Entry
-    segment: int
 
 
 def is_damage(error: Exception) -> bool:
@@ -124,9 +72,8 @@ def is_damage(error: Exception) -> bool:
         return True
     if not isinstance(error, sqlite3.Error):
         return False
-    code = getattr(
-        error, "sqlite_errorcode", None
-    )  # none where the module itself complains, of a text that is none
+    # It has none where the module itself complains, of a text that is none.
+    code = getattr(error, "sqlite_errorcode", None)
     return code is None or code & 0xFF not in _PASSING
 
 
@@ -145,7 +92,7 @@ class JournalFile:
         self._margin = _MARGIN
         self._boot = 0  # its row's number, 0 as long as it has none
         self._gone = Gone(set(), set())
-        self._open: _Segment | None = None  # the newest; it is written anew until its block is full
+        self._open: Segment | None = None  # the newest; it is written anew until its block is full
         self._db = self._connect()
         try:
             self._begin()
@@ -234,8 +181,9 @@ class JournalFile:
         try:
             self._mark(draft)
             dropped = self._trim(draft, wall_ms)
-            segments = self._segments(draft.entries)
-            opened = self._put(draft, segments) if segments else self._open
+            segments = segments_for(draft.entries, self._open, self._next_segment)
+            if segments:
+                put(db, self._boot_row(draft.entries), draft, segments)
             db.executemany(
                 "UPDATE cgroups SET removed_ms = ? WHERE number = ? AND removed_ms IS NULL",
                 [(when, number) for number, when in draft.removed.items()],
@@ -248,11 +196,12 @@ class JournalFile:
             raise
         self._margin = _MARGIN
         self.events += len(draft.entries) - dropped
-        self._open = opened
         if segments:
-            self._next_segment = max(self._next_segment, max(segment.number for segment in segments) + 1)
-        if self._pages() > self._max_pages:
-            self._give_back(_VACUUM)
+            self._open = segments[-1]  # of the highest serials: it is the one that grows
+            self._next_segment = max(self._next_segment, *(segment.number + 1 for segment in segments))
+        with suppress(sqlite3.Error):  # all is written: this is another time's matter
+            if self._pages() > self._max_pages:
+                self._give_back(_VACUUM)
         return self._gone
 
     def _roll_back(self) -> None:
@@ -260,93 +209,6 @@ class JournalFile:
         with suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-
-    def _segments(self, entries: list[Entry]) -> list[_Segment]:
-        """Return the rows that hold these entries: the open one grown, and new ones."""
-        rows: list[_Segment] = []
-        number = self._next_segment
-        for block, group in groupby(entries, key=lambda entry: entry.serial >> BLOCK_BITS):
-            fresh = list(group)
-            grown = self._open
-            if (
-                grown is not None
-                and grown.entries[0].serial >> BLOCK_BITS == block
-                and len(grown.entries) + len(fresh) <= SEGMENT_MAX
-            ):
-                rows.append(_Segment(grown.number, sorted(grown.entries + fresh), fresh))
-                continue
-            for at in range(0, len(fresh), SEGMENT_MAX):
-                part = fresh[at : at + SEGMENT_MAX]
-                rows.append(_Segment(number, part, part))
-                number += 1
-        return rows
-
-    def _put(self, draft: Draft, segments: list[_Segment]) -> _Segment:
-        boot = self._boot_row(draft.entries)
-        db = self._db
-        for segment in segments:
-            self._put_segment(boot, segment)
-        spans = _spans(segments)
-        for number, row in draft.contexts.items():
-            span = spans[number]
-            namespaces = [
-                value
-                for inum, ident in zip(row.inums, row.ids, strict=True)
-                for value in (inum, signed(ident))
-            ]
-            values = (number, boot, row.cgroup, row.flags, *namespaces)
-            marks = ", ".join("?" * (len(values) + 6))
-            db.execute(
-                f"INSERT INTO contexts(number, boot, home, flags, {NAMESPACE_COLUMNS}, first_ms, first_serial,"
-                f" last_ms, last_serial, last_segment, sum) VALUES({marks})",
-                (
-                    *values,
-                    *(span.first.ms, span.first.serial, span.last.ms, span.last.serial, span.segment),
-                    checksum(*values),
-                ),
-            )
-        for number, cgroup in draft.cgroups.items():
-            ident = signed(cgroup.id)
-            db.execute(
-                "INSERT INTO cgroups(number, boot, id, path, said, first_ms, last_ms, last_segment, sum)"
-                " VALUES(?, ?, ?, ?, NULL, ?, ?, 0, ?)",
-                (
-                    *(number, boot, ident, cgroup.path, draft.entries[0].ms, draft.entries[0].ms),
-                    checksum(number, boot, ident, cgroup.path, None),
-                ),
-            )
-        db.executemany(
-            "UPDATE contexts SET last_ms = ?, last_serial = ?, last_segment = max(last_segment, ?) WHERE number = ?",
-            [(span.last.ms, span.last.serial, span.segment, number) for number, span in spans.items()],
-        )
-        db.executemany(
-            "UPDATE cgroups SET first_ms = min(first_ms, ?), last_ms = max(last_ms, ?),"
-            " last_segment = max(last_segment, ?) WHERE number = (SELECT home FROM contexts WHERE number = ?)",
-            [(span.first.ms, span.last.ms, span.segment, number) for number, span in spans.items()],
-        )
-        db.execute(
-            "UPDATE boots SET first_ms = min(first_ms, ?), last_ms = max(last_ms, ?), last_segment = ?"
-            " WHERE number = ?",
-            (
-                min(entry.ms for entry in draft.entries),
-                max(entry.ms for entry in draft.entries),
-                max(segment.number for segment in segments),
-                boot,
-            ),
-        )
-        newest = max(segments, key=lambda segment: segment.number)
-        return newest if self._open is None or newest.number >= self._open.number else self._open
-
-    def _put_segment(self, boot: int, segment: _Segment) -> None:
-        number, entries, _ = segment
-        times = [entry.ms for entry in entries]
-        content = pack(entries, min(times))
-        values = (number, boot, entries[0].serial, entries[-1].serial, min(times), max(times), len(entries))
-        self._db.execute(
-            "INSERT OR REPLACE INTO segments(number, boot, first_serial, last_serial, first_ms, last_ms, events, sum,"
-            " content) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*values, checksum(*values, content), content),
-        )
 
     def _boot_row(self, entries: list[Entry]) -> int:
         """Return this boot's number; a row is made with the first event, and again where a fact has changed."""
@@ -478,19 +340,6 @@ def _whole(value: object) -> int:
     if type(value) is not int:
         raise Unfit("a value in it is no number")
     return value
-
-
-def _spans(segments: list[_Segment]) -> dict[int, _Span]:
-    spans: dict[int, _Span] = {}
-    for segment in segments:
-        for entry in segment.fresh:
-            span = spans.get(entry.context)
-            spans[entry.context] = (
-                _Span(entry, entry, segment.number)
-                if span is None
-                else _Span(span.first, entry, max(span.segment, segment.number))
-            )
-    return spans
 
 
 def set_aside(path: str, say: Callable[[str], None], why: str) -> None:

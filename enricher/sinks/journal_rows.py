@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes into the journal's tables, row by row: contexts, cgroups, and segments with their stamps.
+
+Owns the statements that write them, in a transaction that the caller has begun. Never decides what is kept for how
+long, and never opens a file.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from enricher.journalformat import (
+    BLOCK_BITS,
+    NAMESPACE_COLUMNS,
+    SEGMENT_MAX,
+    Entry,
+    checksum,
+    pack,
+    signed,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+class CgroupRow(NamedTuple):
+    """A cgroup that is not in the file yet."""
+
+    id: int
+    path: bytes
+
+
+class ContextRow(NamedTuple):
+    """A context that is not in the file yet; ``cgroup`` is its cgroup's number, 0 for none."""
+
+    cgroup: int
+    flags: int
+    inums: tuple[int, ...]
+    ids: tuple[int, ...]
+
+
+class Draft(NamedTuple):
+    """What one transaction writes; rows by their numbers. ``removed`` has the times at which cgroups went."""
+
+    entries: list[Entry]
+    cgroups: dict[int, CgroupRow]
+    contexts: dict[int, ContextRow]
+    removed: dict[int, int]
+
+
+class Segment(NamedTuple):
+    """A row: all its entries, and which of them are new to it."""
+
+    number: int
+    entries: list[Entry]
+    fresh: list[Entry]
+
+
+class _Span(NamedTuple):
+    """When a context was in use, and the newest segment that says so."""
+
+    first: Entry
+    last: Entry
+    segment: int
+
+
+def segments_for(entries: list[Entry], grown: Segment | None, number: int) -> list[Segment]:
+    """Return the rows that hold these entries: the one that is still open, grown, and new ones from `number` on."""
+    rows: list[Segment] = []
+    for block, group in groupby(entries, key=lambda entry: entry.serial >> BLOCK_BITS):
+        fresh = list(group)
+        if (
+            grown is not None
+            and grown.entries[0].serial >> BLOCK_BITS == block
+            and len(grown.entries) + len(fresh) <= SEGMENT_MAX
+        ):
+            rows.append(Segment(grown.number, sorted(grown.entries + fresh), fresh))
+            continue
+        for at in range(0, len(fresh), SEGMENT_MAX):
+            part = fresh[at : at + SEGMENT_MAX]
+            rows.append(Segment(number, part, part))
+            number += 1
+    return rows
+
+
+def put(db: sqlite3.Connection, boot: int, draft: Draft, segments: list[Segment]) -> None:
+    """Write all of a draft. Raises sqlite3.Error."""
+    for segment in segments:
+        _put_segment(db, boot, segment)
+    spans = _spans(segments)
+    for number, row in draft.contexts.items():
+        _put_context(db, boot, number, row, spans[number])
+    for number, cgroup in draft.cgroups.items():
+        _put_cgroup(db, boot, number, cgroup, draft.entries[0].ms)
+    db.executemany(
+        "UPDATE contexts SET last_ms = ?, last_serial = ?, last_segment = max(last_segment, ?) WHERE number = ?",
+        [(span.last.ms, span.last.serial, span.segment, number) for number, span in spans.items()],
+    )
+    db.executemany(
+        "UPDATE cgroups SET first_ms = min(first_ms, ?), last_ms = max(last_ms, ?),"
+        " last_segment = max(last_segment, ?) WHERE number = (SELECT home FROM contexts WHERE number = ?)",
+        [(span.first.ms, span.last.ms, span.segment, number) for number, span in spans.items()],
+    )
+    db.execute(
+        "UPDATE boots SET first_ms = min(first_ms, ?), last_ms = max(last_ms, ?), last_segment = ?"
+        " WHERE number = ?",
+        (
+            min(entry.ms for entry in draft.entries),
+            max(entry.ms for entry in draft.entries),
+            max(segment.number for segment in segments),
+            boot,
+        ),
+    )
+
+
+def _put_context(db: sqlite3.Connection, boot: int, number: int, row: ContextRow, span: _Span) -> None:
+    namespaces = [
+        value for inum, ident in zip(row.inums, row.ids, strict=True) for value in (inum, signed(ident))
+    ]
+    values = (number, boot, row.cgroup, row.flags, *namespaces)
+    marks = ", ".join("?" * (len(values) + 6))
+    db.execute(
+        f"INSERT OR REPLACE INTO contexts(number, boot, home, flags, {NAMESPACE_COLUMNS}, first_ms, first_serial,"
+        f" last_ms, last_serial, last_segment, sum) VALUES({marks})",
+        (
+            *values,
+            *(span.first.ms, span.first.serial, span.last.ms, span.last.serial, span.segment),
+            checksum(*values),
+        ),
+    )
+
+
+def _put_cgroup(db: sqlite3.Connection, boot: int, number: int, cgroup: CgroupRow, ms: int) -> None:
+    ident = signed(cgroup.id)
+    db.execute(
+        "INSERT OR REPLACE INTO cgroups(number, boot, id, path, said, first_ms, last_ms, last_segment, sum)"
+        " VALUES(?, ?, ?, ?, NULL, ?, ?, 0, ?)",
+        (
+            *(number, boot, ident, cgroup.path, ms, ms),
+            checksum(number, boot, ident, cgroup.path, None),
+        ),
+    )
+
+
+def _put_segment(db: sqlite3.Connection, boot: int, segment: Segment) -> None:
+    number, entries, _ = segment
+    times = [entry.ms for entry in entries]
+    content = pack(entries, min(times))
+    values = (number, boot, entries[0].serial, entries[-1].serial, min(times), max(times), len(entries))
+    db.execute(
+        "INSERT OR REPLACE INTO segments(number, boot, first_serial, last_serial, first_ms, last_ms, events, sum,"
+        " content) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*values, checksum(*values, content), content),
+    )
+
+
+def _spans(segments: list[Segment]) -> dict[int, _Span]:
+    spans: dict[int, _Span] = {}
+    for segment in segments:
+        for entry in segment.fresh:
+            span = spans.get(entry.context)
+            spans[entry.context] = (
+                _Span(entry, entry, segment.number)
+                if span is None
+                else _Span(span.first, entry, max(span.segment, segment.number))
+            )
+    return spans
