@@ -345,13 +345,15 @@ class Recalled(NamedTuple):
     """Where the acting task was, as a journal kept it of the context (`sources.journal`).
 
     ``host`` are the facts of the boot that the event is of. ``flags``, ``cgroup_id``, ``inums``, ``ids`` are the
-    context's; equal keys mean equal namespaces of the same boot. ``cgroup_path`` is b"" where it was not known.
+    context's; equal keys mean equal namespaces of the same boot. ``cgroup_path`` is b"" where it was not known;
+    ``cgroup_said`` is what a runtime said of the container there, unread, None for nothing.
     """
 
     host: HostFacts
     flags: int
     cgroup_id: int
     cgroup_path: bytes
+    cgroup_said: str | None
     inums: tuple[int, ...]
     ids: tuple[int, ...]
     key: bytes

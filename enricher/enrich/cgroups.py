@@ -15,6 +15,7 @@ from collections import OrderedDict, deque
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, cast
 
+from enricher.enrich.metadata import said_from
 from enricher.enrich.places import Found
 from enricher.enrich.recognise import recognise, recognise_in
 from enricher.enrich.values import text_of
@@ -108,9 +109,17 @@ class Home:
 
 
 @lru_cache(maxsize=4096)
-def home_of(ident: int, path: bytes) -> Home:
-    """Return a cgroup of an earlier time, as a journal tells of it. What it holds is shared."""
-    return Home(ident, path)
+def home_of(ident: int, path: bytes, said: str | None) -> Home:
+    """Return a cgroup of an earlier time, as a journal tells of it. What it holds is shared.
+
+    `said` is what the journal has of a runtime's answer, from anybody: what is none, or not of this cgroup, is left.
+    """
+    text = path.decode("utf-8", "surrogateescape")
+    inquiry = Inquiry(path, ident)
+    answer = None if said is None else said_from(said)
+    if not isinstance(answer, Known) or _is_within(path, _bytes(answer.cgroup)):
+        inquiry.said = answer
+    return Home(ident, path, _place(text, inquiry), inquiry)
 
 
 def _printable(text: str) -> str:

@@ -134,7 +134,11 @@ class NativeBuilder:
             native["namespaces"], missing = self._namespaces_of(recalled, recalled.host)
             doubt = left_doubt(recalled.flags) or missing
             cgroup_id = recalled.cgroup_id
-            home = home_of(cgroup_id, recalled.cgroup_path) if recalled.cgroup_path else None
+            home = (
+                home_of(cgroup_id, recalled.cgroup_path, recalled.cgroup_said)
+                if recalled.cgroup_path
+                else None
+            )
         if home is None:
             native["where"] = "unknown"
             if cgroup_id:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from enricher.clock import rfc3339
 from enricher.enrich.attribution import attribute
+from enricher.enrich.metadata import said_text
 from enricher.journalformat import NAME, Entry, numbers_of
 from enricher.model import CgroupOp, ContextFlag
 from enricher.sinks.journal_file import Gone, JournalFile, Unfit, is_damage, set_aside
@@ -109,8 +110,10 @@ class Journal:
             self.lost += over
 
     def learn(self, batch: Batch) -> None:
-        """Note which cgroups went, and which have another path now."""
+        """Note which cgroups went, which have another path now, and of which something was said."""
         cgroups = self._known_cgroups
+        for answer in batch.answers:
+            self._outdate(answer.cgroup)
         for change in batch.cgroups:
             if change.op == CgroupOp.RENAMED:
                 self._forget()  # of all below it as well
@@ -125,6 +128,15 @@ class Journal:
                     self._at = self._clock.now + FLUSH_EVERY
             elif change.path and change.path != path:
                 self._forget()
+
+    def _outdate(self, ident: int) -> None:
+        """From now on, have new rows for the cgroups that are in the same container as this one."""
+        home = self._cgroups.of(ident)
+        members = set() if home is None else home.inquiry.members.intersection(self._known_cgroups)
+        if members:
+            for member in members:
+                del self._known_cgroups[member]
+            self._known = {key: number for key, number in self._known.items() if key[1] not in members}
 
     def _forget(self) -> None:
         self._known.clear()
@@ -155,8 +167,9 @@ class Journal:
         self._next_cgroup += 1
         home = self._cgroups.of(ident)
         path = b"" if home is None else home.path
-        self._fresh_cgroups[number] = CgroupRow(ident, path)
-        self._fresh_size += _CONTEXT_SIZE + len(path)
+        said = None if home is None or home.inquiry.said is None else said_text(home.inquiry.said)
+        self._fresh_cgroups[number] = CgroupRow(ident, path, said)
+        self._fresh_size += _CONTEXT_SIZE + len(path) + len(said or "")
         self._known_cgroups[ident] = (number, path)
         return number
 

@@ -270,7 +270,7 @@ class JournalFile:
 
     def _trim(self, draft: Draft, wall_ms: int) -> int:
         """Make room and let go what is too old; returns how many events went."""
-        paths = sum(len(row.path) + 256 for row in draft.cgroups.values())
+        paths = sum(len(row.path) + len(row.said or "") + 256 for row in draft.cgroups.values())
         size = paths + 320 * len(draft.contexts) + 24 * len(draft.entries)
         limit = self._max_pages - size // PAGE * 2 - self._margin
         opened = self._open.number if self._open else 0

@@ -29,6 +29,8 @@ class CgroupRow(NamedTuple):
 
     id: int
     path: bytes
+    said: str | None
+    """What its container's runtime said, as `enrich.metadata.said_text` writes it."""
 
 
 class ContextRow(NamedTuple):
@@ -135,10 +137,10 @@ def _put_cgroup(db: sqlite3.Connection, boot: int, number: int, cgroup: CgroupRo
     ident = signed(cgroup.id)
     db.execute(
         "INSERT OR REPLACE INTO cgroups(number, boot, id, path, said, first_ms, last_ms, last_segment, sum)"
-        " VALUES(?, ?, ?, ?, NULL, ?, ?, 0, ?)",
+        " VALUES(?, ?, ?, ?, ?, ?, ?, 0, ?)",
         (
-            *(number, boot, ident, cgroup.path, ms, ms),
-            checksum(number, boot, ident, cgroup.path, None),
+            *(number, boot, ident, cgroup.path, cgroup.said, ms, ms),
+            checksum(number, boot, ident, cgroup.path, cgroup.said),
         ),
     )
 

@@ -67,6 +67,15 @@ class _Candidate(NamedTuple):
     last_ms: int
 
 
+class _Cgroup(NamedTuple):
+    id: int
+    path: bytes
+    said: str | None
+
+
+_NO_CGROUP: Final = _Cgroup(0, b"", None)
+
+
 class _Kept(OrderedDict[K, V]):
     """What was read of late."""
 
@@ -93,7 +102,7 @@ class JournalReader:
         self._blocks: _Kept[int, list[_Candidate]] = _Kept(256, self._candidates)
         self._segments: _Kept[int, Columns] = _Kept(64, self._segment)
         self._contexts: _Kept[int, Recalled | None] = _Kept(4096, self._context)
-        self._cgroups: _Kept[int, tuple[int, bytes] | None] = _Kept(4096, self._cgroup)
+        self._cgroups: _Kept[int, _Cgroup | None] = _Kept(4096, self._cgroup)
         self._boots: _Kept[int, HostFacts | None] = _Kept(256, self._boot)
 
     def find(self, stamp: bytes, node: bytes = b"") -> Recalled | str:
@@ -268,13 +277,13 @@ class JournalReader:
         if any(not 0 <= inum < 1 << 32 for inum in inums):
             raise self._damage(Damaged("an inum that is none"))
         host = self._boots[boot]
-        home = self._cgroups[cgroup] if cgroup else (0, b"")
+        home = self._cgroups[cgroup] if cgroup else _NO_CGROUP
         if host is None or home is None:
             return None
         key = repr((boot, *namespaces)).encode("ascii")
-        return Recalled(host, flags, *home, tuple(inums), tuple(ids), key)
+        return Recalled(host, flags, home.id, home.path, home.said, tuple(inums), tuple(ids), key)
 
-    def _cgroup(self, number: int) -> tuple[int, bytes] | None:
+    def _cgroup(self, number: int) -> _Cgroup | None:
         rows = self._rows("SELECT number, boot, id, path, said, sum FROM cgroups WHERE number = ?", number)
         if not rows:
             return None
@@ -283,7 +292,7 @@ class JournalReader:
             raise self._damage(Damaged("a cgroup's path is none"))
         whole = list(map(self._whole, (ours, boot, ident)))
         self._sum(total, *whole, path, said)
-        return unsigned(whole[2]), path
+        return _Cgroup(unsigned(whole[2]), path, said)
 
     def _boot(self, number: int) -> HostFacts | None:
         rows = self._rows(

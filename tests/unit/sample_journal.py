@@ -12,7 +12,7 @@ from pathlib import Path
 from enricher.clock import TurnClock
 from enricher.enrich.cgroups import CgroupTable
 from enricher.journalformat import NAME
-from enricher.model import Batch, CgroupChange, CgroupOp, Context, Event, HostFacts, Recalled
+from enricher.model import Answer, Batch, CgroupChange, CgroupOp, Context, Event, HostFacts, Recalled
 from enricher.sinks.journal import FLUSH_EVERY, Journal
 from enricher.sources.journal import JournalReader
 from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, HOST_INUMS, context, event
@@ -70,8 +70,8 @@ class Kept:
             CgroupChange(DAEMON.cgroup_id, CgroupOp.FOUND, b"/system.slice/sshd.service", 0),
         )
 
-    def learn(self, *changes: CgroupChange) -> None:
-        batch = told(*changes)
+    def learn(self, *changes: CgroupChange, answers: Sequence[Answer] = ()) -> None:
+        batch = told(*changes)._replace(answers=answers)
         self.cgroups.learn(batch)
         self.journal.learn(batch)
 
@@ -89,7 +89,7 @@ class Kept:
 
 def expected(made: Context, path: bytes, host: HostFacts = HOST) -> Recalled:
     """What a reader must say of an event with this context; the key is its own business."""
-    return Recalled(host, made.flags & 32, made.cgroup_id, path, made.inums, made.ids, b"")
+    return Recalled(host, made.flags & 32, made.cgroup_id, path, None, made.inums, made.ids, b"")
 
 
 def read(path: Path, *stamps: bytes, node: bytes = b"") -> list[Recalled | str]:

@@ -149,7 +149,7 @@ def journalled() -> Event:
     made.reason = "read from a log: no count"
     path = b"/system.slice/docker-" + b"ab" * 32 + b".scope"
     ids = (0, 0, 0, 2**64 - 1, 0, 0, 0, 0, 0, 0)
-    made.recalled = Recalled(HOST, 0, 7312, path, tuple(BOX_INUMS), ids, b"1")
+    made.recalled = Recalled(HOST, 0, 7312, path, None, tuple(BOX_INUMS), ids, b"1")
     return made
 
 

@@ -14,8 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from enricher.enrich.cgroups import home_of
+from enricher.enrich.metadata import said_from, said_text
 from enricher.journalformat import BLOCK, NAME
-from enricher.model import CgroupChange, CgroupOp, ContextFlag, Recalled
+from enricher.model import Answer, CgroupChange, CgroupOp, ContextFlag, Known, Metadata, Recalled
 from enricher.sinks.journal import FLUSH_AT, FLUSH_EVERY
 from enricher.sources.journal import AMBIGUOUS, ELSEWHERE, UNKNOWN, JournalReader
 from tests.unit.sample_events import EXEC, HOST, context, event
@@ -123,6 +125,53 @@ def test_a_cgroup_that_gets_another_path(kept: Kept) -> None:
         b"/late",
         b"",
     ]
+
+
+def test_what_a_runtime_said_is_kept_from_then_on(kept: Kept) -> None:
+    """And its container is found by that alone where the path is free."""
+    free = b"/anything/box"
+    runc = DAEMON._replace(cgroup_id=99, key=b"99")
+    kept.learn(CgroupChange(99, CgroupOp.MADE, free, 0))
+    kept.write(of(1, BOX), of(2, runc), of(3, DAEMON))
+    docker = Metadata("docker", "shop", "a/b:1", (("k", "v"),))
+    known = Known("runc", "box", "/anything/box", Metadata("runc"))
+    kept.learn(answers=(Answer(BOX.cgroup_id, docker), Answer(99, known)))
+    kept.write(of(4, BOX), of(5, runc), of(6, DAEMON))
+    found = read(kept.path, *map(stamp, range(1, 7)))
+    homes = [
+        home_of(each.cgroup_id, each.cgroup_path, each.cgroup_said)
+        for each in found
+        if isinstance(each, Recalled)
+    ]
+    assert [home.answered for home in homes] == ["", "", "", "docker", "runc", ""]
+    assert [home.where for home in homes] == [
+        "container",
+        "unknown",
+        "host",
+        "container",
+        "container",
+        "host",
+    ]
+    names = [home.container and (home.container["id"], home.container.get("name")) for home in homes]
+    assert names == [("ab" * 32, None), None, None, ("ab" * 32, "shop"), ("box", None), None]
+    assert [home.provenance for home in homes[3:5]] == ["cgroup", "runtime"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "[", "[" * 9999, '["docker"]', '["runc","box","/other",["runc","","",[],"","",""]]', "1" * 99_999],
+)
+def test_what_nobody_said_is_left(said: str) -> None:
+    home = home_of(7, b"/anything/box", said)
+    assert (home.where, home.answered, home.container) == ("unknown", "", None)
+
+
+def test_of_many_labels_none_are_kept() -> None:
+    many = tuple((f"key-{number:03}", "v" * 100) for number in range(64))
+    metadata = Metadata("docker", "shop", labels=many)
+    assert said_from(said_text(metadata)) == metadata._replace(labels=())
+    known = Known("runc", "box", "/b", metadata._replace(labels=many[:2]))
+    assert said_from(said_text(known)) == known
 
 
 def test_lifetimes(kept: Kept) -> None:

@@ -418,6 +418,7 @@ def container_line(said: Metadata | None) -> str:
 
 
 ID = "ab" * 32
+POD = 'pod_name="shop-0" pod_namespace="prod"'
 
 
 @pytest.mark.parametrize(
@@ -426,8 +427,7 @@ ID = "ab" * 32
         (None, f'"{ID}" runtime="docker"'),
         (
             Metadata("docker", "shop", "a.b/c:1", (("k", "v"),), "u-1", "shop-0", "prod"),
-            f'"{ID}" runtime="docker" pod="u-1" container_name="shop" container_image="a.b/c:1"'
-            + ' pod_name="shop-0" pod_namespace="prod"',
+            f'"{ID}" runtime="docker" pod="u-1" container_name="shop" container_image="a.b/c:1" {POD}',
         ),
         (
             Metadata("docker", 'a" b', "\u00fc"),

@@ -10,6 +10,7 @@ half a name is another name.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final, Protocol
 
 from enricher.model import Known, Metadata
@@ -40,6 +41,9 @@ VALUE_MAX: Final = 1024
 """Characters of a label's value, a name or an image."""
 CGROUP_MAX: Final = 4096
 """Characters of a cgroup's path."""
+SAID_MAX: Final = 4096
+"""Characters of an answer's text that may hold labels."""
+_SAID_LONGEST: Final = 65_536  # without labels, every character of the longest texts escaped
 
 
 class Runtime(Protocol):
@@ -131,3 +135,24 @@ def known_from(value: object) -> Known | None:
     if metadata is None or not (word(runtime) and word(ident, KEY_MAX) and is_cgroup(cgroup)):
         return None
     return Known(runtime, ident, cgroup, metadata)
+
+
+def said_text(said: Metadata | Known) -> str:
+    """Return an answer as text that `said_from` reads. Of many labels, none."""
+    text = json.dumps(said, separators=(",", ":"))
+    if len(text) <= SAID_MAX:
+        return text
+    if isinstance(said, Known):
+        return json.dumps(said._replace(metadata=said.metadata._replace(labels=())), separators=(",", ":"))
+    return json.dumps(said._replace(labels=()), separators=(",", ":"))
+
+
+def said_from(text: str) -> Metadata | Known | None:
+    """Return what `said_text` wrote; None where it is no such thing, whoever wrote it."""
+    if len(text) > _SAID_LONGEST:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return known_from(value) or metadata_from(value)

@@ -193,7 +193,7 @@ class AuditText:
             b'context="journal" boot_id="%b" %b cgroup_id="%d"' % (boot, namespaces, recalled.cgroup_id)
         )
         if recalled.cgroup_path:
-            parts.append(_home(home_of(recalled.cgroup_id, recalled.cgroup_path)))
+            parts.append(_home(home_of(recalled.cgroup_id, recalled.cgroup_path, recalled.cgroup_said)))
         return left_doubt(recalled.flags) or missing
 
     def _namespaces_of(self, context: Context | Recalled, host: HostFacts) -> tuple[bytes, str]:
