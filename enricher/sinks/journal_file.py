@@ -192,6 +192,8 @@ class JournalFile:
         except BaseException as error:
             self._roll_back()
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                if self._margin >= self._max_pages // 4:
+                    self._open = None  # what is left is its own: it may go like the others
                 self._margin = min(2 * self._margin, self._max_pages // 4)
             raise
         self._margin = _MARGIN
@@ -199,9 +201,10 @@ class JournalFile:
         if segments:
             self._open = segments[-1]  # of the highest serials: it is the one that grows
             self._next_segment = max(self._next_segment, *(segment.number + 1 for segment in segments))
-        with suppress(sqlite3.Error):  # all is written: this is another time's matter
+        with suppress(sqlite3.Error, OSError):  # all is written: this is another time's matter
             if self._pages() > self._max_pages:
                 self._give_back(_VACUUM)
+            self._empty_log()
         return self._gone
 
     def _roll_back(self) -> None:

@@ -371,6 +371,23 @@ def test_it_stays_within_its_size(tmp_path: Path) -> None:
     db.close()
 
 
+def test_one_segment_that_fills_it_goes_as_well(tmp_path: Path) -> None:
+    """Containers by the thousand within one block of serials, each with a long path of its own."""
+    made = Kept(tmp_path, size=1 << 20)
+    for first in range(1, 4000, 40):
+        numbers = range(first, first + 40)
+        made.learn(
+            *(CgroupChange(1000 + each, CgroupOp.MADE, b"/%b%d" % (b"x" * 900, each), 0) for each in numbers)
+        )
+        made.write(*(of(each, DAEMON._replace(cgroup_id=1000 + each, key=b"%d" % each)) for each in numbers))
+    for _ in range(16):
+        made.journal.flush(WALL)
+    assert made.journal.error == ""
+    assert serials(made.path, numbers) == list(numbers)
+    assert size_of(made.path) <= 1 << 20
+    made.close()
+
+
 def test_what_comes_again_after_it_was_let_go(tmp_path: Path) -> None:
     """A context of which all segments have gone, and so its row, while its number was still remembered."""
     made = Kept(tmp_path, size=2 << 20)
