@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 LOG = "/var/log/audit/audit.log"
 JOURNAL = "/var/lib/audit-enricher/journal.sqlite"
-BEFORE, KILLED, AFTER = 60, 100, 40
-"""Execs in the container: before the kill, around it, and after."""
+EACH, AFTER = 5, 20
+"""Execs in a round of those in the container that the service is killed in the middle of; execs when it is back."""
 SAME = ("namespaces", "where", "container", "cgroup", "host")
 
 service = test_service.service
@@ -44,32 +44,40 @@ def wait_for(service: Service, words: str, *files: str) -> None:
         service.sh(f"until grep -q --text -e {shlex.quote(words)} {file}; do :; done")
 
 
+ROUNDS = f"i=0; until [ -e /stop ]; do /w/truth {EACH} round-$i; i=$((i + 1)); done"
+
+
 def act(service: Service) -> str:
     """Execs in a container before, around and after a kill of the service; returns the container's id."""
     guest = service.guest
     guest.run(["guest-images", "podman"], timeout=120, check=True)
     box = ["podman", "run", "-d", "--name", "old", "-v", f"{SHARE}/workload:/w:ro", IMAGE, "sleep", "600"]
     ident = guest.run(box, timeout=120, check=True).stdout.decode().strip()
-    run = ["podman", "exec", "old", "/w/truth"]
+    run = ["podman", "exec", "old"]
     try:
-        guest.run([*run, str(BEFORE), "before"], timeout=120, check=True)
-        wait_for(service, f'"tag=before".*"n={BEFORE - 1}"', test_service.EVENTS)
         first = service.status()["pid"]
-        begun = written(service)
-        while written(service) == begun:
-            pass  # each call is a round trip to the guest, and an event
-        with guest.popen([*run, str(KILLED), "killed"]) as burst:
-            wait_for(service, f'"tag=killed".*"n={KILLED // 2}"', test_service.EVENTS)
+        with guest.popen([*run, "sh", "-c", ROUNDS]) as rounds:
+            wait_for(service, '"tag=round-1"', test_service.EVENTS)
+            begun = written(service)
+            while written(service) == begun:
+                pass  # each call is a round trip to the guest, and an event
             service.sh(f"systemctl kill --kill-who=main --signal=KILL {test_service.UNIT}")
-            assert burst.wait(120) == 0
+            guest.run([*run, "touch", "/stop"], timeout=60, check=True)
+            assert rounds.wait(60) == 0
         service.sh(f"until {COMMAND} status >/dev/null 2>&1; do :; done")
-        guest.run([*run, str(AFTER), "after"], timeout=120, check=True)
+        guest.run([*run, "/w/truth", str(AFTER), "after"], timeout=120, check=True)
     finally:
         guest.run(["podman", "rm", "-f", "old"], timeout=120, check=True)
     guest.run(["auditctl", "-m", "old-logs-end"], check=True)
     wait_for(service, "old-logs-end", test_service.EVENTS, LOG)
     assert service.status()["pid"] != first
     return ident
+
+
+def place(truth: Truth) -> int:
+    """Which of the rounds' execs it is; behind all of them those that came after."""
+    round_of = truth.tag.removeprefix("round-")
+    return 10**6 + truth.number if truth.tag == "after" else int(round_of) * EACH + truth.number
 
 
 def replay_here(service: Service, directory: Path) -> list[Json]:
@@ -106,14 +114,11 @@ def untrue(event: Json, truth: Truth, ident: str) -> list[str]:
 def test_old_logs(service: Service, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     guest = service.guest
     ident = act(service)
-    # Beside the running service, whose write-ahead log is not empty.
-    argv = [COMMAND, "replay", "--journal", JOURNAL, LOG, "--format", "json"]
-    assert b'"context":"journal"' in guest.run(argv, timeout=120, check=True).stdout
     facts = service.status()["journal"]
     assert (facts["failed"], facts["lost"], facts["error"]) == (0, 0, "")
     service.unit("stop")
-    # With nobody writing; what SQLite makes beside the file for root must not be in the service's way.
-    guest.run([*argv, "--count", "1"], timeout=120, check=True)
+    # What SQLite makes beside the file for a reader who is root must not be in the service's way.
+    guest.run([COMMAND, "replay", "--journal", JOURNAL, LOG, "--count", "1"], timeout=120, check=True)
     modes = service.sh(f"stat -c '%a %U %G' {JOURNAL}*").stdout.decode().splitlines()
     assert set(modes) == {"640 audit-enricher audit-enricher"}
 
@@ -122,26 +127,28 @@ def test_old_logs(service: Service, tmp_path: Path, record_property: Callable[[s
     replayed = replay_here(service, tmp_path)
     found = [event for event in replayed if event["enrichment"]["context"] == "journal"]
     wrong = [each for event in found for each in differences(event, live.get(event["id"]))]
-    known: dict[str, list[int]] = {"before": [], "killed": [], "after": []}
-    unknown: dict[str, list[int]] = {"before": [], "killed": [], "after": []}
+    known: list[int] = []
+    unknown: list[int] = []
     for event in replayed:
         truth = truth_of(event)
-        if truth is None or truth.tag not in known:
+        if truth is None or not truth.tag.startswith(("round-", "after")):
             continue
         if event["enrichment"]["context"] == "journal":
-            known[truth.tag].append(truth.number)
+            known.append(place(truth))
             wrong += untrue(event, truth, ident)
         else:
             assert UNKNOWN in event["enrichment"]["reason"]
-            unknown[truth.tag].append(truth.number)
+            unknown.append(place(truth))
     assert wrong == []
-    assert (known["before"], unknown["before"]) == (list(range(BEFORE)), [])
-    assert (known["after"], unknown["after"]) == (list(range(AFTER)), [])
-    window = unknown["killed"]
-    assert window == list(range(window[0], window[-1] + 1)), "what was not written yet, and what nobody read"
-    assert sorted(known["killed"] + window) == list(range(KILLED))
+    assert known[-AFTER:] == list(range(10**6, 10**6 + AFTER))
+    # What was not written when it was killed, and what nobody read until it was back; and nothing else.
+    rounds = sorted(known[:-AFTER] + unknown)
+    assert rounds == list(range(len(rounds)))
+    assert unknown == list(range(unknown[0], unknown[-1] + 1))
+    assert known[0] == 0
     record_property(
         "journal",
-        f"{len(found)} of {len(replayed)} events of the log found, {len(wrong)} wrong; {len(window)} execs in the"
-        f" kill's window; {facts['bytes'] >> 10} KiB with its log for {facts['events']} events",
+        f"{len(found)} of {len(replayed)} events of the log found, {len(wrong)} wrong; of {len(rounds)}"
+        f" execs around the kill {len(unknown)} unknown; {facts['bytes'] >> 10} KiB with its log for"
+        f" {facts['events']} events",
     )
