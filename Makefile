@@ -190,6 +190,11 @@ soak-suites: $(READY) ## The other suites on every kernel: service, options, ref
 soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without
 	@$(PYTEST) --full tests/suites/test_bcc.py
 
+# Four boots where KERNEL does not say otherwise: both kernels with cgroup v2, and 6.1 with v1 and hybrid.
+.PHONY: accuracy
+accuracy: $(READY) ## Attribution of every runtime against auditd and LAUREL; tables in build/accuracy
+	@$(PYTEST) --full -s tests/accuracy
+
 # The fuzzer is not in the test tools, so it is asked for here; what it knows stays in .cache/fuzz.
 .PHONY: soak-fuzz
 soak-fuzz: $(VENV)/.stamp ## Fuzz every reader of hostile bytes, eleven minutes each; ARGS='--jobs 2' or ARGS='--seconds 60 join'

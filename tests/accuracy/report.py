@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison as a table for people and as JSON for the record.
+
+Owns both forms and where they go: build/accuracy. Never judges.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.accuracy.matrix import Outcome
+    from tests.accuracy.score import Score
+
+DIRECTORY = Path(__file__).resolve().parents[2] / "build/accuracy"
+_COUNTS = ("right", "wrong", "unknown", "lost")
+
+
+def table(outcome: Outcome, by: str) -> str:
+    """Return one table; a row for each runtime (`by` = "row") or each act ("act")."""
+    names = list(outcome.scores)
+    lines = [
+        f"| {by.replace('row', 'runtime')} | events | " + " | ".join(names) + " |",
+        "|---|--:|" + "--:|" * len(names),
+    ]
+    sums = {name: _sums(score, by) for name, score in outcome.scores.items()}
+    for key, counts in sums[names[0]].items():
+        cells = ["/".join(str(sums[name][key][count]) for count in _COUNTS) for name in names]
+        lines.append(f"| {key} | {counts['events']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _sums(score: Score, by: str) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for tally in score.tallies:
+        for name in ("events", *_COUNTS):
+            # Each act counts for all of its rows, and for all rows at the end.
+            for key in (getattr(tally, by), "all"):
+                found[key][name] += getattr(tally, name)
+    total = found.pop("all")
+    return {**found, "all": total}
+
+
+def write(outcome: Outcome, name: str) -> str:
+    """Write NAME.json and NAME.txt; returns the text."""
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    figures = "\n".join(f"{key}: {value}" for key, value in {**outcome.figures, **outcome.skipped}.items())
+    head = f"{outcome.release}: right/wrong/unknown/lost"
+    text = "\n\n".join((head, table(outcome, "row"), table(outcome, "act"), figures)) + "\n"
+    (DIRECTORY / f"{name}.txt").write_text(text)
+    data = {
+        "kernel": outcome.release,
+        "programs": {
+            program: {
+                "tallies": [tally._asdict() for tally in score.tallies],
+                "not_right": score.samples,
+            }
+            for program, score in outcome.scores.items()
+        },
+        "account": outcome.account._asdict(),
+        "figures": outcome.figures,
+        "skipped": outcome.skipped,
+    }
+    (DIRECTORY / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    return text

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is claimed for each runtime on each kind of host: the table that `make accuracy` is gated by.
+
+Owns the claims. Never measures.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+HIERARCHIES: Final = ("unified", "legacy", "hybrid")
+
+
+class Claim(Enum):
+    """How much is promised; nothing is ever allowed to be wrong but under LIMIT."""
+
+    RIGHT = "every event right"
+    UNKNOWN = "right or unknown, never wrong"
+    LIMIT = "a documented limit: shown, not promised"
+
+
+UNTOLD: Final = {
+    # The path of their cgroup is free: only the runtime's state files tell.
+    "ctr": Claim.UNKNOWN,
+    "runc": Claim.UNKNOWN,
+    "crun": Claim.UNKNOWN,
+}
+"""Rows for which less than RIGHT is claimed, on every host."""
+
+UNTOLD_ON_V1: Final = {
+    # docs/containers.md: nspawn has no `payload` there.
+    "nspawn": Claim.UNKNOWN,
+    # No cgroup of its own: the container is where its starter is.
+    "podman rootless": Claim.LIMIT,
+}
+"""The same where the host has cgroup v1, alone or beside v2."""
+
+
+def claim(row: str, hierarchy: str) -> Claim:
+    """Return what is claimed for a row of the report."""
+    if hierarchy != "unified" and row in UNTOLD_ON_V1:
+        return UNTOLD_ON_V1[row]
+    return UNTOLD.get(row, Claim.RIGHT)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every runtime, every act, beside auditd and two LAURELs; see docs/performance.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.accuracy.gate import hold
+from tests.accuracy.incus import Incus
+from tests.accuracy.matrix import FULL, OURS, full_runtimes, perform
+from tests.accuracy.report import write
+from tests.suites.staging import installed
+from tests.suites.test_cgroup_v1 import APPENDED
+from tests.vm.cache import tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.accuracy.conftest import Host, Staged
+
+pytestmark = pytest.mark.full
+
+
+@pytest.mark.timeout(1500)
+def test_every_event(host: Host, staged: Staged, record_property: Callable[[str, object], None]) -> None:
+    append = APPENDED.get(host.hierarchy, "")
+    with installed(host.slot, staged.share, extra_append=append, memory=3072) as guest:
+        chosen = [*([Incus()] if staged.incus else []), *full_runtimes()]
+        outcome = perform(guest, chosen, FULL, staged.versions)
+    if not staged.incus:
+        outcome = outcome._replace(skipped={"incus": "the mirror has no backports"})
+    name = host.slot if host.hierarchy == "unified" else f"{host.slot}-{host.hierarchy}"
+    tell("\n" + write(outcome, name))
+    record_property("release", outcome.release)
+    for program, score in outcome.scores.items():
+        counts = ("events", "right", "wrong", "unknown", "lost")
+        record_property(program, ", ".join(f"{score.total(count)} {count}" for count in counts))
+    hold(outcome, host.hierarchy)
+    assert int(outcome.figures["pids that both containers had"]) > 0
+    assert int(outcome.figures["inums that came again"]) > 0
+    rivals = [score for program, score in outcome.scores.items() if program != OURS]
+    assert len(rivals) == 2
+    assert all(score.total("right") > 0 for score in rivals), "a rival that says nothing is not running"

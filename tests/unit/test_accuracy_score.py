@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scorer of `make accuracy`: what it must not let pass, and the readers of both outputs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.accuracy.answers import of_laurel
+from tests.accuracy.rows import Claim, claim
+from tests.accuracy.score import Answer, Expected, judge, score
+
+ID, OTHER = "ab" * 32, "cd" * 32
+BOX = Expected("podman", "loop", 2, "container", "podman", ID)
+HOST = Expected("host", "loop", 2, "host", unit="a.service")
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer", "verdict"),
+    [
+        (BOX, Answer("t", 0, "container", "podman", ID), "right"),
+        (BOX, Answer("t", 0, "container", "", ID), "right"),
+        (BOX, Answer("t", 0, "container", "docker", ID), "wrong"),
+        (BOX, Answer("t", 0, "container", "podman", OTHER), "wrong"),
+        (BOX, Answer("t", 0, "container", "podman", ID[:11]), "wrong"),
+        (BOX, Answer("t", 0, "container", "podman", ID[:12]), "right"),
+        (BOX, Answer("t", 0, "container", "podman", ""), "wrong"),
+        (BOX, Answer("t", 0, "host"), "wrong"),
+        (BOX, Answer("t", 0, "unknown"), "unknown"),
+        (BOX, Answer("t", 0, "container", "podman", ID, doubts=("mnt: 1 for 2",)), "wrong"),
+        (BOX, Answer("t", 0, "container", "podman", ID, incomplete=True), "unknown"),
+        (HOST, Answer("t", 0, "host", unit="a.service"), "right"),
+        (HOST, Answer("t", 0, "host", unit="b.service"), "wrong"),
+        (HOST, Answer("t", 0, "container", "podman", ID), "wrong"),
+        (HOST, Answer("t", 0, "unknown"), "unknown"),
+        # A program that has no word for where.
+        (BOX, Answer("t", 0, "", id=ID), "right"),
+        (BOX, Answer("t", 0, "", id=OTHER), "wrong"),
+        (BOX, Answer("t", 0, ""), "unknown"),
+        (HOST, Answer("t", 0, ""), "right"),
+        (HOST, Answer("t", 0, "", id=ID), "wrong"),
+    ],
+)
+def test_verdict(expected: Expected, answer: Answer, verdict: str) -> None:
+    assert judge(expected, answer)[0] == verdict
+
+
+def test_every_event_is_in_one_count() -> None:
+    answers = [
+        Answer("box", 0, "container", "podman", ID),
+        Answer("box", 0, "container", "podman", ID),  # twice
+        Answer("box", 7, "container", "podman", ID),  # never run
+        Answer("host", 0, "unknown"),
+        Answer("not-ours", 0, "host"),
+    ]
+    found = score({"box": BOX, "host": HOST}, answers)
+    box, host = found.tallies
+    assert (box.events, box.right, box.wrong, box.unknown, box.lost, box.doubled) == (2, 1, 0, 0, 1, 2)
+    assert (host.events, host.right, host.wrong, host.unknown, host.lost, host.doubled) == (2, 0, 0, 1, 1, 0)
+    assert found.total("lost") == 2
+    assert len(found.samples) == 1
+
+
+def test_laurel_is_read() -> None:
+    def event(**more: object) -> bytes:
+        return json.dumps({"EXECVE": {"ARGV": ["truth-leaf", "tag=a", "n=3"]}} | more).encode()
+
+    old, new = {"CONTAINER_INFO": {"ID": ID}}, {"SYSCALL": {"PID": {"container": {"id": ID}}}}
+    nothing = {"SYSCALL": {"PID": {"systemd_service": ["a"]}}}
+    lines = [event(**each) for each in (old, new, nothing, {})]
+    lines += [b'{"EXECVE": {"ARGV": ["ls"]}}', b"{}"]
+    told = [Answer("a", 3, "", id=ident) for ident in (ID, ID, "", "")]
+    assert list(of_laurel(b"\n".join(lines))) == told
+
+
+def test_claims() -> None:
+    assert claim("docker", "unified") is claim("docker", "legacy") is Claim.RIGHT
+    assert claim("nspawn", "unified") is Claim.RIGHT
+    assert claim("nspawn", "hybrid") is Claim.UNKNOWN
