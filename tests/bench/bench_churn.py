@@ -4,9 +4,9 @@
     python -m tests.bench.bench_churn [rounds]
 
 The table of cgroups, what asks for metadata, a helper process whose work is the stub, the native event and the
-journal, as the service puts them together; 8 MiB is all the journal may have, the least that settings allow. A thousand containers a second of the
-clock that all of them are told. After each round what is resident and what is remembered is printed: the last rounds
-must not have more than the ones before.
+journal, as the service puts them together. 8 MiB is all the journal may have, the least that settings allow. A thousand
+containers a second of the clock that all of them are told. After each round what is resident and what is remembered is
+printed: the last rounds must not have more than the ones before.
 """
 
 from __future__ import annotations

@@ -374,6 +374,7 @@ def test_it_stays_within_its_size(tmp_path: Path) -> None:
 def test_one_segment_that_fills_it_goes_as_well(tmp_path: Path) -> None:
     """Containers by the thousand within one block of serials, each with a long path of its own."""
     made = Kept(tmp_path, size=1 << 20)
+    numbers = range(0)
     for first in range(1, 4000, 40):
         numbers = range(first, first + 40)
         made.learn(
