@@ -183,8 +183,8 @@ soak-records: $(READY) ## The main job at its full size, every record type, ever
 	@$(PYTEST) --full tests/suites/test_main_job.py tests/suites/test_variety.py tests/suites/test_losses.py tests/interop
 
 .PHONY: soak-suites
-soak-suites: $(READY) ## The other suites on every kernel: service, options, refusals, doctor, quiet, cgroups
-	@$(PYTEST) --full $(addprefix tests/suites/test_,$(addsuffix .py,service options refusals doctor quiet beside_auditd cgroups cgroup_v1))
+soak-suites: $(READY) ## The other suites on every kernel: service, metadata, journal, options, refusals, doctor, quiet, cgroups
+	@$(PYTEST) --full $(addprefix tests/suites/test_,$(addsuffix .py,service metadata journal options refusals doctor quiet beside_auditd cgroups cgroup_v1))
 
 .PHONY: soak-bcc
 soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without

@@ -109,7 +109,7 @@ def untrue(event: Json, truth: Truth, ident: str) -> list[str]:
     return wrong
 
 
-@pytest.mark.only_on("6.1", "newest")
+@pytest.mark.only_on("6.1")
 @pytest.mark.usefixtures("auditd")
 def test_old_logs(service: Service, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     guest = service.guest

@@ -97,7 +97,7 @@ def shown(event: Json) -> tuple[object, ...]:
     )
 
 
-@pytest.mark.only_on("6.1", "newest")
+@pytest.mark.only_on("newest")
 def test_names_and_failures(
     bench: Bench, rules: Rules, record_property: Callable[[str, object], None]
 ) -> None:
