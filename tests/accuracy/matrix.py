@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
 
 
 def full_runtimes() -> list[Runtime]:
-    """All that Debian 12's release has; nspawn is last, since it brings a hierarchy of v1 to the host."""
+    """All that Debian 12's release has."""
     host = ("--pid", "host")
     network = ("--net", "host")
     return [
@@ -127,7 +127,11 @@ def _visit_all(
 ) -> list[list[str]]:
     """Visit all runtimes; podman and docker stay until the acts that need two containers are done."""
     kept: list[tuple[Runtime, list[Box]]] = []
-    for runtime in chosen:
+    recycled: list[list[str]] = []
+    for runtime in sorted(chosen, key=lambda each: each.last):
+        if runtime.last:
+            recycled += _other_acts(yard, kept, size, readers, times)
+            kept = []
         started = time.monotonic()
         runtime.prepare(yard)
         boxes = runtime.start(yard, size.boxes)
@@ -137,10 +141,23 @@ def _visit_all(
         else:
             runtime.remove(yard, boxes)
         times[f"seconds for {runtime.row}"] = f"{time.monotonic() - started:.0f}"
+    return recycled + _other_acts(yard, kept, size, readers, times)
+
+
+def _other_acts(
+    yard: Yard,
+    kept: Sequence[tuple[Runtime, list[Box]]],
+    size: Size,
+    readers: Sequence[int],
+    times: dict[str, str],
+) -> list[list[str]]:
+    """Run what needs a container of podman and one of docker, and remove those; returns the tags of recycled pids."""
+    if not kept:
+        return []
     started = time.monotonic()
     (podman, first), (docker, second) = kept
     acts.moved(yard, first[0], second[0], size.act)
-    recycled = []
+    recycled: list[list[str]] = []
     if size.every_act:
         recycled = acts.few_pids(yard, [first[1], second[1]], size.act * 3)
         number, same = acts.same_inums(yard, size.act)

@@ -133,6 +133,7 @@ user-db = true
 [enrich]
 pid = true
 container = true
+container_info = true
 """
 _RUN = """\
 #!/bin/sh

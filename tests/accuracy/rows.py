@@ -20,25 +20,17 @@ class Claim(Enum):
     LIMIT = "a documented limit: shown, not promised"
 
 
-UNTOLD: Final = {
-    # The path of their cgroup is free: only the runtime's state files tell.
-    "ctr": Claim.UNKNOWN,
-    "runc": Claim.UNKNOWN,
-    "crun": Claim.UNKNOWN,
-}
-"""Rows for which less than RIGHT is claimed, on every host."""
-
 UNTOLD_ON_V1: Final = {
     # docs/containers.md: nspawn has no `payload` there.
     "nspawn": Claim.UNKNOWN,
     # No cgroup of its own: the container is where its starter is.
     "podman rootless": Claim.LIMIT,
 }
-"""The same where the host has cgroup v1, alone or beside v2."""
+"""Rows for which less than RIGHT is claimed where the host has cgroup v1, alone or beside v2."""
 
 
 def claim(row: str, hierarchy: str) -> Claim:
     """Return what is claimed for a row of the report."""
     if hierarchy != "unified" and row in UNTOLD_ON_V1:
         return UNTOLD_ON_V1[row]
-    return UNTOLD.get(row, Claim.RIGHT)
+    return Claim.RIGHT
