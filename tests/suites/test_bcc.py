@@ -2,8 +2,7 @@
 """The second loader against the first: both at once over one workload, their events compared one by one.
 
 On one kernel, whose headers are at hand, in a guest of its own with one disk more; twice, the second time with
-the kernel's BTF hidden. Each load compiles for most of a minute under emulation: there are two, not more, and
-the one with BTF, where libbpf is the way to load, is left to `make soak-bcc`.
+the kernel's BTF hidden. Each load compiles for most of a minute under emulation: it is all left to `make soak-bcc`.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ NSMAKE = f"{SHARE}/workload/nsmake"
 BURST, WITHOUT_EOE = 400, 50
 KINDS_TO_MAKE = ("mnt", "uts", "ipc", "net", "pid", "user", "cgroup", "time")
 HIDE_BTF = "mount -t tmpfs none /sys/kernel/btf\n"
+pytestmark = pytest.mark.full
 _COMPILES = 240.0  # seconds; 45 on an idle machine
 
 
@@ -112,7 +112,7 @@ def without_btf(bcc_guest: Guest) -> Pair:
     return both(bcc_guest, command=inside(HIDE_BTF))
 
 
-@pytest.fixture(params=[pytest.param("with_btf", marks=pytest.mark.full), "without_btf"])
+@pytest.fixture(params=["with_btf", "without_btf"])
 def pair(request: pytest.FixtureRequest, slot: str) -> Pair:  # noqa: ARG001 - read by pytest_generate_tests
     found: Pair = request.getfixturevalue(request.param)
     return found
@@ -151,7 +151,6 @@ def test_namespaces_are_those_of_the_process(pair: Pair) -> None:
     assert [line for event, truth in truths for line in mismatches(event, truth)] == []
 
 
-@pytest.mark.full
 def test_same_events_with_btf(with_btf: Pair) -> None:
     assert with_btf.first.keys() == with_btf.second.keys()
     for name, event in with_btf.first.items():
