@@ -7,9 +7,12 @@ Owns both forms and where they go: build/accuracy. Never judges.
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.accuracy.score import Tally
 
 if TYPE_CHECKING:
     from tests.accuracy.matrix import Outcome
@@ -55,7 +58,8 @@ def write(outcome: Outcome, name: str) -> str:
         "kernel": outcome.release,
         "programs": {
             program: {
-                "tallies": [tally._asdict() for tally in score.tallies],
+                "columns": Tally._fields,
+                "tallies": score.tallies,
                 "not_right": score.samples,
             }
             for program, score in outcome.scores.items()
@@ -64,5 +68,11 @@ def write(outcome: Outcome, name: str) -> str:
         "figures": outcome.figures,
         "skipped": outcome.skipped,
     }
-    (DIRECTORY / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    (DIRECTORY / f"{name}.json").write_text(_lines(data) + "\n")
     return text
+
+
+def _lines(data: object) -> str:
+    """Return JSON with an innermost list on one line, since a tally is one."""
+    text = json.dumps(data, indent=1)
+    return re.sub(r"\[[^][{}]*\]", lambda found: re.sub(r"\n\s*", " ", found[0]), text)

@@ -8,8 +8,12 @@ import json
 import pytest
 
 from tests.accuracy.answers import of_laurel
+from tests.accuracy.gate import hold
+from tests.accuracy.matrix import OURS, Outcome
+from tests.accuracy.report import table
 from tests.accuracy.rows import Claim, claim
-from tests.accuracy.score import Answer, Expected, judge, score
+from tests.accuracy.score import Answer, Expected, Score, Tally, judge, score
+from tests.suites.live import Account
 
 ID, OTHER = "ab" * 32, "cd" * 32
 BOX = Expected("podman", "loop", 2, "container", "podman", ID)
@@ -72,6 +76,40 @@ def test_laurel_is_read() -> None:
     lines += [b'{"EXECVE": {"ARGV": ["ls"]}}', b"{}"]
     told = [Answer("a", 3, "", id=ident) for ident in (ID, ID, "", "")]
     assert list(of_laurel(b"\n".join(lines))) == told
+
+
+def outcome(tally: Tally) -> Outcome:
+    account = Account._make([0] * len(Account._fields))._replace(balanced=True)
+    return Outcome("6.1", {OURS: Score([tally], [])}, account, "", {}, {})
+
+
+@pytest.mark.parametrize(
+    ("tally", "hierarchy", "held"),
+    [
+        (Tally("docker", "loop", 2, 2, 0, 0, 0, 0), "unified", True),
+        (Tally("docker", "loop", 2, 1, 1, 0, 0, 0), "unified", False),
+        (Tally("docker", "loop", 2, 1, 0, 1, 0, 0), "unified", False),
+        (Tally("docker", "loop", 2, 1, 0, 0, 1, 0), "unified", False),
+        (Tally("docker", "loop", 2, 2, 0, 0, 0, 1), "unified", False),
+        (Tally("nspawn", "loop", 2, 1, 0, 1, 0, 0), "legacy", True),
+        (Tally("nspawn", "loop", 2, 1, 1, 0, 0, 0), "legacy", False),
+        (Tally("podman rootless", "loop", 2, 1, 1, 0, 0, 0), "legacy", True),
+        (Tally("podman rootless", "loop", 2, 1, 1, 0, 0, 0), "unified", False),
+    ],
+)
+def test_gate(tally: Tally, hierarchy: str, held: bool) -> None:  # noqa: FBT001 - a column of the table
+    if held:
+        hold(outcome(tally), hierarchy)
+    else:
+        with pytest.raises(AssertionError):
+            hold(outcome(tally), hierarchy)
+
+
+def test_tables() -> None:
+    found = outcome(Tally("docker", "loop", 9, 4, 1, 2, 2, 0))
+    assert "| docker | 9 | 4/1/2/2 |" in table(found, "row")
+    assert "| loop | 9 | 4/1/2/2 |" in table(found, "act")
+    assert "| all | 9 | 4/1/2/2 |" in table(found, "act")
 
 
 def test_claims() -> None:
