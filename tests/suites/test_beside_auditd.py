@@ -36,7 +36,7 @@ def window(lines: list[bytes]) -> list[bytes]:
     return [line for line in lines if (found := _SERIAL.search(line)) and first <= int(found[1]) <= last]
 
 
-@pytest.mark.only_on("5.10", "newest")
+@pytest.mark.only_on("newest")
 @pytest.mark.usefixtures("auditd")
 def test_same_records(guest: Guest, rules: Rules) -> None:
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")

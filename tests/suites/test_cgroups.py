@@ -63,7 +63,7 @@ def expected(vector: Vector) -> tuple[object, ...]:
     return place.where, names, text(place.unit)
 
 
-@pytest.mark.only_on("5.10", "newest")
+@pytest.mark.only_on("newest")
 def test_every_layout(guest: Guest, rules: Rules, record_property: Callable[[str, object], None]) -> None:
     vectors = [vector for vector in VECTORS if makeable(vector)]
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.suites.rules import Rules
     from tests.vm.guest import Guest
 
-pytestmark = pytest.mark.only_on("5.10", "newest")
+pytestmark = pytest.mark.only_on("5.10")
 
 TRIES = 9
 IDLE_MIB = 40  # without the rings
