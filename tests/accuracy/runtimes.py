@@ -261,7 +261,7 @@ class Nspawn(Runtime):
     """systemd-nspawn from a shell, registered with machined.
 
     For a payload in which it finds no systemd it mounts a hierarchy of v1, `name=systemd`, also on a host of v2: from
-    then on every /proc/PID/cgroup has a line more, which misleads LAUREL 0.8.2.
+    then on every /proc/PID/cgroup has a line more, and who reads that may be misled.
     """
 
     row = "nspawn"
