@@ -16,15 +16,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from enricher.enrich.metadata import said_from
-from enricher.enrich.places import Found
+from enricher.enrich.places import Found, Place
 from enricher.enrich.recognise import recognise, recognise_in
 from enricher.enrich.values import text_of
-from enricher.model import CgroupOp, Known, Metadata
+from enricher.model import KINDS, CgroupOp, Known, Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from enricher.enrich.places import Place
     from enricher.enrich.shape import CgroupEntry, Container, ContainerName
     from enricher.model import Answer, Batch, CgroupChange
 
@@ -81,10 +80,27 @@ class Inquiry:
 _NOBODY: Final = Inquiry(b"/", 0)  # the host's cgroups
 
 
+_USER: Final = KINDS.index("user")
+_MNT: Final = KINDS.index("mnt")
+_NO_CGROUP: Final = "host, or a user's container that has no cgroup of its own"
+
+
 class Home:
     """One cgroup: the members that every event of a task in it has, made once. It is never changed but replaced."""
 
-    __slots__ = ("answered", "cgroup", "container", "inquiry", "path", "provenance", "removed", "where")
+    __slots__ = (
+        "_doubted",
+        "answered",
+        "cgroup",
+        "container",
+        "inquiry",
+        "open",
+        "path",
+        "provenance",
+        "reason",
+        "removed",
+        "where",
+    )
 
     def __init__(self, ident: int, path: bytes, place: Place, inquiry: Inquiry) -> None:
         self.path = path
@@ -106,6 +122,26 @@ class Home:
         self.container: Container | None = (
             _container(place.chain, metadata) if place.where == "container" else None
         )
+        self.open = place.where == "host" and not place.helper
+        """Whether it is the host's and may also hold a container that has no cgroup of its own."""
+        self.reason = ""
+        """Why the path was not enough."""
+        self._doubted: Home | None = None
+
+    def seen_by(self, inums: tuple[int, ...], initial: tuple[int, ...]) -> Home:
+        """Return this cgroup as it is to be told of a task in it that has these namespaces, as in `KINDS`.
+
+        A container that a user started without privilege has a user namespace and a mount namespace that are not the
+        host's, and it may have no cgroup of its own: rootless Podman's on cgroup v1, runc's and crun's wherever the
+        user may make none. Such a task is where its starter is, and whether it is in a container nobody can tell.
+        """
+        if not self.open or inums[_USER] == initial[_USER] or inums[_MNT] == initial[_MNT]:
+            return self
+        if self._doubted is None:
+            doubted = self._doubted = Home(0, self.path, Place("unknown", (), "", ""), _NOBODY)
+            doubted.cgroup = self.cgroup
+            doubted.reason = _NO_CGROUP
+        return self._doubted
 
 
 @lru_cache(maxsize=4096)

@@ -32,7 +32,7 @@ from enricher.enrich.decode import Decoder, type_name
 from enricher.enrich.keys import keys_of
 from enricher.enrich.shape import SCHEMA
 from enricher.enrich.values import text_of
-from enricher.model import KINDS, UNSET
+from enricher.model import KINDS, UNSET, Recalled
 from enricher.sources.audit.text import split_stamp
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         RecordEntry,
         Subject,
     )
-    from enricher.model import Context, Event, HostFacts, Loss, Notice, Recalled, Record
+    from enricher.model import Context, Event, HostFacts, Loss, Notice, Record
     from enricher.sources.names import Names
 
 Outcome = Literal["success", "failure"]
@@ -124,25 +124,17 @@ class NativeBuilder:
             native["outcome"] = outcome
         if subject := _subject(context, fields):
             native["subject"] = subject
-        home = cgroup_id = None
-        if context is not None:
-            native["namespaces"], missing = self._namespaces_of(context, self._host)
-            doubt = doubt or missing
-            cgroup_id = context.cgroup_id
-            home = self._cgroups.of(cgroup_id)
-        elif recalled is not None:
-            native["namespaces"], missing = self._namespaces_of(recalled, recalled.host)
-            doubt = left_doubt(recalled.flags) or missing
-            cgroup_id = recalled.cgroup_id
-            home = (
-                home_of(cgroup_id, recalled.cgroup_path, recalled.cgroup_said)
-                if recalled.cgroup_path
-                else None
-            )
+        home = None
+        seen = recalled if context is None else context
+        if seen is not None:
+            host = self._host if recalled is None else recalled.host
+            native["namespaces"], missing = self._namespaces_of(seen, host)
+            doubt = (doubt if recalled is None else left_doubt(recalled.flags)) or missing
+            home = self._home_of(seen)
         if home is None:
             native["where"] = "unknown"
-            if cgroup_id:
-                native["cgroup"] = {"id": str(cgroup_id)}
+            if seen is not None and seen.cgroup_id:
+                native["cgroup"] = {"id": str(seen.cgroup_id)}
         else:
             if home.inquiry.wants and not event.self_caused:
                 self._cgroups.ask(home.inquiry)
@@ -150,9 +142,20 @@ class NativeBuilder:
             if home.container is not None:
                 native["container"] = home.container
             native["cgroup"] = home.cgroup
+            doubt = doubt or home.reason
         native["records"] = entries
         native["enrichment"] = _enrichment(event, context, doubt, home)
         return cast("NativeEvent", native)
+
+    def _home_of(self, seen: Context | Recalled) -> Home | None:
+        """Return the cgroup of a task with this context, as its namespaces let it be told."""
+        if isinstance(seen, Recalled):
+            if not seen.cgroup_path:
+                return None
+            home = home_of(seen.cgroup_id, seen.cgroup_path, seen.cgroup_said)
+            return home.seen_by(seen.inums, seen.host.initial)
+        known = self._cgroups.of(seen.cgroup_id)
+        return known.seen_by(seen.inums, self._host.initial) if known is not None and known.open else known
 
     def _boot_of(self, event: Event) -> str:
         return self._uid_prefix if event.recalled is None else event.recalled.host.boot_id + "/"

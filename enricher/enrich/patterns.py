@@ -55,6 +55,8 @@ class Host(NamedTuple):
 
     anchor: Anchor
     layout: str
+    helper: bool = True
+    """Whether only a runtime's helper is there, never a container that has no cgroup of its own."""
 
 
 UNIT_NAME: Final = r"(?!lxc\.(?:payload|monitor)\.)[A-Za-z0-9:_.\\@-]+"
@@ -159,23 +161,23 @@ HOST: Final = (
     Host(_ROOT, "/machine/<domain>.libvirt-qemu[/<thread>]"),
     # Scopes that systemd, logind or a well-known program makes. Any other scope may be a container of runc's or
     # crun's: with systemd's driver they call it <prefix>-<name>.scope, and both parts are free.
-    Host(_ROOT, "/init.scope"),
-    Host(_USER, "/init.scope"),
-    Host(_ROOT, "/user.slice/user-<n>.slice/session-<c-n>.scope"),
-    Host(_SLICES, "/run-r<hex32>.scope"),
-    Host(_SLICES, "/run-u<n>.scope"),
-    Host(_SLICES, "/run-p<n>-i<n>.scope"),
-    Host(_USER, "/run-r<hex32>.scope"),
-    Host(_USER, "/run-u<n>.scope"),
-    Host(_USER, "/run-p<n>-i<n>.scope"),
-    Host(_USER, "/app-<words>.scope"),
-    Host(_USER, "/snap.<words>-<uuid>.scope"),
-    Host(_USER, "/tmux-spawn-<uuid>.scope"),
-    Host(_USER, "/vte-spawn-<uuid>.scope"),
+    Host(_ROOT, "/init.scope", helper=False),
+    Host(_USER, "/init.scope", helper=False),
+    Host(_ROOT, "/user.slice/user-<n>.slice/session-<c-n>.scope", helper=False),
+    Host(_SLICES, "/run-r<hex32>.scope", helper=False),
+    Host(_SLICES, "/run-u<n>.scope", helper=False),
+    Host(_SLICES, "/run-p<n>-i<n>.scope", helper=False),
+    Host(_USER, "/run-r<hex32>.scope", helper=False),
+    Host(_USER, "/run-u<n>.scope", helper=False),
+    Host(_USER, "/run-p<n>-i<n>.scope", helper=False),
+    Host(_USER, "/app-<words>.scope", helper=False),
+    Host(_USER, "/snap.<words>-<uuid>.scope", helper=False),
+    Host(_USER, "/tmux-spawn-<uuid>.scope", helper=False),
+    Host(_USER, "/vte-spawn-<uuid>.scope", helper=False),
     # Cgroups that systemd makes below a unit that it delegates.
-    Host(_SLICES, "/<service>/.control"),
-    Host(_USER, "/<service>/.control"),
-    Host(_USER, "/.control"),
-    Host(_SLICES, "/systemd-udevd.service/udev"),
+    Host(_SLICES, "/<service>/.control", helper=False),
+    Host(_USER, "/<service>/.control", helper=False),
+    Host(_USER, "/.control", helper=False),
+    Host(_SLICES, "/systemd-udevd.service/udev", helper=False),
 )
 """What is the host's beyond slices and units of the types that hold processes and are no scope."""

@@ -55,3 +55,7 @@ class Place(NamedTuple):
     payload: str
     """Inside a container: the path below the innermost container's own cgroup, "" or ``/init.scope``; may hold any
     byte but NUL. "" elsewhere."""
+
+    helper: bool = False
+    """Whether the path is that of a container runtime's helper: host, whatever its namespaces are. In any other of the
+    host's cgroups there may be a container that has none of its own, and the path does not tell."""

@@ -13,7 +13,7 @@ manager), so that a name is only looked for where its runtime puts it.
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from enricher.enrich.patterns import CONTAINERS, DEEPEST, HOST, INNER, PLACEHOLDERS, UNIT_NAME, Anchor
 from enricher.enrich.places import Found, Place
@@ -41,7 +41,8 @@ _CONTAINERS: Final = {
     for anchor in Anchor
 }
 _HOST: Final = {
-    anchor: tuple(_compiled(row.layout, r"\Z") for row in HOST if row.anchor is anchor) for anchor in Anchor
+    anchor: tuple((_compiled(row.layout, r"\Z"), row.helper) for row in HOST if row.anchor is anchor)
+    for anchor in Anchor
 }
 _POD_SLICE: Final = _compiled("/<pod-slice>", r"\Z")
 
@@ -117,15 +118,16 @@ def _pod(anchor: Anchor, level: _Level) -> str:
     return pod["pod"] if pod else ""
 
 
-def _outside(path: str, level: _Level) -> Literal["host", "unknown"]:
+def _outside(path: str, level: _Level) -> Place:
     """Decide for a path of the host's level that is in no container."""
-    if level.end == len(path):
-        return "host"  # a slice, or a user's service manager
     unit = _UNIT.match(path, level.end)
-    if unit and unit.end() == len(path) and not unit[1].endswith(".scope"):
-        return "host"
-    helper = any(pattern.match(path, start) for anchor, start in level.anchors for pattern in _HOST[anchor])
-    return "host" if helper else "unknown"
+    if level.end == len(path) or (unit and unit.end() == len(path) and not unit[1].endswith(".scope")):
+        return Place("host", (), level.unit, "")  # a slice, a user's service manager, a unit
+    for anchor, start in level.anchors:
+        for pattern, helper in _HOST[anchor]:
+            if pattern.match(path, start):
+                return Place("host", (), level.unit, "", helper)
+    return Place("unknown", (), level.unit, "")
 
 
 def _nested(path: str, outer: Found) -> Found | None:
@@ -150,7 +152,7 @@ def recognise(path: str) -> Place:
     level = _level(path, 0)
     found = _container(path, level)
     if found is None:
-        return Place(_outside(path, level), (), level.unit, "")
+        return _outside(path, level)
     # Where the container is itself the unit, it lies in none.
     unit = level.unit if level.unit_end < len(found.path) else ""
     return _inside(path, found, unit)

@@ -41,6 +41,10 @@ def host(what: str, path: str, unit: str = "") -> Vector:
     return Vector(what, path, Place("host", (), unit, ""))
 
 
+def helper(what: str, path: str, unit: str = "") -> Vector:
+    return Vector(what, path, Place("host", (), unit, "", helper=True))
+
+
 def unknown(what: str, path: str, unit: str = "") -> Vector:
     return Vector(what, path, Place("unknown", (), unit, ""))
 
@@ -177,14 +181,14 @@ def others() -> Iterator[Vector]:
         yield inside(what, lxc(name))
         yield inside(f"{what}, older", lxc(name, "/lxc.payload/{}"))
         yield inside(f"{what}, oldest", lxc(name, "/lxc/{}"))
-        yield host(f"{what}, monitor", f"/lxc.monitor.{name}")
-        yield host(f"{what}, older, monitor", f"/lxc.monitor/{name}")
+        yield helper(f"{what}, monitor", f"/lxc.monitor.{name}")
+        yield helper(f"{what}, older, monitor", f"/lxc.monitor/{name}")
     yield inside("LXC, init", lxc("web"), payload="/init.scope")
     yield inside("LXC, a command run in it", lxc("web"), payload="/.lxc")
     yield inside("Proxmox", lxc("101", "/lxc/{}"), payload="/ns/init.scope")
     for unit in ("web.service", "web.scope", "web.slice", "a\\b.service", r"a\x2db"):
         yield inside(f"LXC named {unit}", lxc(unit))
-        yield host(f"LXC named {unit}, monitor", f"/lxc.monitor.{unit}")
+        yield helper(f"LXC named {unit}, monitor", f"/lxc.monitor.{unit}")
     yield unknown("LXC, unprivileged", f"{MANAGER}/app.slice/run-u7.scope/lxc.payload.web", ALICE)
     yield unknown("LXC with a directory of its own", "/tenants/lxc.payload.web")
     libvirt = Box("libvirt-lxc", r"/machine.slice/machine-lxc\x2d12\x2dweb\x2d1.scope", "lxc-12-web-1")
@@ -192,14 +196,14 @@ def others() -> Iterator[Vector]:
     yield inside("libvirt-lxc, v2", libvirt, payload="/libvirt")
     yield inside("libvirt-lxc, payload", libvirt, payload="/libvirt/init.scope")
     yield inside("libvirt-lxc, cgroupfs", Box("libvirt-lxc", "/machine/web.libvirt-lxc", "web"))
-    yield host(
+    yield helper(
         "a virtual machine", r"/machine.slice/machine-qemu\x2d3\x2dvm.scope", r"machine-qemu\x2d3\x2dvm.scope"
     )
     machine = r"machine-qemu\x2d3\x2dvm\x2d1.scope"
     for part in ("", "/emulator", "/vcpu0", "/iothread12"):
-        yield host(f"a virtual machine, libvirt{part}", f"/machine.slice/{machine}/libvirt{part}", machine)
+        yield helper(f"a virtual machine, libvirt{part}", f"/machine.slice/{machine}/libvirt{part}", machine)
     yield unknown("a virtual machine, below", f"/machine.slice/{machine}/x", machine)
-    yield host("a virtual machine, cgroupfs", "/machine/qemu-3-vm.libvirt-qemu/vcpu1")
+    yield helper("a virtual machine, cgroupfs", "/machine/qemu-3-vm.libvirt-qemu/vcpu1")
 
 
 def nspawn() -> Iterator[Vector]:
@@ -215,7 +219,7 @@ def nspawn() -> Iterator[Vector]:
             own = Box("nspawn", f"/machine.slice/{unit}/payload", name, name)
             yield inside(f"{unit}", own, unit=unit)
             yield inside(f"{unit}, init", own, unit=unit, payload="/init.scope")
-            yield host(f"{unit}, supervisor", f"/machine.slice/{unit}/supervisor", unit)
+            yield helper(f"{unit}, supervisor", f"/machine.slice/{unit}/supervisor", unit)
     yield inside(
         "as typed",
         Box("nspawn", "/machine.slice/systemd-nspawn@web-1.service/payload", "web-1", "web-1"),
@@ -321,20 +325,24 @@ def units() -> Iterator[Vector]:
     for scope in (f"run-r{STATIC}.scope", "run-u42.scope", "run-p812-i1012.scope"):
         yield host("systemd-run", f"/system.slice/{scope}", scope)
     conmon = f"libpod-conmon-{WEB}.scope"
-    yield host("conmon, root", f"/machine.slice/{conmon}", conmon)
-    yield host("conmon, root, in a pod", f"/machine.slice/machine-libpod_pod_{GROUP}.slice/{conmon}", conmon)
-    yield host("conmon, cgroupfs driver", "/libpod_parent/conmon")
-    yield host("conmon, cgroupfs driver, in a pod", f"/libpod_parent/{GROUP}/conmon")
-    yield host("conmon, quadlet", "/system.slice/web.service/runtime", "web.service")
-    yield host("conmon, rootless", f"{MINE}/{conmon}", ALICE)
-    yield host("conmon, rootless, quadlet", f"{MANAGER}/app.slice/web.service/runtime", ALICE)
+    yield helper("conmon, root", f"/machine.slice/{conmon}", conmon)
+    yield helper(
+        "conmon, root, in a pod", f"/machine.slice/machine-libpod_pod_{GROUP}.slice/{conmon}", conmon
+    )
+    yield helper("conmon, cgroupfs driver", "/libpod_parent/conmon")
+    yield helper("conmon, cgroupfs driver, in a pod", f"/libpod_parent/{GROUP}/conmon")
+    yield helper("conmon, quadlet", "/system.slice/web.service/runtime", "web.service")
+    yield helper("conmon, rootless", f"{MINE}/{conmon}", ALICE)
+    yield helper("conmon, rootless, quadlet", f"{MANAGER}/app.slice/web.service/runtime", ALICE)
     for scope in ("podman-pause-5517ab11", "podman-pause-9141885347830502205", "rootless-netns-5517ab11"):
-        yield host("a helper of rootless Podman", f"{MINE}/{scope}.scope", ALICE)
+        yield helper("a helper of rootless Podman", f"{MINE}/{scope}.scope", ALICE)
     for parent in (POD, "/system.slice"):
-        yield host("conmon, CRI-O", f"{parent}/crio-conmon-{WEB}.scope", f"crio-conmon-{WEB}.scope")
-        yield host("a pull of CRI-O's", f"{parent}/crio-pull-image-2711.scope", "crio-pull-image-2711.scope")
-    yield host("conmon, CRI-O, cgroupfs driver", f"/kubepods/burstable/pod{UID}/crio-conmon-{WEB}")
-    yield host("LXC's pivot", "/lxc.pivot")
+        yield helper("conmon, CRI-O", f"{parent}/crio-conmon-{WEB}.scope", f"crio-conmon-{WEB}.scope")
+        yield helper(
+            "a pull of CRI-O's", f"{parent}/crio-pull-image-2711.scope", "crio-pull-image-2711.scope"
+        )
+    yield helper("conmon, CRI-O, cgroupfs driver", f"/kubepods/burstable/pod{UID}/crio-conmon-{WEB}")
+    yield helper("LXC's pivot", "/lxc.pivot")
 
 
 def forged() -> Iterator[Vector]:

@@ -7,9 +7,11 @@ import pytest
 
 from enricher.clock import ManualClock, rfc3339
 from enricher.enrich import native as native_module
+from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.native import NativeBuilder, build
 from enricher.enrich.shape import NsEntry
-from enricher.model import KINDS, UNSET, ContextFlag, Tally
+from enricher.model import KINDS, UNSET, Batch, CgroupChange, CgroupOp, ContextFlag, Tally
+from enricher.route.views.audit_text import AuditText
 from tests.unit.sample_events import (
     BOX_INUMS,
     EXEC,
@@ -235,6 +237,48 @@ def test_a_kind_the_kernel_does_not_have_is_not_missing() -> None:
     native = build(exec_event(context(inums=inums)), host)
     assert not {"time", "time_for_children"} & set(native["namespaces"])
     assert "reason" not in native["enrichment"]
+
+
+MNT, USER = KINDS.index("mnt"), KINDS.index("user")
+SESSION = b"/user.slice/user-1000.slice/session-3.scope"
+CONMON = b"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-conmon-" + b"ab" * 32 + b".scope"
+DOCKER = b"/system.slice/docker-" + b"ab" * 32 + b".scope"
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "where"),
+    [
+        (SESSION, (), "host"),
+        (SESSION, (MNT,), "host"),
+        (SESSION, (USER,), "host"),
+        (SESSION, (MNT, USER), "unknown"),
+        (b"/", (MNT, USER), "unknown"),
+        (b"/user.slice", (MNT, USER), "unknown"),
+        (b"/system.slice/web.service", (MNT, USER), "unknown"),
+        (CONMON, (MNT, USER), "host"),
+        (DOCKER, (MNT, USER), "container"),
+    ],
+)
+def test_a_users_container_may_have_no_cgroup_of_its_own(
+    path: bytes, other: tuple[int, ...], where: str
+) -> None:
+    """Rootless Podman's on cgroup v1: the path is its starter's, and only the namespaces raise a doubt."""
+    table = CgroupTable()
+    told = (CgroupChange(7312, CgroupOp.MADE, path, 0),)
+    table.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, cgroups=told))
+    inums = list(HOST_INUMS)
+    for kind in other:
+        inums[kind] += 4096
+    made = exec_event(context(inums=inums))
+    native = NativeBuilder(HOST, cgroups=table).build(made)
+    assert native["where"] == where
+    assert native["cgroup"]["path"] == path.decode()
+    doubted = "reason" in native["enrichment"]
+    assert doubted == (where == "unknown") == (native["enrichment"]["container"] == "none")
+    text = AuditText(HOST, table).render(made)
+    line = next(line for line in text.splitlines() if b"[1390]" in line)
+    assert b'where="%b"' % where.encode() in line
+    assert (b"reason=" in line) == doubted
 
 
 def test_host_is_not_claimed_without_the_initial_inum() -> None:

@@ -72,10 +72,10 @@ def test_every_row_of_the_host_has_a_vector() -> None:
             used |= {
                 (anchor, pattern)
                 for anchor, start in level.anchors
-                for pattern in module._HOST[anchor]
+                for pattern, _ in module._HOST[anchor]
                 if pattern.match(vector.path, start)
             }
-    assert used == {(anchor, pattern) for anchor in Anchor for pattern in module._HOST[anchor]}
+    assert used == {(anchor, pattern) for anchor in Anchor for pattern, _ in module._HOST[anchor]}
 
 
 @pytest.mark.parametrize("vector", [one for one in VECTORS if one.place.chain], ids=lambda one: one.what)

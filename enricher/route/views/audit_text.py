@@ -171,6 +171,8 @@ class AuditText:
             if (home := self._cgroups.of(context.cgroup_id)) is not None:
                 if home.inquiry.wants and not event.self_caused:
                     self._cgroups.ask(home.inquiry)
+                home = home.seen_by(context.inums, self._host.initial)
+                doubt = doubt or home.reason
                 parts.append(self._home_of(context.cgroup_id, home))
         if event.complete is not None:
             parts.append(b'complete="yes"' if event.complete else b'complete="no"')
@@ -193,7 +195,10 @@ class AuditText:
             b'context="journal" boot_id="%b" %b cgroup_id="%d"' % (boot, namespaces, recalled.cgroup_id)
         )
         if recalled.cgroup_path:
-            parts.append(_home(home_of(recalled.cgroup_id, recalled.cgroup_path, recalled.cgroup_said)))
+            home = home_of(recalled.cgroup_id, recalled.cgroup_path, recalled.cgroup_said)
+            home = home.seen_by(recalled.inums, recalled.host.initial)
+            missing = missing or home.reason
+            parts.append(_home(home))
         return left_doubt(recalled.flags) or missing
 
     def _namespaces_of(self, context: Context | Recalled, host: HostFacts) -> tuple[bytes, str]:
