@@ -7,6 +7,7 @@
  * docs/adr/0001-audit-hook.md). All run before kauditd can hand the record to any socket, so the
  * context of a serial is in the ring before its record can be read.
  */
+#include "acts.h"
 #include "core_fixes.h"
 #include "emit.h"
 #include "stamp.h"
@@ -221,6 +222,9 @@ static __always_inline __u64 on_record(__u32 serial, const struct sk_buff *skb, 
 		if (flags & CONTEXT_UNTRACKED)
 			key = 0;
 	}
+	/* A buffer of several records and a record of its own have a serial that is not the call's. */
+	if (key && !(key & 1) && !(flags & CONTEXT_STANDALONE))
+		tell_link(key, &stamp);
 	emit_context(&stamp, type, flags);
 	return key;
 }
@@ -372,7 +376,10 @@ int BPF_PROG(event_exit)
 SEC("fexit/__audit_syscall_exit")
 int BPF_PROG(syscall_exit)
 {
-	close_silently_ended(bpf_get_current_task(), TALLY_ORPHAN);
+	__u64 key = bpf_get_current_task();
+
+	close_silently_ended(key, TALLY_ORPHAN);
+	end_act(key);
 	return 0;
 }
 
@@ -396,5 +403,6 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(task_exit, struct task_struct *task)
 {
 	close_silently_ended((__u64)task, TALLY_ORPHAN);
+	end_act((__u64)task);
 	return 0;
 }

@@ -11,6 +11,10 @@ const volatile __u32 cgroup_subsys = 0;
 struct rings_map rings SEC(".maps");
 struct open_events_map open_events SEC(".maps");
 struct told_cgroups_map told_cgroups SEC(".maps");
+struct acts_map acts SEC(".maps");
+struct places_map places SEC(".maps");
+struct buckets_map change_bucket SEC(".maps");
+struct members_map members SEC(".maps");
 struct counters_map counters SEC(".maps");
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from enricher.facts import Beside, Fact, Told
+
 KINDS = (
     "mnt",
     "uts",
@@ -235,6 +237,7 @@ class Batch(NamedTuple):
     cgroups: Sequence[CgroupChange] = ()
     answers: Sequence[Answer] = ()
     helpers: Sequence[tuple[int, int]] = ()
+    facts: Sequence[Fact] = ()
 
 
 class Loss(NamedTuple):
@@ -282,11 +285,13 @@ class Event:
 
     An event that we make ourselves has no record, serial 0 and an ``own_id``, RUN/COUNTER, unique within
     the boot; ``loss`` or ``notice`` is what it tells.
+    ``beside`` is what else is known of its system call, ``told`` the fact that an event of our own tells.
     ``node`` is the host's name where the records bring it (a log file), and ``recalled`` what a journal has kept of
     such an event's context.
     """
 
     __slots__ = (
+        "beside",
         "complete",
         "context",
         "expected",
@@ -303,6 +308,7 @@ class Event:
         "self_caused",
         "stamp",
         "tally",
+        "told",
     )
 
     def __init__(self, stamp: bytes, opened: float) -> None:
@@ -322,6 +328,8 @@ class Event:
         self.own_id = ""
         self.node = b""
         self.recalled: Recalled | None = None
+        self.beside: Beside | None = None
+        self.told: Told | None = None
 
     def __repr__(self) -> str:
         return f"Event({self.stamp!r}, {len(self.records)} records, complete={self.complete})"

@@ -22,6 +22,11 @@ struct audit_buffer___list {
 	struct sk_buff_head skb_list;
 };
 
+/* 5.16: in_syscall became context, of enum {UNUSED, SYSCALL, URING}. */
+struct audit_context___kind {
+	int context;
+};
+
 /* 5.12: net_cookie became a plain u64 set at creation; before, it was made on first use. */
 struct net___cookie {
 	__u64 net_cookie;
@@ -66,6 +71,16 @@ static __noinline __u32 audit_context_serial(const struct audit_context *ctx)
 	if (bpf_core_field_exists(stamped->stamp))
 		return BPF_CORE_READ(stamped, stamp.serial);
 	return BPF_CORE_READ(ctx, serial);
+}
+
+/* Whether the task is inside a system call, or an operation of io_uring's, that audit knows of. */
+static __always_inline int audit_context_in_call(const struct audit_context *ctx)
+{
+	const struct audit_context___kind *with = (const void *)ctx;
+
+	if (bpf_core_field_exists(with->context))
+		return BPF_CORE_READ(with, context) != 0;
+	return BPF_CORE_READ(ctx, in_syscall) != 0;
 }
 
 /* The serial of the context that the record was started with, 0 where it had none. */

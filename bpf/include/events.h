@@ -17,6 +17,15 @@
 #define EVENT_TALLY   2 /* struct tally_event */
 #define EVENT_CGROUP  3 /* struct cgroup_event */
 #define EVENT_WALK    4 /* struct walk_event */
+/* Facts beside the records (enricher/sources/bpf/wirefacts.py). */
+#define EVENT_CHANGE	5  /* struct change_event */
+#define EVENT_TARGET	6  /* struct target_event */
+#define EVENT_LINK	7  /* struct link_event */
+#define EVENT_NAMESPACE 8  /* struct namespace_event */
+#define EVENT_USERS	9  /* struct users_event, or struct users_large_event: size tells */
+#define EVENT_REFUSED	10 /* struct refused_event */
+#define EVENT_PACKET	11 /* struct packet_event */
+#define EVENT_MEMBER	12 /* struct member_event */
 
 /* context_event.flags */
 #define CONTEXT_STANDALONE    0x0001 /* an event of one record: no tally follows */
@@ -40,6 +49,17 @@
 #define CGROUP_RELEASED 4 /* nothing refers to it any more */
 #define CGROUP_FOUND	5 /* by user space, when it looked through the file system at its start */
 
+/* change_event.op */
+#define CHANGE_SETNS   1
+#define CHANGE_UNSHARE 2
+#define CHANGE_CLONE   3 /* clone, clone3, fork, and a task that io_uring makes */
+#define CHANGE_EXEC    4 /* a time namespace is entered at exec */
+
+/* namespace_event.op */
+#define NAMESPACE_MADE	1
+#define NAMESPACE_FREED 2 /* nothing keeps it any more; only inum and op are set */
+#define NAMESPACE_FOUND 3 /* by user space, when it looked at its start */
+
 /* Index into context_event.inum and .unique, and bit in .missing. */
 #define NS_MNT		     0
 #define NS_UTS		     1
@@ -59,6 +79,10 @@
 #define COMM_SIZE     16
 #define CGROUP_PATH   1024 /* TRACE_CGROUP_PATH_LEN of the kernel */
 #define WALK_DEPTH    16   /* a container in a pod in a container is some ten deep */
+#define USERS_LEVELS	  33  /* 32 below the initial one */
+#define USERS_EXTENTS	  5   /* as many as struct uid_gid_map holds itself */
+#define USERS_EXTENTS_MAX 340 /* UID_GID_MAP_MAX_EXTENTS */
+#define REFUSED_TEXT	  1024
 #define WALK_NAME     128  /* the longest names of runtimes have 86 bytes */
 
 struct event_header {
@@ -145,6 +169,126 @@ struct walk_event {
 };
 
 /*
+ * A task, with nothing that belongs to a record: its stamp, record_type and flags are 0 but for
+ * CONTEXT_AFTER_SERVING. Always with room for all levels: these are rare.
+ */
+struct task_facts {
+	struct context_event c;
+	struct pid_level more[LEVELS_MAX - LEVELS_INLINE];
+};
+
+/*
+ * What a task did within one system call is told before anybody can know the serial its records will have.
+ * So all of it carries a link, which with the task's tid is that call's own; when the call's first record is
+ * finished a link_event says which stamp that is. 0: the call is not audited, no record will come.
+ */
+struct link_event {
+	struct event_header header;
+	struct event_stamp stamp;
+	__u64 link;
+	__u32 tid;    /* whose call it is: two may begin one in the same nanosecond */
+	__u32 untold; /* changes of namespaces that were over the rate limit */
+	__u32 child_pid; /* the last task that the call made: thread group or thread, initial pid namespace */
+	__u32 child_seen; /* the same, as the caller's pid namespace counts it; 0: it made none */
+};
+
+/* Namespaces were changed: who is the task after it, and for a clone the child. */
+struct change_event {
+	struct task_facts who;
+	__u64 link;
+	__u32 actor_pid; /* who called */
+	__u32 actor_tid;
+	__u16 op;
+	__u16 pad;
+	__u32 before_missing;
+	__u32 before_inum[NS_KINDS];
+	__u64 before_unique[NS_KINDS];
+	__u64 actor_cgroup;
+};
+
+/* A signal was sent to a task, or it was traced. */
+struct target_event {
+	struct task_facts who;
+	__u64 link;
+	__u32 actor_tid;
+	__u32 pad;
+};
+
+struct namespace_event {
+	struct event_header header;
+	__u64 unique; /* never reused; 0 where the kernel has none */
+	__u32 inum;
+	__u16 kind; /* NS_* */
+	__u16 op;
+	__u32 parent; /* inum, of a pid or user namespace; else 0 */
+	__u32 owner;  /* inum of the user namespace that owns it */
+	__u32 creator_pid;
+	__u32 creator_tid;
+	__u64 creator_start;
+	__u64 creator_cgroup;
+	__u32 creator_uid;
+	__u32 level; /* of a pid or user namespace below the initial one */
+	__u8 creator_comm[COMM_SIZE];
+};
+
+struct id_extent {
+	__u32 first; /* inside */
+	__u32 lower_first; /* in the initial user namespace */
+	__u32 count;
+};
+
+/* How a user namespace numbers users and groups, told before the first task in it acts. */
+struct users_event {
+	struct event_header header;
+	__u32 inum;
+	__u32 level;
+	__u32 owner_uid; /* who made it; initial user namespace */
+	__u32 owner_gid;
+	__u32 uid_count; /* of extents; as many as fit are told */
+	__u32 gid_count;
+	__u32 above[USERS_LEVELS]; /* inums from its parent up to the initial one; 0 behind the last */
+	__u32 pad;
+	struct id_extent uid[USERS_EXTENTS];
+	struct id_extent gid[USERS_EXTENTS];
+};
+
+struct users_large_event {
+	struct users_event u; /* its extents are not used */
+	struct id_extent uid[USERS_EXTENTS_MAX];
+	struct id_extent gid[USERS_EXTENTS_MAX];
+};
+
+/* An audit message that the kernel refused because its sender is not in the initial user namespace. */
+struct refused_event {
+	struct task_facts who;
+	__u16 record_type;
+	__u16 size; /* bytes of text that are valid */
+	__u32 length; /* of the message as it was sent */
+	__u8 text[REFUSED_TEXT];
+};
+
+/* The net namespace that a record without a subject is about. */
+struct packet_event {
+	struct event_header header;
+	struct event_stamp stamp;
+	__u64 unique;
+	__u32 inum;
+	__u16 record_type;
+	__u16 pad;
+};
+
+/* Programs were started in this cgroup with these namespaces: told once. */
+struct member_event {
+	struct event_header header;
+	__u64 cgroup_id;
+	__u32 inum[NS_KINDS];
+	__u64 unique[NS_KINDS];
+	__u32 pid;
+	__u32 pad;
+	__u64 start;
+};
+
+/*
  * Counters, one set per CPU in an array that user space maps: reading them takes no system call and
  * no capability. The name is the place; failures are never silent.
  */
@@ -180,6 +324,14 @@ struct counters {
 	__u64 cgroups;	   /* messages about cgroups committed, walks included */
 	__u64 drop_cgroup; /* ring full: a walk will tell of it once a task in it acts */
 	__u64 fail_cgroup; /* a task's cgroup or its id could not be read */
+	__u64 facts;	      /* messages of the other kinds committed */
+	__u64 drop_fact;      /* ring full: changes, targets, links, refused messages, packets */
+	__u64 drop_namespace; /* ring full: which life an inum is of is not known any more */
+	__u64 drop_users;     /* ring full: told again with the next record */
+	__u64 limited_change; /* over the rate limit */
+	__u64 limited_refused;
+	__u64 fail_acts; /* the table of calls under way was full: facts without a link */
+	__u64 fail_users; /* a map of users could not be read */
 	__u64 reserved[3]; /* up to a multiple of a cache line: no two CPUs share one */
 };
 
@@ -191,6 +343,16 @@ CHECK_SIZE(struct cgroup_event, 1056);
 CHECK_SIZE(struct walk_event, 2080);
 CHECK_SIZE(struct context_deep_event, 480);
 CHECK_SIZE(struct tally_event, 168);
-CHECK_SIZE(struct counters, 32 * 8);
+CHECK_SIZE(struct task_facts, 480);
+CHECK_SIZE(struct link_event, 56);
+CHECK_SIZE(struct change_event, 632);
+CHECK_SIZE(struct target_event, 496);
+CHECK_SIZE(struct namespace_event, 88);
+CHECK_SIZE(struct users_event, 296);
+CHECK_SIZE(struct users_large_event, 8456);
+CHECK_SIZE(struct refused_event, 1512);
+CHECK_SIZE(struct packet_event, 48);
+CHECK_SIZE(struct member_event, 160);
+CHECK_SIZE(struct counters, 40 * 8);
 
 #endif

@@ -47,33 +47,56 @@ struct user_pt_regs {
 };
 #endif
 
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
+typedef struct {
+	unsigned int val;
+} kgid_t;
+
 struct ns_common {
 	unsigned int inum;
 };
 
+struct user_namespace;
+
 struct uts_namespace {
 	struct ns_common ns;
+	struct user_namespace *user_ns;
 };
 struct ipc_namespace {
 	struct ns_common ns;
+	struct user_namespace *user_ns;
 };
 struct mnt_namespace {
 	struct ns_common ns;
+	struct user_namespace *user_ns;
 };
 struct pid_namespace {
 	struct ns_common ns;
+	unsigned int level;
+	struct pid_namespace *parent;
+	struct user_namespace *user_ns;
 };
 struct net {
 	struct ns_common ns;
+	struct user_namespace *user_ns;
 };
 struct cgroup_namespace {
 	struct ns_common ns;
+	struct user_namespace *user_ns;
 };
 struct time_namespace {
 	struct ns_common ns;
+	struct user_namespace *user_ns;
 };
 struct user_namespace {
 	struct ns_common ns;
+	int level;
+	struct user_namespace *parent;
+	kuid_t owner;
+	kgid_t group;
 };
 
 struct nsproxy {
@@ -98,12 +121,9 @@ struct pid {
 };
 
 struct cred {
+	kuid_t uid;
 	struct user_namespace *user_ns;
 };
-
-typedef struct {
-	unsigned int val;
-} kuid_t;
 
 struct kernfs_node {
 	struct kernfs_node *parent;
@@ -164,6 +184,8 @@ struct audit_buffer {
 
 struct audit_context {
 	unsigned int serial;
+	int dummy;
+	int in_syscall;
 };
 
 #pragma clang attribute pop

@@ -75,6 +75,75 @@ struct told_cgroups_map {
 	__type(value, __u8);
 };
 
+/*
+ * A system call under way that did something to be told beside its records. Keyed as open_events, and gone
+ * when the call is over: a link never speaks of an earlier call.
+ */
+#define ACTS_MAX 8192
+
+struct act {
+	__u64 link;
+	__u32 child_pid;
+	__u32 child_seen;
+	__u32 targets;
+	__u32 untold;
+};
+
+struct acts_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, ACTS_MAX);
+	__type(key, __u64);
+	__type(value, struct act);
+};
+
+/* Where a task was when it entered setns or unshare; keyed as open_events, gone when the call returns. */
+#define CALLS_MAX 4096
+
+struct place {
+	__u32 inum[NS_KINDS];
+	__u32 missing;
+	__u32 pad;
+	__u64 unique[NS_KINDS];
+};
+
+struct places_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, CALLS_MAX);
+	__type(key, __u64);
+	__type(value, struct place);
+};
+
+/* The second that is being counted, and how often something came in it. */
+struct bucket {
+	__u64 second;
+	__u64 count;
+};
+
+struct buckets_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bucket);
+};
+
+/* Which sets of namespaces were told of, by cgroup; one that falls out is told of again. */
+#define MEMBERS_MAX 16384
+
+struct member_key {
+	__u64 cgroup_id;
+	__u32 mnt;
+	__u32 net;
+	__u32 pid;
+	__u32 user;
+};
+
+struct members_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MEMBERS_MAX);
+	__type(key, struct member_key);
+	__type(value, __u8);
+};
+
 struct counters_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -86,6 +155,10 @@ struct counters_map {
 extern struct rings_map rings SEC(".maps");
 extern struct open_events_map open_events SEC(".maps");
 extern struct told_cgroups_map told_cgroups SEC(".maps");
+extern struct acts_map acts SEC(".maps");
+extern struct places_map places SEC(".maps");
+extern struct buckets_map change_bucket SEC(".maps");
+extern struct members_map members SEC(".maps");
 extern struct counters_map counters SEC(".maps");
 
 /*

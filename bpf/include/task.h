@@ -11,23 +11,31 @@
  * One namespace: inum, and a unique id where the kernel has one. ns_common's offset within the
  * namespace differs by kind, hence a macro over the typed pointer.
  */
-#define READ_NAMESPACE(event, slot, pointer, legacy_unique)                                                  \
+#define READ_NAMESPACE(place, slot, pointer, legacy_unique)                                                  \
 	({                                                                                                   \
 		__u32 inum_ = 0;                                                                             \
 		if (!(pointer)) {                                                                            \
-			(event)->missing |= 1U << (slot);                                                    \
+			*(place).missing |= 1U << (slot);                                                    \
 		} else if (bpf_core_read(&inum_, sizeof(inum_), &(pointer)->ns.inum)) {                      \
-			(event)->missing |= 1U << (slot);                                                    \
+			*(place).missing |= 1U << (slot);                                                    \
 			COUNT(fail_namespace);                                                               \
 		} else if (have_ns_id()) {                                                                   \
-			(event)->unique[slot] = ns_id(&(pointer)->ns);                                       \
+			(place).unique[slot] = ns_id(&(pointer)->ns);                                        \
 		} else {                                                                                     \
-			(event)->unique[slot] = (legacy_unique);                                             \
+			(place).unique[slot] = (legacy_unique);                                              \
 		}                                                                                            \
-		(event)->inum[slot] = inum_;                                                                 \
+		(place).inum[slot] = inum_;                                                                  \
 	})
 
-static __always_inline void read_nsproxy(struct context_event *event, const struct task_struct *task)
+/* Where the numbers of a task's namespaces go; each message has them in its own place. */
+struct namespaces {
+	__u32 *inum;
+	__u64 *unique;
+	__u32 *missing;
+};
+
+/* Returns 0 where the task has none any more. */
+static __always_inline int read_nsproxy(struct namespaces to, const struct task_struct *task)
 {
 	const struct nsproxy *proxy = BPF_CORE_READ(task, nsproxy);
 	const struct pid_namespace *pid_children = 0;
@@ -50,19 +58,16 @@ static __always_inline void read_nsproxy(struct context_event *event, const stru
 			time = BPF_CORE_READ(proxy, time_ns);
 			time_children = BPF_CORE_READ(proxy, time_ns_for_children);
 		}
-	} else {
-		/* exit_task_work runs after exit_task_namespaces: EVENT_LISTENER op=disconnect. */
-		event->flags |= CONTEXT_AFTER_SERVING;
-		COUNT(fail_nsproxy);
 	}
-	READ_NAMESPACE(event, NS_MNT, mnt, mnt_unique(mnt));
-	READ_NAMESPACE(event, NS_UTS, uts, 0);
-	READ_NAMESPACE(event, NS_IPC, ipc, 0);
-	READ_NAMESPACE(event, NS_NET, net, net_unique(net));
-	READ_NAMESPACE(event, NS_CGROUP, cgroup, 0);
-	READ_NAMESPACE(event, NS_PID_FOR_CHILDREN, pid_children, 0);
-	READ_NAMESPACE(event, NS_TIME, time, 0);
-	READ_NAMESPACE(event, NS_TIME_FOR_CHILDREN, time_children, 0);
+	READ_NAMESPACE(to, NS_MNT, mnt, mnt_unique(mnt));
+	READ_NAMESPACE(to, NS_UTS, uts, 0);
+	READ_NAMESPACE(to, NS_IPC, ipc, 0);
+	READ_NAMESPACE(to, NS_NET, net, net_unique(net));
+	READ_NAMESPACE(to, NS_CGROUP, cgroup, 0);
+	READ_NAMESPACE(to, NS_PID_FOR_CHILDREN, pid_children, 0);
+	READ_NAMESPACE(to, NS_TIME, time, 0);
+	READ_NAMESPACE(to, NS_TIME_FOR_CHILDREN, time_children, 0);
+	return proxy != 0;
 }
 
 /*
@@ -115,14 +120,30 @@ static __always_inline const struct pid_namespace *own_pid_namespace(const struc
 	return BPF_CORE_READ(own, ns);
 }
 
-/* Everything about current but the stamp, type and flags, which the caller has set; more may be NULL. */
+/* All ten; to is filled with zeros before. Returns 0 where the task has no nsproxy any more. */
+static __always_inline int read_namespaces(struct namespaces to, const struct task_struct *task,
+					   const struct pid *pid, __u32 level)
+{
+	/* Not cred, which overlayfs and others override for a moment: real_cred is what /proc shows. */
+	const struct user_namespace *user = BPF_CORE_READ(task, real_cred, user_ns);
+	const struct pid_namespace *own = 0;
+	int serving = read_nsproxy(to, task);
+
+	READ_NAMESPACE(to, NS_USER, user, 0);
+	if (pid)
+		own = own_pid_namespace(pid, level);
+	else
+		COUNT(fail_pids);
+	READ_NAMESPACE(to, NS_PID, own, 0);
+	return serving;
+}
+
+/* Everything about a task but the stamp, type and flags, which the caller has set; more may be NULL. */
 static __always_inline void fill_context(struct context_event *event, struct pid_level *more,
 					 const struct task_struct *task, const struct pid *pid, __u32 level)
 {
 	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	/* Not cred, which overlayfs and others override for a moment: real_cred is what /proc shows. */
-	const struct user_namespace *user = BPF_CORE_READ(task, real_cred, user_ns);
-	const struct pid_namespace *own = 0;
+	struct namespaces to = { event->inum, event->unique, &event->missing };
 
 	event->missing = 0;
 	event->pid = BPF_CORE_READ(task, tgid);
@@ -136,13 +157,11 @@ static __always_inline void fill_context(struct context_event *event, struct pid
 	__builtin_memset(event->inum, 0, sizeof(event->inum));
 	__builtin_memset(event->unique, 0, sizeof(event->unique));
 	__builtin_memset(event->level, 0, sizeof(event->level));
-	read_nsproxy(event, task);
-	READ_NAMESPACE(event, NS_USER, user, 0);
-	if (pid)
-		own = own_pid_namespace(pid, level);
-	else
-		COUNT(fail_pids);
-	READ_NAMESPACE(event, NS_PID, own, 0);
+	if (!read_namespaces(to, task, pid, level)) {
+		/* exit_task_work runs after exit_task_namespaces: EVENT_LISTENER op=disconnect. */
+		event->flags |= CONTEXT_AFTER_SERVING;
+		COUNT(fail_nsproxy);
+	}
 	event->levels = 0;
 	if (pid) {
 		event->levels = level + 1;

@@ -148,7 +148,7 @@ class Pipeline:
         if self._loaded.parked:
             return _PARKED_WAIT
         longest = _PENDING_WAIT if len(self.stages.correlator) else self.longest_wait
-        if self.stages.owes_loss:
+        if self.stages.owes_loss or self.stages.acts.waits:
             longest = min(longest, _COUNTS_EVERY)
         if self._metadata is not None and (due := self._metadata.wait(self.clock.now)) is not None:
             longest = min(longest, max(due, _PARKED_WAIT))
@@ -180,6 +180,9 @@ class Pipeline:
         if self._loaded.cgroups:
             batch = batch._replace(cgroups=self._loaded.cgroups)
             self._loaded.cgroups = []
+        if self._loaded.facts:
+            batch = batch._replace(facts=self._loaded.facts)
+            self._loaded.facts = []
         metadata = self._metadata
         if metadata is not None:
             batch = batch._replace(answers=metadata.take(), helpers=metadata.take_helpers())

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from enricher.correlate.acts import Acts
 from enricher.correlate.join import BEFORE_START, BEGUN_BEFORE_START, Correlator
 from enricher.correlate.ledger import SERIALS, Ledger, Summary, serial_before, serial_of
-from enricher.model import Event, KernelCounts, Loss
+from enricher.model import Event, KernelCounts, Loss, Notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from enricher.model import Batch, Notice
+    from enricher.facts import Told
+    from enricher.model import Batch
 
 
 class Cause(NamedTuple):
@@ -66,7 +68,7 @@ class Opening(NamedTuple):
 class Stages:
     """One run. `emit` gets every batch of finished events, in order.
 
-    `learn` gets a batch that tells of cgroups or containers first, before anything is made of it.
+    `learn` gets a batch that tells of cgroups, containers or namespaces first, before anything is made of it.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Stages:
     ) -> None:
         self._learn = learn
         self.correlator = Correlator()
+        self.acts = Acts()
         self.ledger = Ledger(opening.start, blind=bool(opening.degraded))
         self._emit = emit
         self._pid = opening.pid
@@ -117,12 +120,16 @@ class Stages:
             self._helpers.update(batch.helpers)
             while len(self._helpers) > _HELPERS:
                 del self._helpers[next(iter(self._helpers))]
-        if (batch.cgroups or batch.answers) and self._learn is not None:
+        if (batch.cgroups or batch.answers or batch.facts) and self._learn is not None:
             self._learn(batch)
+        if batch.facts:
+            self.acts.learn(batch.facts, batch.now)
         done = self.correlator.feed(
             batch.records, batch.contexts, batch.tallies, batch.now, parked=batch.parked
         )
         self._give(done, batch.wall)
+        if told := self.acts.due(batch.now):
+            self._emit([self._own_event(each, batch.wall - batch.now + came) for each, came in told])
         if batch.counts is not None:
             if self._are_due(batch.counts, batch.now):
                 self._emit(self._losses(batch.counts, batch.wall))
@@ -138,6 +145,8 @@ class Stages:
     def finish(self, now: float, wall: float, counts: KernelCounts) -> Summary:
         """Give out what is left, and add up. ``counts`` were read when the last batch had been."""
         self._give(self.correlator.finish(now), wall)
+        if told := self.acts.finish():
+            self._emit([self._own_event(each, wall - now + came) for each, came in told])
         if losses := self._losses(counts, wall):
             self._emit(losses)
         return self.ledger.summary(counts)
@@ -146,6 +155,7 @@ class Stages:
         pid = self._pid
         for event in done:
             context = event.context
+            event.beside = self.acts.of(event.stamp)
             if context is not None:
                 event.self_caused = (
                     context.pid == pid or self._helpers.get(context.pid) == context.start // _TICK
@@ -212,14 +222,16 @@ class Stages:
                 events.append(self._own_event(loss, wall))
         return events
 
-    def _own_event(self, what: Notice | Loss, wall: float) -> Event:
+    def _own_event(self, what: Notice | Loss | Told, wall: float) -> Event:
         self._made += 1
         event = Event(_own_stamp(wall), 0.0)
         event.own_id = f"{self._run}/{self._made}"
         if isinstance(what, Loss):
             event.loss = what
-        else:
+        elif isinstance(what, Notice):
             event.notice = what
+        else:
+            event.told = what
         event.complete = True
         return event
 

@@ -29,13 +29,14 @@ import msgpack
 from enricher.errors import DamagedInput, OutputFailed, UsageError
 from enricher.model import KINDS, Batch, HostFacts, KernelCounts, Known, Metadata, Record
 from enricher.model import Answer as ContainerAnswer
-from enricher.sources.bpf import wire
+from enricher.sources.bpf import wire, wirefacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
+    from enricher.facts import Fact
     from enricher.model import CgroupChange, Context, Tally
 
 _T = TypeVar("_T")
@@ -58,6 +59,7 @@ _MESSAGE_SIZES: Final[dict[int, Sequence[int]]] = {
     # What user space found itself is as long as its path.
     wire.EVENT_CGROUP: range(wire.SIZES["cgroup_event"] - wire.CGROUP_PATH, wire.SIZES["cgroup_event"] + 1),
     wire.EVENT_WALK: (wire.SIZES["walk_event"],),
+    **wirefacts.SIZES,
 }
 _TYPE_AND_VERSION: Final = struct.Struct("=HH")
 # What of a head ends up in events is as events have it (see the schema); "" is not known.
@@ -377,7 +379,11 @@ def _record(members: object) -> Record:
 
 
 def _decode(
-    messages: list[object], contexts: list[Context], tallies: list[Tally], cgroups: list[CgroupChange]
+    messages: list[object],
+    contexts: list[Context],
+    tallies: list[Tally],
+    cgroups: list[CgroupChange],
+    facts: list[Fact],
 ) -> None:
     """Decode messages as the ring's reader does; those of another version are left out, as there."""
     for value in messages:
@@ -394,8 +400,10 @@ def _decode(
             cgroups.append(wire.decode_cgroup(memoryview(message), 0))
         elif kind == wire.EVENT_WALK:
             cgroups.append(wire.decode_walk(memoryview(message), 0))
-        else:
+        elif kind == wire.EVENT_TALLY:
             tallies.append(wire.decode_tally(memoryview(message), 0))
+        else:
+            facts.append(wirefacts.DECODERS[kind](memoryview(message), 0))
 
 
 def _counts(value: object) -> KernelCounts:
@@ -416,7 +424,8 @@ def _turn(*members: object) -> Batch:
     contexts: list[Context] = []
     tallies: list[Tally] = []
     cgroups: list[CgroupChange] = []
-    _decode(_is(messages, list), contexts, tallies, cgroups)
+    facts: list[Fact] = []
+    _decode(_is(messages, list), contexts, tallies, cgroups, facts)
     return Batch(
         [_record(each) for each in _is(records, list)],
         contexts,
@@ -428,6 +437,7 @@ def _turn(*members: object) -> Batch:
         tuple(cgroups),
         tuple(_container(each) for each in _is(answers, list)),
         tuple(_helper(each) for each in _is(helpers, list)),
+        tuple(facts),
     )
 
 

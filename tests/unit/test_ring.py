@@ -85,7 +85,7 @@ def drain(ring: Ring) -> tuple[list[int], list[int]]:
     """The serials of what a drain gave."""
     contexts: list[Context] = []
     tallies: list[Tally] = []
-    ring.drain(contexts, tallies, [])
+    ring.drain(contexts, tallies, [], [])
     serials = [[int(each.stamp.rpartition(b":")[2]) for each in kind] for kind in (contexts, tallies)]
     return serials[0], serials[1]
 
@@ -108,7 +108,7 @@ def test_decoded_whole(producer: Producer, ring: Ring) -> None:
     producer.put(tally_message(7, 12))
     contexts: list[Context] = []
     tallies: list[Tally] = []
-    ring.drain(contexts, tallies, [])
+    ring.drain(contexts, tallies, [], [])
     assert tallies == [Tally(b"1772366400.042:7", 6, 1, 12, ())]
 
 
@@ -204,13 +204,13 @@ def test_a_tap_has_every_message_as_it_stands(producer: Producer, ring: Ring) ->
     tap: list[bytes] = []
     contexts: list[Context] = []
     tallies: list[Tally] = []
-    ring.drain(contexts, tallies, [], tap)
+    ring.drain(contexts, tallies, [], [], tap)
     assert tap == messages
     assert (len(contexts), len(tallies), ring.unknown) == (1, 1, 2)
     producer.commit(busy, CONTEXT)
-    ring.drain(contexts, tallies, [], tap)
+    ring.drain(contexts, tallies, [], [], tap)
     assert tap[4:] == [context_message(5)]
-    ring.drain(contexts, tallies, [], tap)
+    ring.drain(contexts, tallies, [], [], tap)
     assert len(tap) == 5
 
 
@@ -218,7 +218,7 @@ def test_a_tapped_message_outlives_its_place(producer: Producer, ring: Ring) -> 
     tap: list[bytes] = []
     for serial in range(40):
         producer.put(context_message(serial))
-        ring.drain([], [], [], tap)
+        ring.drain([], [], [], [], tap)
     assert tap == [context_message(serial) for serial in range(40)]
 
 

@@ -25,6 +25,7 @@ from enricher.errors import LoadFailed, MissingCapability, UsageError
 from enricher.sources import cgroups
 from enricher.sources.bpf import wire
 from enricher.sources.bpf.bccfacts import Facts, facts, header_trees
+from enricher.sources.bpf.families import families
 from enricher.sources.bpf.features import can_kprobe
 from enricher.sources.bpf.hook import Hook
 from enricher.sources.bpf.libbpf import BPF_MAP_TYPE_RINGBUF, Libbpf, error_text, last_useful_lines, library
@@ -34,6 +35,7 @@ from enricher.sources.bpf.ring import ReadingSide, Ring
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from enricher.facts import Fact
     from enricher.model import CgroupChange
 
 
@@ -188,7 +190,9 @@ class BccObject(ReadingSide):
         self.hook = hook
         self.tap: list[bytes] | None = None
         self.cgroups: list[CgroupChange] = []
-        self.facts = known
+        self.facts: list[Fact] = []
+        self.families = {family.name: "the programs compiled by bcc have none of it" for family in families()}
+        self.known = known
         self._lib = lib
         self._verbose = verbose
         self._module: _Module | None = None
@@ -299,7 +303,7 @@ class BccObject(ReadingSide):
                 module.attach_kprobe(event=b"audit_log_lost", fn_name=b"bcc_record_lost")
             record = _RECORD[self.hook].encode()
             module.attach_kprobe(event=self.hook.value.encode(), fn_name=record)
-        if self.facts.proved_later:
+        if self.known.proved_later:
             _write_listener_record()
 
     @contextlib.contextmanager
@@ -337,10 +341,10 @@ class BccObject(ReadingSide):
 
     def caveats(self) -> list[str]:
         """What is not known with this loader on this kernel, one line each; asked after the self-test."""
-        if not self.facts.proved_later or self._learned_map is None:
-            return list(self.facts.notes)
+        if not self.known.proved_later or self._learned_map is None:
+            return list(self.known.notes)
         _queue, _record, context, mnt = _LEARNED.unpack_from(self._learned_map)
-        missing = list(self.facts.notes)
+        missing = list(self.known.notes)
         if not mnt:
             missing.append("mount namespaces are not known: where their number is could not be proved")
         if self.hook is Hook.QUEUE:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from enricher.sources.bpf import wire
+from enricher.sources.bpf.families import families
 
 if TYPE_CHECKING:
+    from enricher.facts import Fact
     from enricher.model import CgroupChange, Context, Tally
 
 
@@ -25,6 +27,8 @@ class Blind:
     def __init__(self) -> None:
         self.tap: list[bytes] | None = None
         self.cgroups: list[CgroupChange] = []
+        self.facts: list[Fact] = []
+        self.families = {family.name: "there is no kernel side" for family in families()}
 
     def found(self, cgroups: list[CgroupChange]) -> None:
         """See `loader.Loaded`: nobody is ever told to be in one."""

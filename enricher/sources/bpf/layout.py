@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from enricher.errors import LayoutMismatch
-from enricher.sources.bpf import wire
+from enricher.sources.bpf import wire, wirefacts
 from enricher.sources.bpf.libbpf import BTF_KIND_STRUCT
 
 if TYPE_CHECKING:
@@ -103,7 +103,19 @@ def expected() -> dict[str, dict[str, tuple[int, int]]]:
             )
         },
         "counters": {name: (8 * i, 8) for i, name in enumerate(wire.COUNTERS)},
+        "task_facts": {
+            "c": (0, more),
+            "more": (more, wire.SIZES["pid_level"] * (wire.LEVELS_MAX - wire.LEVELS_INLINE)),
+        },
+        **{name: table(fields) for name, fields in wirefacts.STRUCTS.items()},
     }
+
+
+_SIZES: Final = {
+    **wire.SIZES,
+    "task_facts": wire.SIZES["context_deep_event"],
+    **{name: wire.packed(fields).size for name, fields in wirefacts.STRUCTS.items()},
+}
 
 
 def differences(lib: Libbpf, btf: int) -> list[str]:
@@ -114,8 +126,8 @@ def differences(lib: Libbpf, btf: int) -> list[str]:
         if layout is None:
             found.append(f"struct {name}: not in the object")
             continue
-        if layout.size != wire.SIZES[name]:
-            found.append(f"struct {name}: {layout.size} bytes in the object, {wire.SIZES[name]} expected")
+        if layout.size != _SIZES[name]:
+            found.append(f"struct {name}: {layout.size} bytes in the object, {_SIZES[name]} expected")
         for path, place in members.items():
             real = layout.members.get(path)
             if real != place:

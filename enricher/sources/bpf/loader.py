@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from enricher.config.settings import RING_MEMORY
 from enricher.errors import KernelUnsupported, LoadFailed, MissingCapability
 from enricher.sources import cgroups
-from enricher.sources.bpf import layout, wire
+from enricher.sources.bpf import families, layout, wire
 from enricher.sources.bpf.features import KernelTypes
 from enricher.sources.bpf.hook import PROGRAM, Hook
 from enricher.sources.bpf.libbpf import (
@@ -34,6 +34,7 @@ from enricher.sources.bpf.libbpf import (
 from enricher.sources.bpf.ring import ReadingSide, Ring
 
 if TYPE_CHECKING:
+    from enricher.facts import Fact
     from enricher.model import CgroupChange, Context, Tally
 
 OBJECTS: Final = Path(__file__).parent / "objects"
@@ -58,7 +59,8 @@ class Loaded(Protocol):
 
     `counts_lost` says whether the ``lost_`` counters run. While `tap` is a list, every message is also
     appended to it as it stood in the ring: for a capture. What was told of cgroups is appended to `cgroups`,
-    and taken from there.
+    other facts beside the records to `facts`, and taken from there. `families` says by the name of each family
+    (`families.families`) why its programs are not attached, "" where they are.
     """
 
     ring_count: int
@@ -66,6 +68,8 @@ class Loaded(Protocol):
     counts_lost: bool
     tap: list[bytes] | None
     cgroups: list[CgroupChange]
+    facts: list[Fact]
+    families: dict[str, str]
 
     def found(self, cgroups: list[CgroupChange]) -> None:
         """Enter cgroups that user space found, as if they had been told."""
@@ -159,9 +163,21 @@ class LibbpfLoader:
         self._verbose = verbose
 
     def load(self, hook: Hook, nonce: bytes, budget: int = DEFAULT_BUDGET, *, uring: bool = True) -> Loaded:
-        """See `Loader.load`."""
+        """See `Loader.load`.
+
+        What records do not rest on must not keep them from being had: where the kernel refuses the whole, it is
+        tried without the further families.
+        """
         path = self._path or object_path()
-        return LibbpfObject(library(), path, hook, nonce, budget, uring=uring, verbose=self._verbose)
+        lib = library()
+        with KernelTypes(lib) as types:
+            chosen = families.choose(types)
+        try:
+            return LibbpfObject(lib, path, hook, nonce, budget, chosen, uring=uring, verbose=self._verbose)
+        except LoadFailed as error:
+            why = f"the kernel refused: {error.message.splitlines()[-1]}"
+            without = families.Chosen([], dict.fromkeys(chosen.absent, why))
+            return LibbpfObject(lib, path, hook, nonce, budget, without, uring=uring, verbose=self._verbose)
 
 
 class LibbpfObject(ReadingSide):
@@ -174,13 +190,16 @@ class LibbpfObject(ReadingSide):
         hook: Hook,
         nonce: bytes,
         budget: int,
+        chosen: families.Chosen,
         *,
         uring: bool,
         verbose: bool,
     ) -> None:
         self.hook = hook
+        self.families = chosen.absent
         self.tap: list[bytes] | None = None
         self.cgroups: list[CgroupChange] = []
+        self.facts: list[Fact] = []
         self._lib = lib
         self._verbose = verbose
         self._links: list[int] = []
@@ -195,12 +214,13 @@ class LibbpfObject(ReadingSide):
             with KernelTypes(lib) as types:
                 self.counts_lost = types.has_function(_LOST_FUNCTION).yes
             further = [*([_URING] if uring else []), *([_LOST] if self.counts_lost else [])]
-            self._load([PROGRAM[hook], *_ENDINGS, *_CGROUPS, *further])
+            self._load([PROGRAM[hook], *_ENDINGS, *_CGROUPS, *further, *chosen.programs])
             self.ring_count = self._cpus
             self.ring_size = ring_size(budget, self._cpus)
             self._make_rings(self.ring_size)
             self._map_counters()
-            for name in [*_CGROUPS, *_ENDINGS, *further]:
+            # What begins an act comes after what ends it, and what tells of a namespace before who enters it.
+            for name in [*_CGROUPS, *_ENDINGS, *further, *chosen.programs]:
                 self._attach(name)
             self._attach(PROGRAM[hook], kprobe=hook.value if hook is Hook.PART else "")
         except BaseException:
@@ -255,7 +275,7 @@ class LibbpfObject(ReadingSide):
         return found
 
     def _load(self, wanted: list[str]) -> None:
-        for name in {*PROGRAM.values(), *_ENDINGS, *_CGROUPS, _URING, _LOST}:
+        for name in {*PROGRAM.values(), *_ENDINGS, *_CGROUPS, _URING, _LOST, *families.all_programs()}:
             self._lib.bpf_program__set_autoload(self._program(name), name in wanted)
         code = self._lib.bpf_object__load(self._object)
         if code:

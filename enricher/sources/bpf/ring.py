@@ -20,9 +20,10 @@ import mmap
 import struct
 from typing import TYPE_CHECKING, Final
 
-from enricher.sources.bpf import wire
+from enricher.sources.bpf import wire, wirefacts
 
 if TYPE_CHECKING:
+    from enricher.facts import Fact
     from enricher.model import CgroupChange, Context, Tally
 
 _BUSY: Final = 1 << 31
@@ -61,6 +62,7 @@ class Ring:
         contexts: list[Context],
         tallies: list[Tally],
         cgroups: list[CgroupChange],
+        facts: list[Fact],
         tap: list[bytes] | None = None,
     ) -> None:
         """Append every committed message to the list of its kind, in the order of reservation.
@@ -94,6 +96,8 @@ class Ring:
                     cgroups.append(wire.decode_cgroup(data, at + _HEADER))
                 elif kind == wire.EVENT_WALK:
                     cgroups.append(wire.decode_walk(data, at + _HEADER))
+                elif (decode := wirefacts.DECODERS.get(kind)) is not None:
+                    facts.append(decode(data, at + _HEADER))
                 else:
                     self.unknown += 1
             position += ((word & _LENGTH) + _HEADER + 7) & ~7
@@ -116,6 +120,7 @@ class ReadingSide:
 
     tap: list[bytes] | None
     cgroups: list[CgroupChange]
+    facts: list[Fact]
     _rings: list[Ring]
     _counters_map: mmap.mmap | None
     _cpus: int
@@ -125,7 +130,7 @@ class ReadingSide:
         contexts: list[Context] = []
         tallies: list[Tally] = []
         for ring in self._rings:
-            ring.drain(contexts, tallies, self.cgroups, self.tap)
+            ring.drain(contexts, tallies, self.cgroups, self.facts, self.tap)
         return contexts, tallies
 
     def found(self, cgroups: list[CgroupChange]) -> None:

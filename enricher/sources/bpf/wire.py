@@ -28,12 +28,12 @@ WALK_NAME: Final = 128
 
 Fields = tuple[tuple[str, str], ...]
 
-_HEADER: Fields = (("header.type", "H"), ("header.version", "H"), ("header.size", "I"), ("header.time", "Q"))
-_STAMP: Fields = (("stamp.sec", "Q"), ("stamp.ms", "I"), ("stamp.serial", "I"))
+HEADER: Fields = (("header.type", "H"), ("header.version", "H"), ("header.size", "I"), ("header.time", "Q"))
+STAMP: Fields = (("stamp.sec", "Q"), ("stamp.ms", "I"), ("stamp.serial", "I"))
 
 CONTEXT_FIELDS: Final[Fields] = (
-    *_HEADER,
-    *_STAMP,
+    *HEADER,
+    *STAMP,
     ("record_type", "H"),
     ("flags", "H"),
     ("missing", "I"),
@@ -50,11 +50,11 @@ CONTEXT_FIELDS: Final[Fields] = (
     ("unique", f"{len(KINDS)}Q"),
 )
 LEVEL_FIELDS: Final[Fields] = (("ns", "I"), ("pid", "I"))
-TALLY_FIELDS: Final[Fields] = (*_HEADER, *_STAMP, ("records", "I"), ("flags", "H"), ("runs", "H"))
+TALLY_FIELDS: Final[Fields] = (*HEADER, *STAMP, ("records", "I"), ("flags", "H"), ("runs", "H"))
 RUN_FIELDS: Final[Fields] = (("type", "H"), ("count", "H"))
 
-CGROUP_FIELDS: Final[Fields] = (*_HEADER, ("id", "Q"), ("op", "H"), ("size", "H"), ("pad", "I"))
-WALK_FIELDS: Final[Fields] = (*_HEADER, ("id", "Q"), ("depth", "H"), ("whole", "H"), ("pad", "I"))
+CGROUP_FIELDS: Final[Fields] = (*HEADER, ("id", "Q"), ("op", "H"), ("size", "H"), ("pad", "I"))
+WALK_FIELDS: Final[Fields] = (*HEADER, ("id", "Q"), ("depth", "H"), ("whole", "H"), ("pad", "I"))
 
 COUNTERS: Final = (
     "records",
@@ -86,20 +86,29 @@ COUNTERS: Final = (
     "cgroups",
     "drop_cgroup",
     "fail_cgroup",
+    "facts",
+    "drop_fact",
+    "drop_namespace",
+    "drop_users",
+    "limited_change",
+    "limited_refused",
+    "fail_acts",
+    "fail_users",
 )
 """Names of ``struct counters`` in order; each is a u64."""
-COUNTERS_SIZE: Final = 32 * 8
+COUNTERS_SIZE: Final = 40 * 8
 
 
-def _pack(fields: Fields) -> struct.Struct:
+def packed(fields: Fields) -> struct.Struct:
+    """What unpacks these fields."""
     # "=": native byte order, no padding of struct's own. The C side has explicit padding only.
     return struct.Struct("=" + "".join(code for _, code in fields))
 
 
-_CONTEXT = _pack(CONTEXT_FIELDS)
-_TALLY = _pack(TALLY_FIELDS)
-_CGROUP = _pack(CGROUP_FIELDS)
-_WALK = _pack(WALK_FIELDS)
+_CONTEXT = packed(CONTEXT_FIELDS)
+_TALLY = packed(TALLY_FIELDS)
+_CGROUP = packed(CGROUP_FIELDS)
+_WALK = packed(WALK_FIELDS)
 _KEY_START = struct.calcsize(
     "=" + "".join(code for name, code in CONTEXT_FIELDS if name not in {"inum", "unique"})
 )

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which facts are of which event: by the link that a system call's facts carry until its stamp is known.
+
+Owns the waiting, in two tables that are bounded. Never guesses: facts whose link nobody named are of no event, and a
+change of namespaces among them is told by itself.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from enricher.facts import Beside, Change, Link, NamespaceLife, NamespaceOp, PacketNet, Refused, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from enricher.facts import Fact, Told
+
+PATIENCE: Final = 1.0
+"""Seconds after which a change has no record: its call is over, and said of no stamp. One that waits longer inside
+its call is told twice, by itself and with its event."""
+
+CALLS_MAX: Final = 8192
+STAMPS_MAX: Final = 8192
+"""As many events may be under way between kernel and reader; the oldest goes, and its event tells less."""
+
+TARGETS_MAX: Final = 256
+
+_Call = tuple[int, int]  # link, tid
+
+
+class _Facts:
+    """What one system call has done so far."""
+
+    __slots__ = ("changes", "since", "targets")
+
+    def __init__(self, now: float) -> None:
+        self.since = now
+        self.changes: list[Change] = []
+        self.targets: list[Target] = []
+
+
+class Acts:
+    """``forgotten`` counts calls and stamps that went for want of room."""
+
+    def __init__(self) -> None:
+        self._calls: OrderedDict[_Call, _Facts] = OrderedDict()
+        self._links: OrderedDict[bytes, Link] = OrderedDict()
+        self._packets: OrderedDict[bytes, PacketNet] = OrderedDict()
+        self._due: list[tuple[Told, float]] = []
+        self.forgotten = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether a change waits for its record, and another batch is wanted soon for its sake."""
+        return bool(self._calls)
+
+    def learn(self, facts: Iterable[Fact], now: float) -> None:
+        """Take in facts, before the events of the same batch are finished."""
+        for fact in facts:
+            if isinstance(fact, Change):
+                if fact.link:
+                    self._call((fact.link, fact.actor_tid), now).changes.append(fact)
+                else:
+                    self._due.append((fact, now))
+            elif isinstance(fact, Link):
+                self._links[fact.stamp] = fact
+                self._bound(self._links, STAMPS_MAX)
+            elif isinstance(fact, Target):
+                targets = self._call((fact.link, fact.actor_tid), now).targets
+                if len(targets) < TARGETS_MAX:
+                    targets.append(fact)
+            elif isinstance(fact, PacketNet):
+                self._packets[fact.stamp] = fact
+                self._bound(self._packets, STAMPS_MAX)
+            elif isinstance(fact, Refused) or (
+                isinstance(fact, NamespaceLife) and fact.op != NamespaceOp.LOST
+            ):
+                self._due.append((fact, now))
+
+    def _call(self, key: _Call, now: float) -> _Facts:
+        call = self._calls.get(key)
+        if call is None:
+            call = self._calls[key] = _Facts(now)
+            if len(self._calls) > CALLS_MAX:
+                _, oldest = self._calls.popitem(last=False)
+                self._due += [(change, oldest.since) for change in oldest.changes]
+                self.forgotten += 1
+        return call
+
+    def _bound(self, table: OrderedDict[bytes, Link] | OrderedDict[bytes, PacketNet], most: int) -> None:
+        if len(table) > most:
+            table.popitem(last=False)
+            self.forgotten += 1
+
+    def of(self, stamp: bytes) -> Beside | None:
+        """Take what belongs to the event of this stamp; None for nothing. A second part of it gets none."""
+        link = self._links.pop(stamp, None)
+        packet = self._packets.pop(stamp, None) if self._packets else None
+        if link is None:
+            return None if packet is None else Beside(packet=packet)
+        call = self._calls.pop((link.link, link.tid), None)
+        if call is None:
+            return Beside(link=link, packet=packet)
+        return Beside(tuple(call.changes), tuple(call.targets), link, packet)
+
+    def due(self, now: float) -> list[tuple[Told, float]]:
+        """Take what is to be told by itself, and when it came."""
+        calls = self._calls
+        while calls:
+            key, call = next(iter(calls.items()))
+            if now - call.since < PATIENCE:
+                break
+            del calls[key]
+            self._due += [(change, call.since) for change in call.changes]
+        due, self._due = self._due, []
+        return due
+
+    def finish(self) -> list[tuple[Told, float]]:
+        """Take all that is left: the stream has ended."""
+        return self.due(float("inf"))

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel side tells beside records: namespaces as they are made, changed, entered and freed, and targets.
+
+Owns the shapes. They travel in `model.Batch.facts`, in the order of each ring; between rings their times tell the
+order. Never holds a rule: what is made of them is `correlate.acts`' and `correlate.lives`' business.
+
+Times are nanoseconds since boot (CLOCK_BOOTTIME), namespaces follow `model.KINDS`, 0 is "not known". A task is a
+`model.Context` whose stamp is ``0.000:0`` and which belongs to no record.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from enricher.model import Context
+
+
+class ChangeOp(IntEnum):
+    """How namespaces were changed (``events.h``, CHANGE_*)."""
+
+    SETNS = 1
+    UNSHARE = 2
+    CLONE = 3  # clone, clone3, fork, a task that io_uring makes
+    EXEC = 4  # a time namespace is entered at exec
+
+
+class NamespaceOp(IntEnum):
+    """What became of a namespace (``events.h``, NAMESPACE_*)."""
+
+    MADE = 1
+    FREED = 2  # nothing keeps it; its number may be another's from now on
+    FOUND = 3  # it was there when it was looked for
+    LOST = 4  # not of one namespace: some of these were lost until now
+
+
+class Link(NamedTuple):
+    """Says which stamp the records of one system call have: facts with this (link, tid) are of that call.
+
+    ``untold`` changes of namespaces were not told, over the rate limit. ``child_pid`` is the last task that the call
+    made, by the initial pid namespace, ``child_seen`` by the caller's; both 0 for none.
+    """
+
+    stamp: bytes
+    link: int
+    tid: int
+    untold: int
+    child_pid: int
+    child_seen: int
+
+
+class Change(NamedTuple):
+    """A task's namespaces are others than they were. ``who`` is the task after it; for a clone the child.
+
+    ``before`` and ``before_ids`` are the actor's own (who called), which is ``who`` itself but for a clone. ``link``
+    0: no record can come of it.
+    """
+
+    time: int
+    who: Context
+    link: int
+    actor_pid: int
+    actor_tid: int
+    actor_cgroup: int
+    op: int
+    before: tuple[int, ...]
+    before_ids: tuple[int, ...]
+
+
+class Target(NamedTuple):
+    """A task to which a signal was sent, or which was traced, as it was at that moment."""
+
+    who: Context
+    link: int
+    actor_tid: int
+
+
+class NamespaceLife(NamedTuple):
+    """A namespace was made, found or freed. ``kind`` is an index into `model.KINDS`; of a freed one not told.
+
+    ``id`` is never used again, 0 where the kernel has none. ``parent`` (of a pid or user namespace) and ``owner``
+    (the user namespace) are inums. The creator is the task that made it: ``creator_pid`` 0 for none.
+    """
+
+    time: int
+    op: int
+    inum: int
+    kind: int
+    id: int
+    parent: int
+    owner: int
+    level: int
+    creator_pid: int
+    creator_tid: int
+    creator_start: int
+    creator_cgroup: int
+    creator_uid: int
+    creator_comm: bytes
+
+
+class Extent(NamedTuple):
+    """``size`` ids from ``first`` inside are those from ``lower_first`` in the initial user namespace."""
+
+    first: int
+    lower_first: int
+    size: int
+
+
+class UserMap(NamedTuple):
+    """How the user namespace ``inum`` numbers users and groups from ``time`` on.
+
+    ``above`` are the inums from its parent up to the initial one. ``whole`` says that no extent is missing.
+    """
+
+    time: int
+    inum: int
+    level: int
+    owner_uid: int
+    owner_gid: int
+    above: tuple[int, ...]
+    uids: tuple[Extent, ...]
+    gids: tuple[Extent, ...]
+    whole: bool
+
+
+class Refused(NamedTuple):
+    """An audit message that the kernel refused, since its sender is not in the initial user namespace.
+
+    ``text`` is what the sender wrote, to be believed by nobody; ``length`` is the bytes that it had.
+    """
+
+    time: int
+    who: Context
+    record_type: int
+    length: int
+    text: bytes
+
+
+class PacketNet(NamedTuple):
+    """The net namespace that the record with this stamp is about, which has no subject."""
+
+    stamp: bytes
+    time: int
+    record_type: int
+    inum: int
+    id: int
+
+
+class Member(NamedTuple):
+    """A program was executed in this cgroup with these namespaces; told once for each such set."""
+
+    time: int
+    cgroup_id: int
+    pid: int
+    start: int
+    inums: tuple[int, ...]
+    ids: tuple[int, ...]
+
+
+class Beside(NamedTuple):
+    """What is known of one event beside its records, from facts of the same system call."""
+
+    changes: tuple[Change, ...] = ()
+    targets: tuple[Target, ...] = ()
+    link: Link | None = None
+    packet: PacketNet | None = None
+
+
+Told = Change | NamespaceLife | Refused
+"""What an event of our own may be about, when no rule asked for it."""
+
+Fact = Link | Change | Target | NamespaceLife | UserMap | Refused | PacketNet | Member

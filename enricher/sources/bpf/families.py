@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs beside those that records rest on: what each needs of the kernel, and what is missing without it.
+
+Owns the table. Never loads: `loader` asks which of them this kernel can have. Without a family its facts are
+absent from events, and marked so; the records and their contexts are not touched by it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from enricher.sources.bpf.features import Found, KernelTypes
+
+_SETNS: Final = {"x86_64": ("__x64_sys_setns", "__ia32_sys_setns"), "aarch64": ("__arm64_sys_setns", "")}
+
+
+class Program(NamedTuple):
+    """One program of the object. ``function`` is what it is attached to, or a tracepoint; "" where there is none."""
+
+    name: str
+    function: str
+    tracepoint: bool = False
+    required: bool = True
+    """Whether its family is worth nothing without it."""
+
+
+class Family(NamedTuple):
+    """Programs that stand and fall together. ``facts`` says in words what nobody knows without them."""
+
+    name: str
+    facts: str
+    programs: tuple[Program, ...]
+
+
+def families(machine: str = "") -> tuple[Family, ...]:
+    """All families, for this machine or the one named."""
+    setns, setns32 = _SETNS.get(machine or os.uname().machine, ("", ""))
+    pairs = (("setns", setns, True), ("setns32", setns32, False), ("exec", "exec_task_namespaces", False))
+    calls = [
+        Program(f"{name}_{end}", function, required=required)
+        for name, function, required in (("unshare", "ksys_unshare", True), *pairs)
+        for end in ("enter", "leave")
+    ]
+    made = [
+        Program(name, function)
+        for name, function in (
+            ("uts_copied", "copy_utsname"),
+            ("ipc_copied", "copy_ipcs"),
+            ("mnt_copied", "copy_mnt_ns"),
+            ("net_copied", "copy_net_ns"),
+            ("pid_copied", "copy_pid_ns"),
+            ("user_made", "create_user_ns"),
+            ("cgroup_copied", "copy_cgroup_ns"),
+        )
+    ]
+    return (
+        Family(
+            "changes",
+            "which namespaces a task left and entered",
+            (*calls, Program("task_made", "task_newtask", tracepoint=True)),
+        ),
+        Family(
+            "lives",
+            "when a namespace was made and when it was freed, and whose it is",
+            (
+                Program("inum_freed", "proc_free_inum"),
+                *made,
+                Program("time_copied", "copy_time_ns", required=False),
+                Program("task_executed", "sched_process_exec", tracepoint=True),
+            ),
+        ),
+        Family(
+            "targets",
+            "the namespaces and the container of whom a signal or a trace is aimed at",
+            (
+                Program("signal_sent", "audit_signal_info_syscall"),
+                Program("task_traced", "__audit_ptrace"),
+            ),
+        ),
+    )
+
+
+class Chosen(NamedTuple):
+    """What of the families this kernel can have: programs to attach, and by family why it is absent or ""."""
+
+    programs: list[str]
+    absent: dict[str, str]
+
+
+def choose(types: KernelTypes) -> Chosen:
+    """Ask the kernel's BTF. An optional program whose function is not there is left out in silence."""
+    programs: list[str] = []
+    absent: dict[str, str] = {}
+    for family in families():
+        wanted: list[str] = []
+        lacking: list[str] = []
+        for program in family.programs:
+            found = _offered(types, program)
+            if found is not None and found.yes:
+                wanted.append(program.name)
+            elif program.required:
+                lacking.append(found.reason if found is not None else f"{program.name}: not on this machine")
+        absent[family.name] = "; ".join(lacking)
+        if not lacking:
+            programs += wanted
+    return Chosen(programs, absent)
+
+
+def _offered(types: KernelTypes, program: Program) -> Found | None:
+    if not program.function:
+        return None
+    return (
+        types.has_tracepoint(program.function) if program.tracepoint else types.has_function(program.function)
+    )
+
+
+def all_programs() -> set[str]:
+    """The names of all programs of all families."""
+    return {program.name for family in families() for program in family.programs}
