@@ -45,11 +45,74 @@ class NsEntry(TypedDict):
 
     ino: int
     id: NotRequired[str]
+    life: NotRequired[
+        str
+    ]  # ns since boot at which it was made, "0": before this program; absent when not known
     host: NotRequired[bool]  # absent when the initial namespace's inum is not known
 
 
-Namespaces = dict[str, str | NsEntry]
-"""``dev`` (the nsfs device, if known), then one `NsEntry` per kind that is known, as `model.KINDS` has them."""
+NsStep = TypedDict(
+    "NsStep", {"from": NsEntry, "to": NsEntry, "host": NotRequired[Literal["entered", "left"]]}
+)
+"""One kind's change. ``host`` is there when the host's namespace was entered or left."""
+
+NsChange = dict[str, str | NsStep]
+"""``op`` (setns, unshare, clone, exec), then an `NsStep` for each kind that was changed."""
+
+
+class ContainerOf(TypedDict):
+    """A container whose namespaces a task is in, by what kinds."""
+
+    id: str
+    name: NotRequired[str]
+    runtime: NotRequired[str]
+    kinds: list[str]
+
+
+Namespaces = dict[str, "str | NsEntry | NsChange | list[ContainerOf]"]
+"""``dev`` (the nsfs device, if known), then one `NsEntry` per kind that is known, as `model.KINDS` has them;
+``change`` (`NsChange`) where the event changed some, ``of`` where some are another container's than the task's."""
+
+
+class Child(TypedDict):
+    """The last task that a system call made."""
+
+    pid: int  # initial pid namespace
+    pids: list[PidEntry]  # as the caller's pid namespace counts it, or all levels where they are known
+
+
+class Target(TypedDict):
+    """To whom a signal was sent, or who was traced, as he was at that moment."""
+
+    pid: int
+    start: str
+    comm: str
+    comm_hex: NotRequired[str]
+    pids: list[PidEntry]
+    namespaces: Namespaces
+    where: Literal["host", "container", "unknown"]
+    container: NotRequired[Container]
+    cgroup: NotRequired[CgroupEntry]
+
+
+class NamespaceEntry(TypedDict):
+    """A namespace's life, in events of type NS_INIT and NS_DEL, which are our own."""
+
+    kind: NotRequired[str]  # of one that is freed it may not be known
+    ino: int
+    id: NotRequired[str]
+    life: NotRequired[str]
+    parent: NotRequired[int]
+    owner: NotRequired[int]
+
+
+class RefusedEntry(TypedDict):
+    """A message that the kernel refused, in events of type USER_REFUSED, which are our own."""
+
+    type: str
+    text: str
+    text_hex: NotRequired[str]
+    length: int
 
 
 class Subject(TypedDict, total=False):
@@ -184,6 +247,10 @@ class NativeEvent(TypedDict):
     where: Literal["host", "container", "unknown"]
     container: NotRequired[Container]
     cgroup: NotRequired[CgroupEntry]
+    child: NotRequired[Child]
+    targets: NotRequired[list[Target]]
+    namespace: NotRequired[NamespaceEntry]
+    refused: NotRequired[RefusedEntry]
     lost: NotRequired[Lost]
     notice: NotRequired[NoticeEntry]
     records: list[RecordEntry]

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Namespaces as members of an event: which they are, which life of their number, what was changed.
+
+Owns the entries and the cache that makes them cheap. Never decides which life a number is of: `correlate.lives` does,
+and where it does not know there is no ``life``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+from enricher.correlate.lives import Lives
+from enricher.enrich.attribution import not_read
+from enricher.facts import ChangeOp
+from enricher.model import KINDS, Recalled
+
+if TYPE_CHECKING:
+    from enricher.enrich.shape import Namespaces, NsChange, NsEntry
+    from enricher.facts import Change
+    from enricher.model import Context, HostFacts
+
+_SETS: Final = 4096  # more containers than one host runs at a time
+
+_OPS: Final = {op.value: op.name.lower() for op in ChangeOp}
+
+
+class _Known(NamedTuple):
+    """What was made of one set of numbers, and of which lives they were then."""
+
+    namespaces: Namespaces
+    missing: str
+    epoch: int
+    lives: tuple[int | None, ...]
+
+
+class NamespaceEntries:
+    """Makes entries for the namespaces of one host's boot; `lives` knows which life a number is of."""
+
+    def __init__(self, host: HostFacts, lives: Lives | None = None) -> None:
+        self._host = host
+        self._lives = Lives() if lives is None else lives
+        self._known: dict[bytes, _Known] = {}
+
+    def of(self, seen: Context | Recalled) -> tuple[Namespaces, str]:
+        """Return the prepared entries for the context's namespaces, and in words which could not be read."""
+        known = self._known.get(seen.key)
+        lives = self._lives
+        if known is not None and known.epoch == lives.epoch:
+            return known[:2]
+        if isinstance(seen, Recalled):
+            host, born = seen.host, (None,) * len(KINDS)
+        else:
+            host, born = self._host, self._born(seen.inums, seen.time)
+        if known is None or known.lives != born:
+            if known is None and len(self._known) >= _SETS:
+                # The oldest goes. If it is still in use it is made once more, which is cheaper than
+                # keeping an order of use up to date on every event.
+                del self._known[next(iter(self._known))]
+            entries, missing = _entries(seen.inums, seen.ids, born, host)
+            known = _Known(entries, missing, lives.epoch, born)
+        else:
+            known = known._replace(epoch=lives.epoch)
+        self._known[seen.key] = known
+        return known[:2]
+
+    def _born(self, inums: tuple[int, ...], time: int) -> tuple[int | None, ...]:
+        at = self._lives.at
+        lives = [at(inum, time) if inum else None for inum in inums]
+        return tuple(None if life is None else life.born for life in lives)
+
+    def change(self, change: Change) -> NsChange:
+        """Return what was changed: kind by kind what it was and what it is, and whether that is the host's."""
+        who = change.who
+        made: dict[str, object] = {"op": _OPS.get(change.op, str(change.op))}
+        # What was left may have been freed by the time of the message: just before it was still held.
+        before = self._born(change.before, who.time - 1)
+        after = self._born(who.inums, who.time)
+        rows = zip(KINDS, change.before, change.before_ids, before, who.inums, who.ids, after, strict=True)
+        for index, (kind, old, old_id, old_life, new, new_id, new_life) in enumerate(rows):
+            if (old, old_id) == (new, new_id) or not old or not new:
+                continue
+            initial = self._host.initial[index]
+            entry: dict[str, object] = {
+                "from": _entry(old, old_id, old_life, initial),
+                "to": _entry(new, new_id, new_life, initial),
+            }
+            if initial and new == initial:
+                entry["host"] = "entered"
+            elif initial and old == initial:
+                entry["host"] = "left"
+            made[kind] = entry
+        return cast("NsChange", made)
+
+    def entry(self, kind: int, inum: int, ident: int, born: int | None) -> NsEntry:
+        """Return one namespace of a kind, an index into `KINDS`, whose life is known."""
+        return _entry(inum, ident, born, self._host.initial[kind])
+
+
+def _entry(inum: int, ident: int, born: int | None, initial: int) -> NsEntry:
+    entry: NsEntry = {"ino": inum}
+    if ident:
+        entry["id"] = str(ident)
+    if born is not None:
+        entry["life"] = str(born)
+    if initial:
+        entry["host"] = inum == initial
+    return entry
+
+
+def _entries(
+    inums: tuple[int, ...], ids: tuple[int, ...], born: tuple[int | None, ...], host: HostFacts
+) -> tuple[Namespaces, str]:
+    """Make the ``namespaces`` member and the words for kinds that could not be read.
+
+    A kind whose initial namespace is not known either is not missing: the kernel was built without it.
+    """
+    namespaces: Namespaces = {"dev": host.ns_dev} if host.ns_dev else {}
+    missing = []
+    for kind, inum, ident, life, initial in zip(KINDS, inums, ids, born, host.initial, strict=True):
+        if inum:
+            namespaces[kind] = _entry(inum, ident, life, initial)
+        elif initial:
+            missing.append(kind)
+    return namespaces, not_read(missing)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose a namespace is: the cgroups in which programs were executed in it, in the order in which that happened.
+
+Owns the table and the one conclusion from it: a namespace belongs to the first container in which a program was
+executed with it since it was made. What entered it later (`nsenter` from another container, a container that shares
+it) changes nothing of that. Never concludes where the first is not known: of a namespace that was there before
+the programs, or whose first cgroup nobody can name.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from enricher.facts import Member
+from enricher.model import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from enricher.correlate.lives import Lives
+    from enricher.enrich.cgroups import CgroupTable, Home
+    from enricher.facts import Fact
+
+LIMIT: Final = 65_536
+"""Namespaces whose cgroups are remembered; the oldest goes and is nobody's from then on."""
+
+CGROUPS_MAX: Final = 32
+"""Cgroups of one namespace: a pod has few containers; the host's own has many, and is not asked for."""
+
+OWNED: Final = tuple(KINDS.index(kind) for kind in ("mnt", "net", "pid"))
+"""Kinds by which one says "inside of a container"."""
+
+_Key = tuple[int, int]  # inum, life
+
+
+class Tenants:
+    """``forgotten`` counts namespaces that went for want of room."""
+
+    def __init__(self, lives: Lives, cgroups: CgroupTable, initial: tuple[int, ...]) -> None:
+        self._lives = lives
+        self._cgroups = cgroups
+        self._initial = initial
+        self._members: OrderedDict[_Key, list[int]] = OrderedDict()
+        self.forgotten = 0
+
+    def learn(self, facts: Iterable[Fact]) -> None:
+        """Enter who was executed where; `lives` has been told of the same facts already."""
+        members = sorted((fact for fact in facts if isinstance(fact, Member)), key=_time)
+        for member in members:
+            for kind in OWNED:
+                inum = member.inums[kind]
+                if inum and inum != self._initial[kind]:
+                    self._enter(inum, member.time, member.cgroup_id)
+
+    def _enter(self, inum: int, time: int, cgroup: int) -> None:
+        life = self._lives.at(inum, time)
+        if life is None:
+            return
+        cgroups = self._members.get((inum, life.born))
+        if cgroups is None:
+            if len(self._members) >= LIMIT:
+                self._members.popitem(last=False)
+                self.forgotten += 1
+            cgroups = self._members[inum, life.born] = []
+        if cgroup not in cgroups and len(cgroups) < CGROUPS_MAX:
+            cgroups.append(cgroup)
+
+    def owner(self, inum: int, time: int) -> Home | None:
+        """Return the container whose namespace this was at that moment; None where it is nobody's or not known."""
+        life = self._lives.at(inum, time)
+        if life is None or life.born == 0:
+            return None
+        for cgroup in self._members.get((inum, life.born), ()):
+            home = self._cgroups.of(cgroup)
+            if home is None or home.where == "unknown":
+                return None
+            if home.where == "container":
+                return home
+        return None
+
+    def inside(self, inum: int, time: int) -> list[Home]:
+        """Return the containers in which programs were executed with this namespace, each once."""
+        life = self._lives.at(inum, time)
+        found: dict[str, Home] = {}
+        if life is not None:
+            for cgroup in self._members.get((inum, life.born), ()):
+                home = self._cgroups.of(cgroup)
+                if home is not None and home.container is not None:
+                    found.setdefault(home.container["id"], home)
+        return list(found.values())
+
+
+def _time(member: Member) -> int:
+    return member.time
