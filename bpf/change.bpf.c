@@ -10,7 +10,8 @@
 
 #define CHANGES_PER_SECOND 2000 /* on each CPU; a runtime makes some ten for a container */
 
-/* Whether there is one more this second. Two that meet here may count as one: it is a bound, not an account. */
+/* Whether there is one more this second. Two that meet here may count as one: it is a bound, not an account.
+ */
 static __always_inline int within_limit(void)
 {
 	__u32 first = 0;
@@ -68,7 +69,7 @@ static __always_inline int enter_call(void)
 	__u32 level = pid ? BPF_CORE_READ(pid, level) : 0;
 	__u64 key = (__u64)task;
 	struct place place = {};
-	struct namespaces to = { place.inum, place.unique, &place.missing };
+	struct namespaces to = {place.inum, place.unique, &place.missing};
 
 	if (level >= LEVELS_MAX)
 		level = LEVELS_MAX - 1;
@@ -100,11 +101,12 @@ static __always_inline int leave_call(__u16 op)
 	event->before_missing = place->missing;
 	__builtin_memcpy(event->before_inum, place->inum, sizeof(place->inum));
 	__builtin_memcpy(event->before_unique, place->unique, sizeof(place->unique));
-	/* Two namespaces of one kind may have had one inum; then the kernel has no unique ids either, or they differ. */
+	/* Two namespaces of one kind may have had one inum; then the kernel has no unique ids either, or they
+	 * differ. */
 #pragma unroll
 	for (int i = 0; i < NS_KINDS; i++)
-		changed |= place->inum[i] != event->who.c.inum[i] ||
-			   place->unique[i] != event->who.c.unique[i];
+		changed |=
+			place->inum[i] != event->who.c.inum[i] || place->unique[i] != event->who.c.unique[i];
 	if (changed) {
 		COUNT(facts);
 		bpf_ringbuf_submit(event, 0);
@@ -174,7 +176,8 @@ int BPF_PROG(exec_leave)
 	return leave_call(CHANGE_EXEC);
 }
 
-/* The number by which the namespace that a task's children are made in counts this pid; 0 where it does not. */
+/* The number by which the namespace that a task's children are made in counts this pid; 0 where it does not.
+ */
 static __always_inline __u32 seen_from(const struct pid *pid, const struct pid *caller)
 {
 	const __u64 stride = bpf_core_type_size(struct upid);
@@ -207,7 +210,7 @@ static __always_inline void tell_clone(const struct task_struct *child, const st
 	event->before_missing = 0;
 	__builtin_memset(event->before_inum, 0, sizeof(event->before_inum));
 	__builtin_memset(event->before_unique, 0, sizeof(event->before_unique));
-	to = (struct namespaces){ event->before_inum, event->before_unique, &event->before_missing };
+	to = (struct namespaces){event->before_inum, event->before_unique, &event->before_missing};
 	read_namespaces(to, maker, pid, level);
 	COUNT(facts);
 	bpf_ringbuf_submit(event, 0);

@@ -2,8 +2,8 @@
 /*
  * Lifetimes: a message when a namespace has been made, and one when nothing keeps it any more.
  *
- * The functions that copy or make a namespace of each kind are looked at where they return: a namespace that is
- * not the old one is new, and no task is in it yet. All numbers, of every kind, are given back through
+ * The functions that copy or make a namespace of each kind are looked at where they return: a namespace that
+ * is not the old one is new, and no task is in it yet. All numbers, of every kind, are given back through
  * proc_free_inum(), before which nobody can be given the same one again; so the two messages of one life are
  * between those of any other life of that number. A number of which nothing was told is that of a
  * namespace that was there before, or of a creation that failed inside: its end is told all the same.
@@ -180,7 +180,7 @@ int BPF_PROG(task_executed, struct task_struct *task)
 	event->start = BPF_CORE_READ(task, group_leader, start_boottime);
 	__builtin_memset(event->inum, 0, sizeof(event->inum));
 	__builtin_memset(event->unique, 0, sizeof(event->unique));
-	to = (struct namespaces){ event->inum, event->unique, &missing };
+	to = (struct namespaces){event->inum, event->unique, &missing};
 	read_namespaces(to, task, pid, level);
 	COUNT(facts);
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);

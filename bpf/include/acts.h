@@ -76,7 +76,8 @@ static __always_inline void end_act(__u64 key)
 	bpf_map_delete_elem(&acts, &key);
 }
 
-/* Fills in everything but the header; for a task other than current what it has is read while it cannot go. */
+/* Fills in everything but the header; for a task other than current what it has is read while it cannot go.
+ */
 static __always_inline void fill_facts(struct task_facts *who, const struct task_struct *task)
 {
 	const struct pid *pid = BPF_CORE_READ(task, group_leader, thread_pid);

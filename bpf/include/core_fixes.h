@@ -73,7 +73,8 @@ static __noinline __u32 audit_context_serial(const struct audit_context *ctx)
 	return BPF_CORE_READ(ctx, serial);
 }
 
-/* Whether the task is inside a system call, or an operation of io_uring's, that audit knows of. Not inlined: as below. */
+/* Whether the task is inside a system call, or an operation of io_uring's, that audit knows of. Not inlined:
+ * as below. */
 static __noinline __attribute__((unused)) int audit_context_in_call(const struct audit_context *ctx)
 {
 	const struct audit_context___kind *with = (const void *)ctx;

@@ -73,17 +73,17 @@
 #define NS_TIME_FOR_CHILDREN 9
 #define NS_KINDS	     10
 
-#define LEVELS_INLINE 4	 /* nearly every task: host, container, container in container */
-#define LEVELS_MAX    33 /* MAX_PID_NS_LEVEL (32) below the initial one */
-#define TALLY_RUNS    32
-#define COMM_SIZE     16
-#define CGROUP_PATH   1024 /* TRACE_CGROUP_PATH_LEN of the kernel */
-#define WALK_DEPTH    16   /* a container in a pod in a container is some ten deep */
-#define USERS_LEVELS	  33  /* 32 below the initial one */
-#define USERS_EXTENTS	  5   /* as many as struct uid_gid_map holds itself */
-#define USERS_EXTENTS_MAX 340 /* UID_GID_MAP_MAX_EXTENTS */
+#define LEVELS_INLINE	  4  /* nearly every task: host, container, container in container */
+#define LEVELS_MAX	  33 /* MAX_PID_NS_LEVEL (32) below the initial one */
+#define TALLY_RUNS	  32
+#define COMM_SIZE	  16
+#define CGROUP_PATH	  1024 /* TRACE_CGROUP_PATH_LEN of the kernel */
+#define WALK_DEPTH	  16   /* a container in a pod in a container is some ten deep */
+#define USERS_LEVELS	  33   /* 32 below the initial one */
+#define USERS_EXTENTS	  5    /* as many as struct uid_gid_map holds itself */
+#define USERS_EXTENTS_MAX 340  /* UID_GID_MAP_MAX_EXTENTS */
 #define REFUSED_TEXT	  1024
-#define WALK_NAME     128  /* the longest names of runtimes have 86 bytes */
+#define WALK_NAME	  128 /* the longest names of runtimes have 86 bytes */
 
 struct event_header {
 	__u16 type;
@@ -186,8 +186,8 @@ struct link_event {
 	struct event_header header;
 	struct event_stamp stamp;
 	__u64 link;
-	__u32 tid;    /* whose call it is: two may begin one in the same nanosecond */
-	__u32 untold; /* changes of namespaces that were over the rate limit */
+	__u32 tid;	 /* whose call it is: two may begin one in the same nanosecond */
+	__u32 untold;	 /* changes of namespaces that were over the rate limit */
 	__u32 child_pid; /* the last task that the call made: thread group or thread, initial pid namespace */
 	__u32 child_seen; /* the same, as the caller's pid namespace counts it; 0: it made none */
 };
@@ -232,7 +232,7 @@ struct namespace_event {
 };
 
 struct id_extent {
-	__u32 first; /* inside */
+	__u32 first;	   /* inside */
 	__u32 lower_first; /* in the initial user namespace */
 	__u32 count;
 };
@@ -262,7 +262,7 @@ struct users_large_event {
 struct refused_event {
 	struct task_facts who;
 	__u16 record_type;
-	__u16 size; /* bytes of text that are valid */
+	__u16 size;   /* bytes of text that are valid */
 	__u32 length; /* of the message as it was sent */
 	__u8 text[REFUSED_TEXT];
 };
@@ -321,17 +321,17 @@ struct counters {
 	__u64 lost_memory;     /* never made: out of memory */
 	__u64 lost_queue;      /* auditd's copy only: the hold or retry queue overflowed */
 	__u64 lost_other;
-	__u64 cgroups;	   /* messages about cgroups committed, walks included */
-	__u64 drop_cgroup; /* ring full: a walk will tell of it once a task in it acts */
-	__u64 fail_cgroup; /* a task's cgroup or its id could not be read */
+	__u64 cgroups;	      /* messages about cgroups committed, walks included */
+	__u64 drop_cgroup;    /* ring full: a walk will tell of it once a task in it acts */
+	__u64 fail_cgroup;    /* a task's cgroup or its id could not be read */
 	__u64 facts;	      /* messages of the other kinds committed */
 	__u64 drop_fact;      /* ring full: changes, targets, links, refused messages, packets */
 	__u64 drop_namespace; /* ring full: which life an inum is of is not known any more */
 	__u64 drop_users;     /* ring full: told again with the next record */
 	__u64 limited_change; /* over the rate limit */
 	__u64 limited_refused;
-	__u64 fail_acts; /* the table of calls under way was full: facts without a link */
-	__u64 fail_users; /* a map of users could not be read */
+	__u64 fail_acts;   /* the table of calls under way was full: facts without a link */
+	__u64 fail_users;  /* a map of users could not be read */
 	__u64 reserved[3]; /* up to a multiple of a cache line: no two CPUs share one */
 };
 

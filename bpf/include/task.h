@@ -143,7 +143,7 @@ static __always_inline void fill_context(struct context_event *event, struct pid
 					 const struct task_struct *task, const struct pid *pid, __u32 level)
 {
 	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	struct namespaces to = { event->inum, event->unique, &event->missing };
+	struct namespaces to = {event->inum, event->unique, &event->missing};
 
 	event->missing = 0;
 	event->pid = BPF_CORE_READ(task, tgid);

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from enricher.config.kinds import Choice, Count, Duration, Kind, Size, Unfit
 from enricher.config.load import DROP_INS, Settings, load, read
-from enricher.config.settings import FILE, Setting
+from enricher.config.settings import CHANGES, FILE, LIVES, Setting
 from enricher.errors import OutputFailed
 from enricher.runtime.output import FORMATS, Wanted
 
@@ -121,6 +121,13 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=count, metavar="N", help="stop after N events were written")
     add_filters(parser)
     parser.add_argument(
+        "--ns-changes",
+        choices=("containers", "all", "none"),
+        default="none",
+        help=f"{CHANGES.doc} (default: none)",
+    )
+    parser.add_argument("--ns-lives", action="store_true", help=LIVES.doc)
+    parser.add_argument(
         "--no-self", action="store_true", help="leave out events that this program itself caused"
     )
     parser.add_argument(
@@ -131,7 +138,15 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 def wanted(options: argparse.Namespace) -> Wanted:
     """What was asked for by the options of `add_output`."""
     return Wanted(
-        options.format, options.output, options.key, options.type, options.count, options.no_self, options.raw
+        options.format,
+        options.output,
+        options.key,
+        options.type,
+        options.count,
+        options.no_self,
+        options.raw,
+        getattr(options, "ns_changes", "none"),  # not of every command
+        getattr(options, "ns_lives", False),
     )
 
 

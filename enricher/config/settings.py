@@ -22,6 +22,7 @@ FILE: Final = f"{DIRECTORY}/audit-enricher.toml"
 SECTIONS: Final = {
     "source": "where records and contexts come from",
     "metadata": "what runtimes know of containers: names, images, pods",
+    "namespaces": "what is told of namespaces beside the events that rules ask for",
     "output": "the events that the service writes",
     "service": "how the service behaves",
     "journal": "what the service keeps for reading old audit logs: `replay --journal`",
@@ -99,6 +100,21 @@ LABELS: Final = Setting(
     Flag(),
     default=False,
     doc="labels too, at most 64 for each container; for plain runc and crun the annotations",
+)
+CHANGES: Final = Setting(
+    "namespaces.changes",
+    Choice("containers", "all", "none"),
+    "containers",
+    "which changes of namespaces are told as events of type NS_CHANGE though no rule asked for them: containers is"
+    " those by tasks in a container, and entries into a container or the host",
+    live=True,
+)
+LIVES: Final = Setting(
+    "namespaces.lives",
+    Flag(),
+    default=False,
+    doc="tell of each namespace that is made and freed, in events of type NS_INIT and NS_DEL",
+    live=True,
 )
 OUTPUT_PATH: Final = Setting(
     "output.path",
@@ -194,6 +210,8 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
     RECEIVE_BUFFER,
     METADATA,
     LABELS,
+    CHANGES,
+    LIVES,
     OUTPUT_PATH,
     OUTPUT_FORMAT,
     OUTPUT_RAW,

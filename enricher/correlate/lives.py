@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.facts import NamespaceLife, NamespaceOp
+from enricher.facts import Member, NamespaceLife, NamespaceOp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,15 +57,18 @@ class Lives:
         self._limit = limit
         self._count = 0
         self.watched = False
-        """Whether anything is told of namespaces at all; without it nothing is known of any."""
+        """Whether anything is told of namespaces at all; before that nothing is known of any."""
         self.epoch = 0
         self.forgotten = 0
 
     def learn(self, facts: Iterable[Fact]) -> None:
         """Enter what was told. Messages of different rings may come in another order than they were sent."""
         for fact in facts:
+            if isinstance(fact, Member):
+                self.watched = True
             if not isinstance(fact, NamespaceLife):
                 continue
+            self.watched = True
             op = fact.op
             self.epoch += 1
             if op == NamespaceOp.LOST:

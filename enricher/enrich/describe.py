@@ -50,11 +50,25 @@ def told(native: NativeEvent) -> str:
     """Return what an event of our own is about, in words; "" for all others."""
     if (notice := native.get("notice")) is not None:
         return notice["text"]
+    if (namespace := native.get("namespace")) is not None:
+        return f"{namespace.get('kind', '?')} {namespace['ino']}"
+    if (refused := native.get("refused")) is not None:
+        return f"{refused['type']} {refused['text']}"
+    if native["type"] == "NS_CHANGE":
+        return _changed(native)
     if (lost := native.get("lost")) is None:
         return ""
     unit = "records" if "records" in lost else "messages"
     said = f"{lost.get(unit)} {unit}, {lost['cause']}"
     return f"{said}, serials {lost['first']} to {lost.get('last', '?')}" if "first" in lost else said
+
+
+def _changed(native: NativeEvent) -> str:
+    change = native.get("namespaces", {}).get("change")
+    if not isinstance(change, dict):
+        return ""
+    kinds = ",".join(name for name in change if name != "op")
+    return f"{change.get('op')} {kinds}"
 
 
 def command(native: NativeEvent) -> list[str]:

@@ -47,10 +47,12 @@ class NamespaceEntries:
         lives = self._lives
         if known is not None and known.epoch == lives.epoch:
             return known[:2]
+        host = self._host
+        born: tuple[int | None, ...] = (None,) * len(KINDS)
         if isinstance(seen, Recalled):
-            host, born = seen.host, (None,) * len(KINDS)
+            host = seen.host
         else:
-            host, born = self._host, self._born(seen.inums, seen.time)
+            born = self._born(seen.inums, seen.time)
         if known is None or known.lives != born:
             if known is None and len(self._known) >= _SETS:
                 # The oldest goes. If it is still in use it is made once more, which is cheaper than

@@ -26,13 +26,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from enricher.clock import rfc3339
-from enricher.enrich.attribution import SYSCALL, attribute, left_doubt, not_read, reason_of
-from enricher.enrich.cgroups import CgroupTable, home_of
+from enricher.enrich import beside, told
+from enricher.enrich.attribution import SYSCALL, attribute, left_doubt, reason_of
 from enricher.enrich.decode import Decoder, type_name
 from enricher.enrich.keys import keys_of
 from enricher.enrich.shape import SCHEMA
+from enricher.enrich.subject import subject_of
+from enricher.enrich.surroundings import Surroundings
 from enricher.enrich.values import text_of
-from enricher.model import KINDS, UNSET, Recalled
+from enricher.enrich.whereabouts import Whereabouts
 from enricher.sources.audit.text import split_stamp
 
 if TYPE_CHECKING:
@@ -43,11 +45,8 @@ if TYPE_CHECKING:
         Enrichment,
         Fields,
         HostEntry,
-        Namespaces,
         NativeEvent,
-        NsEntry,
         RecordEntry,
-        Subject,
     )
     from enricher.model import Context, Event, HostFacts, Loss, Notice, Record
     from enricher.sources.names import Names
@@ -63,8 +62,6 @@ _OUTCOMES: Final[dict[object, Outcome]] = {
     "0": "failure",
 }
 
-_NAMESPACE_SETS: Final = 4096  # more containers than one host runs at a time
-
 _CONTEXTS: Final[dict[tuple[bool, bool], Literal["kernel", "journal", "none"]]] = {
     (True, False): "kernel",
     (False, True): "journal",
@@ -79,7 +76,7 @@ class NativeBuilder:
     """Builds the native events of one boot of one host; holds the caches, so keep one per pipeline.
 
     ``raw`` adds the text of every record beside its decoded fields; ``names`` knows the users of the host,
-    ``cgroups`` where a cgroup is.
+    ``around`` what is known beside the events.
     """
 
     def __init__(
@@ -88,23 +85,26 @@ class NativeBuilder:
         *,
         raw: bool = False,
         names: Names | None = None,
-        cgroups: CgroupTable | None = None,
+        around: Surroundings | None = None,
     ) -> None:
         self._host = host
-        self._cgroups = CgroupTable() if cgroups is None else cgroups
+        self._where = Whereabouts(host, Surroundings(host) if around is None else around)
         self._entries = Decoder(names, raw=raw).entries
         self._host_entry = _host_entry(host)
         self._uid_prefix = host.boot_id + "/"
-        self._namespaces: dict[bytes, tuple[Namespaces, str]] = {}
 
     def build(self, event: Event) -> NativeEvent:
         """Make the event's dict. Raises ValueError if the stamp is none; records may hold any bytes."""
         sec, ms, _serial = split_stamp(event.stamp)
         ident = event.stamp.decode("ascii")
         if event.loss is not None:
-            return self._own(event, "LOST", "lost", _lost(event.loss), rfc3339(sec, ms))
+            return self._own(event, "LOST", rfc3339(sec, ms), {"lost": _lost(event.loss)})
         if event.notice is not None:
-            return self._own(event, "NOTICE", "notice", _notice(event.notice), rfc3339(sec, ms))
+            return self._own(event, "NOTICE", rfc3339(sec, ms), {"notice": _notice(event.notice)})
+        if event.told is not None:
+            return told.enter(
+                self._own(event, told.type_of(event.told), rfc3339(sec, ms)), event.told, self._where
+            )
         context, doubt = attribute(event)
         recalled = event.recalled
         entries = self._entries(event.records)
@@ -122,40 +122,27 @@ class NativeBuilder:
         }
         if (outcome := _outcome(fields, entries)) is not None:
             native["outcome"] = outcome
-        if subject := _subject(context, fields):
+        if subject := subject_of(context, fields):
             native["subject"] = subject
         home = None
         seen = recalled if context is None else context
         if seen is not None:
-            host = self._host if recalled is None else recalled.host
-            native["namespaces"], missing = self._namespaces_of(seen, host)
+            namespaces, missing = self._where.namespaces.of(seen)
             doubt = (doubt if recalled is None else left_doubt(recalled.flags)) or missing
-            home = self._home_of(seen)
-        if home is None:
-            native["where"] = "unknown"
-            if seen is not None and seen.cgroup_id:
-                native["cgroup"] = {"id": str(seen.cgroup_id)}
-        else:
-            if home.inquiry.wants and not event.self_caused:
-                self._cgroups.ask(home.inquiry)
-            native["where"] = home.where
-            if home.container is not None:
-                native["container"] = home.container
-            native["cgroup"] = home.cgroup
+            home = self._where.home_of(seen)
+            if context is not None:
+                namespaces = self._where.with_others(namespaces, context, home)
+                if event.beside is not None:
+                    namespaces = beside.with_change(namespaces, event.beside, self._where)
+            native["namespaces"] = namespaces
+        self._where.enter(native, home, 0 if seen is None else seen.cgroup_id, ask=not event.self_caused)
+        if home is not None:
             doubt = doubt or home.reason
+        if event.beside is not None and context is not None:
+            doubt = doubt or beside.enter(native, event.beside, context, event.records, self._where)
         native["records"] = entries
         native["enrichment"] = _enrichment(event, context, doubt, home)
         return cast("NativeEvent", native)
-
-    def _home_of(self, seen: Context | Recalled) -> Home | None:
-        """Return the cgroup of a task with this context, as its namespaces let it be told."""
-        if isinstance(seen, Recalled):
-            if not seen.cgroup_path:
-                return None
-            home = home_of(seen.cgroup_id, seen.cgroup_path, seen.cgroup_said)
-            return home.seen_by(seen.inums, seen.host.initial)
-        known = self._cgroups.of(seen.cgroup_id)
-        return known.seen_by(seen.inums, self._host.initial) if known is not None and known.open else known
 
     def _boot_of(self, event: Event) -> str:
         return self._uid_prefix if event.recalled is None else event.recalled.host.boot_id + "/"
@@ -166,7 +153,7 @@ class NativeBuilder:
         return {"name": text_of(event.node)[0]} if event.node else self._host_entry
 
     def _own(
-        self, event: Event, kind: str, member: str, content: Mapping[str, object], time: str
+        self, event: Event, kind: str, time: str, content: Mapping[str, object] | None = None
     ) -> NativeEvent:
         """Make the dict of an event of our own; it has no records and nobody's context."""
         native = {
@@ -178,22 +165,11 @@ class NativeBuilder:
             "type": kind,
             "keys": [],
             "where": "unknown",
-            member: content,
+            **(content or {}),
             "records": [],
             "enrichment": {"context": "none", "container": "none", "complete": True},
         }
         return cast("NativeEvent", native)
-
-    def _namespaces_of(self, context: Context | Recalled, host: HostFacts) -> tuple[Namespaces, str]:
-        """Return the prepared entries for the context's namespaces, and which could not be read."""
-        known = self._namespaces.get(context.key)
-        if known is None:
-            if len(self._namespaces) >= _NAMESPACE_SETS:
-                # The oldest goes. If it is still in use it is made once more, which is cheaper than
-                # keeping an order of use up to date on every event.
-                del self._namespaces[next(iter(self._namespaces))]
-            known = self._namespaces[context.key] = _namespaces(context, host)
-        return known
 
 
 @lru_cache(maxsize=8)
@@ -278,72 +254,6 @@ def _outcome_of(fields: Fields) -> Outcome | None:
             message = fields.get("msg")
             said = message.get("res") if isinstance(message, dict) else None
     return _OUTCOMES.get(said) if isinstance(said, str) else None
-
-
-def _subject(context: Context | None, fields: Fields) -> Subject:
-    """Put the subject together; an empty dict if nothing is known of it."""
-    subject: dict[str, object] = {}
-    get = fields.get
-    if context is not None:
-        subject["pid"] = context.pid
-        subject["tid"] = context.tid
-        subject["ppid"] = context.ppid
-        subject["start"] = str(context.start)
-        subject["comm"], exact = text_of(context.comm)
-        if exact is not None:
-            subject["comm_hex"] = exact
-        _copy_text(fields, subject, "exe")
-        subject["pids"] = [{"ns": ns, "pid": pid} for ns, pid in context.levels]
-        auid: object = context.auid
-        ses: object = context.ses
-    else:
-        for name in ("pid", "ppid"):
-            value = get(name)
-            if isinstance(value, int):
-                subject[name] = value
-        _copy_text(fields, subject, "comm")
-        _copy_text(fields, subject, "exe")
-        auid = get("auid")
-        ses = get("ses")
-    if isinstance(auid, int) and auid != UNSET:
-        subject["auid"] = auid
-    if isinstance(ses, int) and ses != UNSET:
-        subject["ses"] = ses
-    for name in _CREDENTIALS:
-        value = get(name)
-        if isinstance(value, int):
-            subject[name] = value
-    return cast("Subject", subject)
-
-
-def _copy_text(fields: Fields, subject: dict[str, object], name: str) -> None:
-    """Take a text and its exact bytes, if they stand apart, from the record. ``(null)`` is no text."""
-    value = fields.get(name)
-    if isinstance(value, str) and value not in ("(null)", "?"):
-        subject[name] = value
-        exact = fields.get(name + "_hex")
-        if isinstance(exact, str):
-            subject[name + "_hex"] = exact
-
-
-def _namespaces(context: Context | Recalled, host: HostFacts) -> tuple[Namespaces, str]:
-    """Make the ``namespaces`` member and the words for kinds that could not be read.
-
-    A kind whose initial namespace is not known either is not missing: the kernel was built without it.
-    """
-    namespaces: Namespaces = {"dev": host.ns_dev} if host.ns_dev else {}
-    missing = []
-    for kind, inum, ident, initial in zip(KINDS, context.inums, context.ids, host.initial, strict=True):
-        if inum:
-            entry: NsEntry = {"ino": inum}
-            if ident:
-                entry["id"] = str(ident)
-            if initial:
-                entry["host"] = inum == initial
-            namespaces[kind] = entry
-        elif initial:
-            missing.append(kind)
-    return namespaces, not_read(missing)
 
 
 def _enrichment(event: Event, context: Context | None, doubt: str, home: Home | None) -> Enrichment:

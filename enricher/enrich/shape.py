@@ -69,9 +69,10 @@ class ContainerOf(TypedDict):
     kinds: list[str]
 
 
-Namespaces = dict[str, "str | NsEntry | NsChange | list[ContainerOf]"]
+Namespaces = dict[str, str | NsEntry | NsChange | list[ContainerOf]]
 """``dev`` (the nsfs device, if known), then one `NsEntry` per kind that is known, as `model.KINDS` has them;
-``change`` (`NsChange`) where the event changed some, ``of`` where some are another container's than the task's."""
+``change`` (`NsChange`) where the event changed some, ``of`` where some are another container's than the task's. A
+target's has neither."""
 
 
 class Child(TypedDict):

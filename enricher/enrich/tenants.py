@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from enricher.correlate.lives import Lives
     from enricher.enrich.cgroups import CgroupTable, Home
+    from enricher.enrich.shape import Container, ContainerOf
     from enricher.facts import Fact
+    from enricher.model import Context
 
 LIMIT: Final = 65_536
 """Namespaces whose cgroups are remembered; the oldest goes and is nobody's from then on."""
@@ -79,6 +81,29 @@ class Tenants:
                 return home
         return None
 
+    def of(self, context: Context, home: Home | None) -> list[ContainerOf]:
+        """Return the containers whose namespaces the task has, when that differs from where it is."""
+        found: dict[str, ContainerOf] = {}
+        own = () if home is None or home.container is None else _ids(home.container)
+        for kind in OWNED:
+            inum = context.inums[kind]
+            if not inum or inum == self._initial[kind]:
+                continue
+            owner = self.owner(inum, context.time)
+            if owner is None or owner.container is None or owner.container["id"] in own:
+                continue
+            container = owner.container
+            entry = found.get(container["id"])
+            if entry is None:
+                entry = {"id": container["id"], "kinds": []}
+                if "name" in container:
+                    entry["name"] = container["name"]
+                if "runtime" in container:
+                    entry["runtime"] = container["runtime"]
+                found[container["id"]] = entry
+            entry["kinds"].append(KINDS[kind])
+        return list(found.values())
+
     def inside(self, inum: int, time: int) -> list[Home]:
         """Return the containers in which programs were executed with this namespace, each once."""
         life = self._lives.at(inum, time)
@@ -89,6 +114,11 @@ class Tenants:
                 if home is not None and home.container is not None:
                     found.setdefault(home.container["id"], home)
         return list(found.values())
+
+
+def _ids(container: Container) -> set[str]:
+    """The ids of a container and of all around it."""
+    return {container["id"], *(each["id"] for each in container.get("chain", ()))}
 
 
 def _time(member: Member) -> int:

@@ -6,7 +6,8 @@ of a filtered stream are thrown away) and never counts what it rejects; the call
 
 An event matches when it has one of the keys *and* a record of one of the types; no keys asked for means
 any key or none, no types any type. A key matches as a whole, after decoding: ``exec`` is not ``exec-root``.
-What we say ourselves, of a loss or of the service, concerns whoever reads: it always matches.
+What we say ourselves, of a loss or of the service, concerns whoever reads: it always matches. What we tell of
+namespaces and of refused messages is an event like others: it has a type, and no key.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import re
 from typing import TYPE_CHECKING
 
 from enricher.enrich.keys import keys_of
+from enricher.enrich.told import type_of
 from enricher.errors import UsageError
 from enricher.sources.audit.types import NAMES, number_of
 
@@ -58,6 +60,8 @@ class Filter:
 
         An event whose records were all lost has still the type the kernel side noted, and no key.
         """
+        if event.told is not None:
+            return not self._keys and (not self._types or number_of(type_of(event.told)) in self._types)
         if event.own_id:
             return True
         types = self._types

@@ -10,9 +10,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.native import NativeBuilder
+from enricher.enrich.surroundings import Surroundings
 from enricher.route.filters import Filter
+from enricher.route.own import OwnEvents
 from enricher.route.views import native_json
 from enricher.route.views.audit_text import AuditText
 from enricher.route.views.table import Table, terminal_width, wants_colour
@@ -41,21 +42,23 @@ class Wanted(NamedTuple):
     limit: int | None = None
     skip_self: bool = False
     raw: bool = False
+    changes: str = "none"
+    lives: bool = False
 
 
 def renderer(  # noqa: PLR0913 - what an event is made from
     view: str,
     facts: HostFacts,
     names: Names,
-    cgroups: CgroupTable,
+    around: Surroundings,
     *,
     raw: bool = False,
     table: Table | None = None,
 ) -> Callable[[Event], bytes]:
     """Return what makes an event's line, or lines, in one of FORMATS; "table" takes a `table`."""
     if view == "text":
-        return AuditText(facts, cgroups).render
-    build = NativeBuilder(facts, raw=raw, names=names, cgroups=cgroups).build
+        return AuditText(facts, around).render
+    build = NativeBuilder(facts, raw=raw, names=names, around=around).build
     if table is None:
         return lambda event: native_json.render(build(event))
     return lambda event: table.render(build(event))
@@ -78,13 +81,15 @@ class Output:
         self._left = wanted.limit
         width = terminal_width(sys.stdout.fileno()) if terminal else None
         table = Table(width, colour=wants_colour(os.environ, terminal=terminal))
-        self.cgroups = CgroupTable()
-        self.learn = self.cgroups.learn
+        around = Surroundings(facts)
+        self.cgroups = around.cgroups
+        self.learn = around.learn
+        self._own = OwnEvents(facts, around, changes=wanted.changes, lives=wanted.lives)
         self._render = renderer(
             view,
             facts,
             names or NoNames(),
-            self.cgroups,
+            around,
             raw=wanted.raw,
             table=table if view == "table" else None,
         )
@@ -111,7 +116,7 @@ class Output:
 
     def emit(self, events: list[Event]) -> None:
         """Write the events that the filter lets through, in one write."""
-        chosen = events
+        chosen = self._own.chosen(events)
         if self._skip_self:
             chosen = [event for event in chosen if not event.self_caused]
         if not self._everything:

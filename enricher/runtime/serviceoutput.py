@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from enricher.config import settings as rows
 from enricher.correlate.ledger import serial_before, serial_of
-from enricher.enrich.cgroups import CgroupTable
+from enricher.enrich.surroundings import Surroundings
 from enricher.errors import EnricherError
 from enricher.model import Loss
 from enricher.route.filters import Filter
+from enricher.route.own import OwnEvents
 from enricher.runtime.output import renderer
 from enricher.sinks.rotating import RotatingFile
 
@@ -101,8 +102,9 @@ class ServiceOutput:
         self.error = ""
         self.followers: Followers | None = None
         self.journal: Journal | None = None  # it takes all events, before any filter
-        self.cgroups = CgroupTable()
-        self._json = renderer("json", facts, names, self.cgroups)
+        self._around = Surroundings(facts)
+        self.cgroups = self._around.cgroups
+        self._json = renderer("json", facts, names, self._around)
         self._group = settings[rows.GROUP]  # the socket's as well, which stays as it is
         self._sink = self._open(settings)
         self._apply(settings)
@@ -112,7 +114,10 @@ class ServiceOutput:
         self._skip_self = settings[rows.OUTPUT_SKIP_SELF]
         self.path, self.format = settings[rows.OUTPUT_PATH], settings[rows.OUTPUT_FORMAT]
         raw = settings[rows.OUTPUT_RAW]
-        self._render = renderer(self.format, self._facts, self._names, self.cgroups, raw=raw)
+        self._render = renderer(self.format, self._facts, self._names, self._around, raw=raw)
+        self._own = OwnEvents(
+            self._facts, self._around, changes=settings[rows.CHANGES], lives=settings[rows.LIVES]
+        )
         self._plain = self.format == "json" and not raw
         self._advise()
 
@@ -143,13 +148,14 @@ class ServiceOutput:
         )
 
     def learn(self, batch: Batch) -> None:
-        """Take in what a batch tells of cgroups."""
-        self.cgroups.learn(batch)
+        """Take in what a batch tells beside its records."""
+        self._around.learn(batch)
         if self.journal is not None:
             self.journal.learn(batch)
 
     def emit(self, events: list[Event]) -> None:
         """Write what the filter lets through, and hand all of it to the journal and the followers."""
+        events = self._own.chosen(events)
         if self.journal is not None:
             self.journal.take(events)
         chosen = events

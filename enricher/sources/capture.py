@@ -380,12 +380,12 @@ def _record(members: object) -> Record:
 
 def _decode(
     messages: list[object],
-    contexts: list[Context],
-    tallies: list[Tally],
-    cgroups: list[CgroupChange],
-    facts: list[Fact],
-) -> None:
+) -> tuple[list[Context], list[Tally], tuple[CgroupChange, ...], tuple[Fact, ...]]:
     """Decode messages as the ring's reader does; those of another version are left out, as there."""
+    contexts: list[Context] = []
+    tallies: list[Tally] = []
+    cgroups: list[CgroupChange] = []
+    facts: list[Fact] = []
     for value in messages:
         message = _is(value, bytes)
         kind, version = _TYPE_AND_VERSION.unpack_from(message)
@@ -404,6 +404,7 @@ def _decode(
             tallies.append(wire.decode_tally(memoryview(message), 0))
         else:
             facts.append(wirefacts.DECODERS[kind](memoryview(message), 0))
+    return contexts, tallies, tuple(cgroups), tuple(facts)
 
 
 def _counts(value: object) -> KernelCounts:
@@ -421,11 +422,7 @@ def _turn(*members: object) -> Batch:
     now, wall, parked, records, messages, counts, *more = members
     # Since format 2; the number of members says which it is as well as the head does.
     answers, helpers = more or ([], [])
-    contexts: list[Context] = []
-    tallies: list[Tally] = []
-    cgroups: list[CgroupChange] = []
-    facts: list[Fact] = []
-    _decode(_is(messages, list), contexts, tallies, cgroups, facts)
+    contexts, tallies, cgroups, facts = _decode(_is(messages, list))
     return Batch(
         [_record(each) for each in _is(records, list)],
         contexts,
@@ -434,10 +431,10 @@ def _turn(*members: object) -> Batch:
         _time(now),
         _time(wall),
         None if counts is None else _counts(counts),
-        tuple(cgroups),
+        cgroups,
         tuple(_container(each) for each in _is(answers, list)),
         tuple(_helper(each) for each in _is(helpers, list)),
-        tuple(facts),
+        facts,
     )
 
 

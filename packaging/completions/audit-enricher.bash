@@ -31,6 +31,10 @@ _audit_enricher()
         "run --count" | "run --key" | "run --type" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --count" | "replay --key" | "replay --type" | "follow --count" | "follow --key" | "follow --type")
             return
             ;;
+        "run --ns-changes" | "replay --ns-changes")
+            mapfile -t COMPREPLY < <(compgen -W "containers all none" -- "$word")
+            return
+            ;;
         "run --hook" | "record --hook")
             mapfile -t COMPREPLY < <(compgen -W "auto audit_log_end audit_log_end.part.0 skb_queue_tail" -- "$word")
             return
@@ -54,7 +58,7 @@ _audit_enricher()
             ;;
         run)
             if [[ $word == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "-h --help --format --output --count --key --type --no-self --raw --capture --for --hook --loader --ring-memory --receive-buffer --config --verbose" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --format --output --count --key --type --ns-changes --ns-lives --no-self --raw --capture --for --hook --loader --ring-memory --receive-buffer --config --verbose" -- "$word")
             fi
             ;;
         record)
@@ -66,7 +70,7 @@ _audit_enricher()
             ;;
         replay)
             if [[ $word == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "-h --help --journal --format --output --count --key --type --no-self --raw" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --journal --format --output --count --key --type --ns-changes --ns-lives --no-self --raw" -- "$word")
             else
                 compopt -o default
             fi

@@ -23,6 +23,7 @@ from pathlib import Path
 from enricher.clock import TurnClock
 from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.native import NativeBuilder
+from enricher.enrich.surroundings import Surroundings
 from enricher.journalformat import NAME
 from enricher.model import Answer, Batch, CgroupChange, CgroupOp, Event
 from enricher.runtime import helper
@@ -65,7 +66,7 @@ class Churn:
         self.table = CgroupTable()
         self.prefetch = Prefetch(Lookups(helper.start(stub), self.clock))
         self.table.asker = self.prefetch.want
-        self.builder = NativeBuilder(HOST, cgroups=self.table)
+        self.builder = NativeBuilder(HOST, around=Surroundings(HOST, self.table))
         self.journal = Journal(
             directory, HOST, self.table, self.clock, print, max_size=JOURNAL, max_age=86_400.0
         )

@@ -16,6 +16,7 @@ import tracemalloc
 from enricher.enrich.cgroups import KEPT, CgroupTable
 from enricher.enrich.native import NativeBuilder
 from enricher.enrich.recognise import recognise
+from enricher.enrich.surroundings import Surroundings
 from enricher.model import Batch, CgroupChange, CgroupOp, Event
 from tests.bench.bench_views import EVENTS, HOST, exec_event
 
@@ -64,7 +65,7 @@ def main() -> None:
     pairs = []
     for _ in range(RUNS):
         without = seconds(NativeBuilder(HOST), events)
-        pairs.append((seconds(NativeBuilder(HOST, cgroups=known), events), without))
+        pairs.append((seconds(NativeBuilder(HOST, around=Surroundings(HOST, known)), events), without))
     identity = min(pair[0] for pair in pairs) - min(pair[1] for pair in pairs)
     print(f"native event of a known cgroup: {min(pair[0] for pair in pairs) / count * 1e6:.2f} us")
     print(f"  of that for where, container and cgroup: {identity / count * 1e6:+.2f} us an event")

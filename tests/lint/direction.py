@@ -3,7 +3,8 @@
 
     sources -> correlate -> enrich -> route -> sinks -> runtime -> cli
 
-The vocabulary (model, facts, errors, clock, metrics, codec, journalformat) may be imported by all and imports only itself.
+The vocabulary (model, facts, errors, clock, metrics, codec, journalformat) may be imported by all, and imports only
+itself.
 config may be imported by all and imports only the vocabulary. runtime and cli stand at the right end:
 they alone may know every stage. Imports inside functions and under TYPE_CHECKING count as well, and
 so do literal names given to import_module().

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import pytest
 
+from enricher.facts import Fact
 from enricher.model import CgroupChange, Context, ContextFlag, Event, Loss, Record, Tally
 from enricher.runtime import prefetch
 from enricher.runtime.pipeline import Pipeline
@@ -87,6 +88,8 @@ class Host:
         self.counts_lost = True
         self.tap: list[bytes] | None = None
         self.cgroups: list[CgroupChange] = []
+        self.facts: list[Fact] = []
+        self.families: dict[str, str] = {}
         self.ring_count, self.ring_size = 2, 16 << 20
 
     # -- the kernel ----------------------------------------------------------------------------------

@@ -9,7 +9,10 @@ from typing import Any
 
 from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.native import NativeBuilder, build
+from enricher.enrich.surroundings import Surroundings
+from enricher.facts import Beside, ChangeOp, Told
 from enricher.model import (
+    KINDS,
     Answer,
     Batch,
     CgroupChange,
@@ -23,6 +26,7 @@ from enricher.model import (
     Record,
 )
 from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, SYSCALL, context, event
+from tests.unit.sample_facts import MAKER, batch, change, freed, link, made, member, refusal, target
 
 Json = dict[str, Any]
 
@@ -109,7 +113,7 @@ def in_cgroup(path: bytes, said: Metadata | Known | None = None) -> Json:
     change = CgroupChange(7312, CgroupOp.FOUND, path, 0)
     answers = (Answer(7312, said),) if said else ()
     table.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, cgroups=(change,), answers=answers))
-    made = NativeBuilder(HOST, cgroups=table).build(event(*EXEC, context=context()))
+    made = NativeBuilder(HOST, around=Surroundings(HOST, table)).build(event(*EXEC, context=context()))
     read: Json = json.loads(json.dumps(made))
     return read
 
@@ -159,6 +163,79 @@ def from_a_journal() -> Json:
     return read
 
 
+def around() -> Surroundings:
+    """Two sets of ten namespaces each, all made while somebody watched; two containers, one in the other's."""
+    known = Surroundings(HOST)
+    docker, podman = (f"/system.slice/docker-{'ab' * 32}.scope", f"/machine.slice/libpod-{'cd' * 32}.scope")
+    paths = ((7312, docker), (MAKER, podman))
+    told = tuple(CgroupChange(ident, CgroupOp.MADE, path.encode(), 0) for ident, path in paths)
+    answers = (Answer(7312, Metadata("docker", "web")),)
+    known.cgroups.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, cgroups=told, answers=answers))
+    lives = [
+        made(KINDS[min(place, 7)], inum, 1_000 + inum, ident=inum)
+        for inums in (LEFT, ENTERED)
+        for place, inum in enumerate(inums)
+    ]
+    known.learn(batch(*lives, member(7312, ENTERED, 9_000)))
+    return known
+
+
+LEFT = tuple(range(101, 111))
+ENTERED = tuple(range(201, 211))
+IDS = tuple(range(1, 11))
+
+
+def changing() -> Json:
+    """All ten kinds, and a child; the task is in one container and has another's namespaces."""
+    who = context(inums=ENTERED, ids=IDS, levels=((4026531836, 4711), (206, 3)), cgroup_id=MAKER)
+    one = change(who, before=LEFT, before_ids=tuple(range(51, 61)))
+    made_event = event((1300, SYSCALL), context=who)
+    made_event.beside = Beside((one,), (), link(child=4720))
+    return _read(
+        NativeBuilder(HOST._replace(initial=(*LEFT[:5], *ENTERED[5:])), around=around()).build(made_event)
+    )
+
+
+def signalling() -> Json:
+    ids = tuple(range(1, 11))
+    inside = context(inums=ENTERED, ids=ids, comm=b"s\xff", pid=4800, levels=((4026531836, 4800), (206, 9)))
+    made_event = event(
+        (1300, SYSCALL), (1318, b"opid=4800 oauid=-1 ouid=0 oses=-1 ocomm=73FF"), context=context()
+    )
+    made_event.beside = Beside((), (target(inside),), link())
+    return _read(NativeBuilder(HOST, around=around()).build(made_event))
+
+
+def own(fact: Told) -> Json:
+    made_event = event()
+    made_event.stamp = b"1772366400.042:0"
+    made_event.records = []
+    made_event.own_id = "5eed0001/12"
+    made_event.told = fact
+    return _read(NativeBuilder(HOST, around=around()).build(made_event))
+
+
+def cloned() -> Json:
+    return own(change(op=ChangeOp.CLONE))
+
+
+def born() -> Json:
+    return own(made("pid", 205, 1_205, ident=77))
+
+
+def ended() -> Json:
+    return own(freed(204, 5_000))
+
+
+def refused_message() -> Json:
+    return own(refusal(b"op=PAM:auth acct=\xff"))
+
+
+def _read(made_native: object) -> Json:
+    read: Json = json.loads(json.dumps(made_native))
+    return read
+
+
 def lost() -> Json:
     return copy.deepcopy(LOST)
 
@@ -204,6 +281,7 @@ SAMPLES = {
             from_a_journal,
         ),
         *(lost, lost_messages, gap, open_gap, reload),
+        *(changing, signalling, cloned, born, ended, refused_message),
     )
 }
 
@@ -268,6 +346,18 @@ BREAKS: list[tuple[str, Json]] = [
     ("in_a_unit", {"enrichment.container": "none"}),
     ("in_a_unit", {"enrichment.container": "runtime"}),
     ("in_a_unit", {"enrichment.metadata": "docker"}),
+    ("born", {"type": "NS_CHANGE"}),
+    ("born", {"namespaces": {}}),
+    ("born", {"lost": {"cause": "sink", "stage": "sink", "records": 1}}),
+    ("born", {"notice": {"kind": "reload", "text": "x"}}),
+    ("born", {"refused": {"type": "USER", "text": "", "length": 1}}),
+    ("refused_message", {"type": "NS_CHANGE"}),
+    ("refused_message", {"lost": {"cause": "sink", "stage": "sink", "records": 1}}),
+    ("refused_message", {"notice": {"kind": "reload", "text": "x"}}),
+    ("from_a_log", {"child": {"pid": 1, "pids": []}}),
+    ("from_a_log", {"targets": []}),
+    ("from_a_log", {"namespace": {"ino": 1}}),
+    ("from_a_log", {"refused": {"type": "USER", "text": "", "length": 1}}),
     ("container", {"where": "host"}),
     ("container", {"cgroup": {"id": "1", "path_hex": "FF"}}),
     ("container", {"cgroup": {"id": "1", "unit": "a.service"}}),

@@ -93,7 +93,8 @@ def outcome(tally: Tally) -> Outcome:
         (Tally("docker", "loop", 2, 2, 0, 0, 0, 1), "unified", False),
         (Tally("nspawn", "loop", 2, 1, 0, 1, 0, 0), "legacy", True),
         (Tally("nspawn", "loop", 2, 1, 1, 0, 0, 0), "legacy", False),
-        (Tally("podman rootless", "loop", 2, 1, 1, 0, 0, 0), "legacy", True),
+        (Tally("podman rootless", "loop", 2, 1, 0, 1, 0, 0), "legacy", True),
+        (Tally("podman rootless", "loop", 2, 1, 1, 0, 0, 0), "legacy", False),
         (Tally("podman rootless", "loop", 2, 1, 1, 0, 0, 0), "unified", False),
     ],
 )

@@ -6,10 +6,11 @@ from __future__ import annotations
 import pytest
 
 from enricher.clock import ManualClock, rfc3339
-from enricher.enrich import native as native_module
+from enricher.enrich import namespaces as namespaces_module
 from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.native import NativeBuilder, build
 from enricher.enrich.shape import NsEntry
+from enricher.enrich.surroundings import Surroundings
 from enricher.model import KINDS, UNSET, Batch, CgroupChange, CgroupOp, ContextFlag, Tally
 from enricher.route.views.audit_text import AuditText
 from tests.unit.sample_events import (
@@ -270,12 +271,12 @@ def test_a_users_container_may_have_no_cgroup_of_its_own(
     for kind in other:
         inums[kind] += 4096
     made = exec_event(context(inums=inums))
-    native = NativeBuilder(HOST, cgroups=table).build(made)
+    native = NativeBuilder(HOST, around=Surroundings(HOST, table)).build(made)
     assert native["where"] == where
     assert native["cgroup"]["path"] == path.decode()
     doubted = "reason" in native["enrichment"]
     assert doubted == (where == "unknown") == (native["enrichment"]["container"] == "none")
-    text = AuditText(HOST, table).render(made)
+    text = AuditText(HOST, Surroundings(HOST, table)).render(made)
     line = next(line for line in text.splitlines() if b"[1390]" in line)
     assert b'where="%b"' % where.encode() in line
     assert (b"reason=" in line) == doubted
@@ -298,13 +299,13 @@ def test_equal_contexts_share_the_prepared_part_and_others_do_not() -> None:
 
 
 def test_the_namespace_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_module, "_NAMESPACE_SETS", 3)
+    monkeypatch.setattr(namespaces_module, "_SETS", 3)
     builder = NativeBuilder(HOST)
     for inum in range(1, 9):
         native = builder.build(exec_event(context(inums=(inum,) * len(KINDS))))
         expected: NsEntry = {"ino": inum, "host": False}
         assert native["namespaces"]["mnt"] == expected
-    assert len(builder._namespaces) == 3
+    assert len(builder._where.namespaces._known) == 3
 
 
 def test_no_cgroup_id_no_cgroup() -> None:

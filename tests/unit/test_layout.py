@@ -9,14 +9,19 @@ from collections.abc import Iterator
 import pytest
 
 from enricher.errors import LayoutMismatch
-from enricher.sources.bpf import layout, wire
+from enricher.facts import ChangeOp, NamespaceOp
+from enricher.sources.bpf import layout, wire, wirefacts
+from enricher.sources.bpf.families import all_programs
 from enricher.sources.bpf.hook import PROGRAM
 from enricher.sources.bpf.libbpf import Libbpf, library
 from enricher.sources.bpf.loader import _CGROUPS, _ENDINGS, _URING, OBJECTS
 from tests.lint.tree import ROOT
 
+FACTS = ("CHANGE", "TARGET", "LINK", "NAMESPACE", "USERS", "REFUSED", "PACKET", "MEMBER")
 MACHINES = ("x86_64", "x86_64-pcpu_hot", "x86_64-nowhere", "aarch64")
 STRUCTS = {
+    "task_facts",
+    *wirefacts.STRUCTS,
     "context_event",
     "context_deep_event",
     "pid_level",
@@ -55,7 +60,7 @@ def test_objects_and_decoder_agree(lib: Libbpf, btf: int) -> None:
 
 def test_every_struct_is_compared() -> None:
     assert set(layout.expected()) == STRUCTS
-    assert set(wire.SIZES) == STRUCTS
+    assert set(layout._SIZES) == STRUCTS
 
 
 def test_every_member_is_compared(lib: Libbpf, btf: int) -> None:
@@ -64,8 +69,9 @@ def test_every_member_is_compared(lib: Libbpf, btf: int) -> None:
         found = layout.read_struct(lib, btf, name)
         assert found
         nested = {path.partition(".")[0] for path in found.members if "." in path}
-        plain = {path for path in found.members if path not in nested and not path.startswith("c.")}
-        assert plain - {"reserved"} == set(members) - {"c"}, name
+        inner = ("c.", "who.", "u.")
+        plain = {path for path in found.members if path not in nested and not path.startswith(inner)}
+        assert plain - {"reserved"} == set(members) - {"c", "who", "u"}, name
 
 
 def test_a_struct_is_read_with_its_nested_members(lib: Libbpf, btf: int) -> None:
@@ -107,7 +113,7 @@ def test_what_the_object_does_not_have_is_reported(
     right = layout.expected()
     mutated = right | {"counters": right["counters"] | {"novel": (0, 8)}, "novel_event": {}}
     monkeypatch.setattr(layout, "expected", lambda: mutated)
-    monkeypatch.setitem(wire.SIZES, "tally_run", 6)
+    monkeypatch.setitem(layout._SIZES, "tally_run", 6)
     with pytest.raises(LayoutMismatch) as caught:
         layout.check(lib, btf)
     assert caught.value.message.splitlines()[1:] == [
@@ -134,13 +140,27 @@ def test_numbers_that_btf_does_not_hold() -> None:
     mine |= {f"CONTEXT_{flag.name}": int(flag) for flag in ContextFlag}
     mine |= {f"TALLY_{flag.name}": int(flag) for flag in TallyFlag}
     mine |= {f"NS_{kind.upper()}": index for index, kind in enumerate(KINDS)} | {"NS_KINDS": len(KINDS)}
-    mine |= {"COMM_SIZE": 16}
+    mine |= {name: getattr(wirefacts, name) for name in defined if name.startswith("USERS_")}
+    mine |= {f"EVENT_{name}": getattr(wirefacts, f"EVENT_{name}") for name in FACTS}
+    mine |= {f"CHANGE_{op.name}": int(op) for op in ChangeOp}
+    mine |= {f"NAMESPACE_{op.name}": int(op) for op in NamespaceOp if op != NamespaceOp.LOST}
+    mine |= {"COMM_SIZE": 16, "REFUSED_TEXT": wirefacts.REFUSED_TEXT}
     assert mine == {name: defined[name] for name in mine}
     assert set(defined) - set(mine) == set()
 
 
 def test_programs_and_maps_that_the_loader_asks_for(lib: Libbpf, opened: int) -> None:
-    for name in (*PROGRAM.values(), *_ENDINGS, *_CGROUPS, _URING):
+    for name in (*PROGRAM.values(), *_ENDINGS, *_CGROUPS, _URING, *all_programs()):
         assert lib.bpf_object__find_program_by_name(opened, name.encode()), name
-    for name in ("rings", "counters", "open_events", "told_cgroups", ".rodata"):
+    for name in (
+        "acts",
+        "places",
+        "members",
+        "change_bucket",
+        "rings",
+        "counters",
+        "open_events",
+        "told_cgroups",
+        ".rodata",
+    ):
         assert lib.bpf_object__find_map_by_name(opened, name.encode()), name

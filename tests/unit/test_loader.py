@@ -17,6 +17,7 @@ import pytest
 
 from enricher.errors import EnricherError, KernelUnsupported, LayoutMismatch, LoadFailed, MissingCapability
 from enricher.sources.bpf import loader, wire
+from enricher.sources.bpf.families import Chosen, all_programs
 from enricher.sources.bpf.features import Answer, Found
 from enricher.sources.bpf.hook import Hook
 from enricher.sources.bpf.libbpf import ProgramInfo
@@ -64,7 +65,8 @@ class Lib:
         self.info_size = ctypes.sizeof(ProgramInfo)
         self.counters = os.memfd_create("counters")
         os.ftruncate(self.counters, PAGE)
-        self._names = [b"", *(name.encode() for name in (*PROGRAMS, "rings", "counters", ".rodata"))]
+        names = (*PROGRAMS, *sorted(all_programs()), "rings", "counters", ".rodata")
+        self._names = [b"", *(name.encode() for name in names)]
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Give what fails as told, else the double below, else 0."""
@@ -175,7 +177,10 @@ def load(lib: Lib, tmp_path: Path) -> Callable[..., LibbpfObject]:
     def make(
         hook: Hook = Hook.PLAIN, *, uring: bool = True, verbose: bool = False, budget: int = 0
     ) -> LibbpfObject:
-        return LibbpfObject(cast("Any", lib), image, hook, NONCE, budget, uring=uring, verbose=verbose)
+        chosen = Chosen([], {})
+        return LibbpfObject(
+            cast("Any", lib), image, hook, NONCE, budget, chosen, uring=uring, verbose=verbose
+        )
 
     return make
 
@@ -256,7 +261,7 @@ def test_life(lib: Lib, load: Load) -> None:
     assert lib.entries == {"rings": CPUS, "counters": CPUS}
     assert lib.rodata.raw == struct.pack("=QQII", 0x3031323334353637, 0x3839616263646566, *WATCHED)
     assert {name for name, wanted in lib.autoloaded.items() if wanted} == set(PROGRAMS[:1] + PROGRAMS[3:])
-    assert set(lib.autoloaded) == set(PROGRAMS)
+    assert set(lib.autoloaded) == {*PROGRAMS, *all_programs()}
     # The record hook last: no event is begun that nothing would end. And first to go.
     assert lib.attached == [
         *CGROUPS,

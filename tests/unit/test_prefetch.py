@@ -13,6 +13,7 @@ from enricher.config.load import Settings, load
 from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.native import NativeBuilder
 from enricher.enrich.shape import NativeEvent
+from enricher.enrich.surroundings import Surroundings
 from enricher.model import Answer, Batch, CgroupChange, CgroupOp, Known, Metadata
 from enricher.runtime import helper, prefetch
 from enricher.runtime.lookups import Lookups
@@ -36,7 +37,7 @@ class Bench(Play):
         self.prefetch = Prefetch(self.lookups)
         self.table = CgroupTable()
         self.table.asker = self.prefetch.want
-        self.builder = NativeBuilder(HOST, cgroups=self.table)
+        self.builder = NativeBuilder(HOST, around=Surroundings(HOST, self.table))
         self.given: list[Answer] = []
 
     def turn(self, *changes: tuple[int, CgroupOp, bytes], seconds: float = 0.0) -> None:

@@ -179,7 +179,7 @@ def test_lengths_are_rounded_up_to_eight(producer: Producer, ring: Ring) -> None
 
 
 @pytest.mark.parametrize(
-    ("version", "kind"), [(2, wire.EVENT_CONTEXT), (0, wire.EVENT_CONTEXT), (1, 5), (1, 0)]
+    ("version", "kind"), [(2, wire.EVENT_CONTEXT), (0, wire.EVENT_CONTEXT), (1, 99), (1, 0)]
 )
 def test_unknown_is_counted_and_passed_over(producer: Producer, ring: Ring, version: int, kind: int) -> None:
     producer.put(context_message(1, version, kind))

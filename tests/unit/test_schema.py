@@ -104,6 +104,18 @@ def types_of(node: Json) -> list[str]:
     return said if isinstance(said, list) else [said]
 
 
+_SHARED = {f"#/$defs/{name}" for name in ("container", "cgroup", "namespace", "places")}
+_FIRST = "change.mnt"
+
+
+def is_tested_elsewhere(node: Json, name: str) -> bool:
+    """Whether what is below this place is a definition that is tested where it is used first."""
+    ref = node.get("$ref")
+    if ref == "#/$defs/step":
+        return not name.replace("/properties", "").replace("/", ".").endswith(_FIRST)
+    return ref in _SHARED and ("targets" in name or "change" in name)
+
+
 def wrong_values(node: Json, value: Anything) -> Iterator[Any]:
     """Yield values that this node of the schema must refuse, made from one that it takes."""
     kinds = types_of(node)
@@ -140,6 +152,9 @@ def wrong_objects(node: Json, value: Json) -> Iterator[Json]:
 
 def mutants(node: Json, value: Anything, name: str = "") -> Iterator[tuple[str, list[str | int], Any]]:
     """Yield (member, path, wrong value) for a value and everything below it; ``[]`` stands for any index."""
+    if is_tested_elsewhere(node, name):
+        yield name, [], 0
+        return
     node = resolved(node)
     yield from ((name, [], wrong) for wrong in wrong_values(node, value))
     below: list[tuple[str | int, str, Json]] = []
@@ -173,7 +188,7 @@ def put(made: Json, path: list[str | int], value: Anything) -> Anything:
 
 def members(node: Json, name: str = "") -> Iterator[str]:
     """Yield the name of every member that the schema knows, as `mutants` writes it."""
-    if node.get("$ref") in ("#/$defs/value", "#/$defs/item"):
+    if node.get("$ref") in ("#/$defs/value", "#/$defs/item") or is_tested_elsewhere(node, name):
         yield name
         return
     node = resolved(node)
@@ -226,6 +241,9 @@ def words(node: Anything, path: str = "") -> Iterator[str]:
     """Yield the place of every word of the schema that can refuse something, once per place it is used at."""
     if node is False:
         yield path
+        return
+    if is_tested_elsewhere(node, path):
+        yield f"{path}/type"
         return
     recursive = "$defs/value" in str(node.get("$ref")) or "$defs/item" in str(node.get("$ref"))
     for key, inner in resolved(node).items():
@@ -288,8 +306,14 @@ def differences(hint: Anything, node: Json, name: str = "event") -> Iterator[str
     if is_typeddict(hint):
         yield from differing_members(hint, node, name)
     elif hint == shape.Namespaces:
-        if list(node["properties"]) != ["dev", *KINDS] or node["additionalProperties"] is not False:
+        more = [] if "targets" in name else ["change", "of"]
+        if list(node["properties"]) != ["dev", *KINDS, *more] or node["additionalProperties"] is not False:
             yield f"{name}: other kinds in the schema"
+        if more:
+            yield from differences(shape.ContainerOf, node["properties"]["of"]["items"], f"{name}.of[]")
+            for kind in KINDS:
+                step = resolved(node["properties"]["change"])["properties"][kind]
+                yield from differences(shape.NsStep, step, f"{name}.change.{kind}")
         for kind in KINDS:
             yield from differences(shape.NsEntry, node["properties"][kind], f"{name}.{kind}")
     elif origin is list:

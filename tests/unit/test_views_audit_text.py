@@ -8,6 +8,7 @@ import re
 import pytest
 
 from enricher.enrich.cgroups import CgroupTable
+from enricher.enrich.surroundings import Surroundings
 from enricher.model import (
     Answer,
     Batch,
@@ -405,7 +406,7 @@ def container_line(said: Metadata | None) -> str:
     table = CgroupTable()
     made = CgroupChange(7312, CgroupOp.MADE, b"/system.slice/docker-" + b"ab" * 32 + b".scope", 0)
     table.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, cgroups=(made,)))
-    view = AuditText(HOST, table)
+    view = AuditText(HOST, Surroundings(HOST, table))
     inside = exec_event()
     assert inside.context is not None
     inside.context = inside.context._replace(cgroup_id=7312)

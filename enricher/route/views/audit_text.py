@@ -35,16 +35,27 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from enricher.enrich import beside
 from enricher.enrich.attribution import SYSCALL, attribute, left_doubt, not_read, reason_of
-from enricher.enrich.cgroups import CgroupTable, home_of
+from enricher.enrich.cgroups import home_of
+from enricher.enrich.native import NativeBuilder
+from enricher.enrich.surroundings import Surroundings
+from enricher.enrich.told import type_of
+from enricher.enrich.whereabouts import Whereabouts
 from enricher.model import KINDS
-from enricher.sources.audit.types import is_user, name_of, text_name_of
+from enricher.route.views.flat import flat, told
+from enricher.sources.audit.types import is_user, name_of, number_of, text_name_of
 
 if TYPE_CHECKING:
     from enricher.enrich.cgroups import Home
+    from enricher.facts import Told
     from enricher.model import Context, Event, HostFacts, Loss, Notice, Recalled, Record
 
 _NS_INFO = b'type=UNKNOWN[1390] msg=audit(%b): record="1"'
+_NS_INFO_MORE = b"type=UNKNOWN[1390] msg=audit(%b):"
+_NS_CHANGE = b"type=UNKNOWN[1393] msg=audit(%b):"
+_NUMBERS = {name: number_of(name) or 0 for name in ("NS_CHANGE", "NS_INIT", "NS_DEL", "USER_REFUSED")}
+_NOT_IN_LINES = frozenset({"schema", "time", "id", "uid", "host", "type", "keys", "records"})
 _LOST = b"type=UNKNOWN[1394] msg=audit(%b): "
 _TOLD = b"type=UNKNOWN[1398] msg=audit(%b): "
 _NOTICE = b'type=UNKNOWN[1398] msg=audit(%b): op="control-bytes"'
@@ -117,9 +128,12 @@ def _quoted(text: str) -> bytes:
 class AuditText:
     """Renders events as audit text; keeps one prepared namespace part per distinct set."""
 
-    def __init__(self, host: HostFacts, cgroups: CgroupTable | None = None) -> None:
+    def __init__(self, host: HostFacts, around: Surroundings | None = None) -> None:
         self._host = host
-        self._cgroups = CgroupTable() if cgroups is None else cgroups
+        self._around = Surroundings(host) if around is None else around
+        self._cgroups = self._around.cgroups
+        self._where = Whereabouts(host, self._around)
+        self._builder = NativeBuilder(host, around=self._around)
         self._namespaces: dict[bytes, tuple[bytes, str]] = {}
         self._homes: dict[int, tuple[Home, bytes]] = {}
 
@@ -129,10 +143,12 @@ class AuditText:
             return self._own(event, _LOST, _lost(event.loss))
         if event.notice is not None:
             return self._own(event, _TOLD, _notice(event.notice))
+        if event.told is not None:
+            return self._fact(event, event.told)
         records = event.records
         lines = [_prefix(record.type) + record.text for record in records]
         joined = b"".join(lines)
-        ours = [self._ns_info(event)]
+        ours = [self._ns_info(event), *self._beside(event)]
         if joined.translate(_SPACED) != joined or not joined.isascii():
             ours += self._defuse(event, lines)
         node = _node_of(event.node) if event.node else b""
@@ -219,6 +235,34 @@ class AuditText:
             known = self._homes[ident] = (home, _home(home))
         return known[1]
 
+    def _beside(self, event: Event) -> list[bytes]:
+        """Return a line for what the call changed or made, whose namespaces the task has, and one for each target."""
+        context = attribute(event).context
+        if context is None:
+            return []
+        members: dict[str, object] = {}
+        namespaces = self._where.with_others({}, context, self._where.home_of(context))
+        if event.beside is not None:
+            namespaces = beside.with_change(namespaces, event.beside, self._where)
+            beside.enter(members, event.beside, context, event.records, self._where)
+        targets = members.pop("targets", [])
+        lines = []
+        if namespaces or members:
+            lines.append([_NS_CHANGE % event.stamp, *flat({"namespaces": namespaces, **members})])
+        if isinstance(targets, list):
+            lines += [[_NS_INFO_MORE % event.stamp, *flat({"target": target})] for target in targets]
+        return [b" ".join(parts) for parts in lines]
+
+    def _fact(self, event: Event, fact: Told) -> bytes:
+        """Return the line of an event of our own about namespaces or a refused message."""
+        native = self._builder.build(event)
+        members = {name: value for name, value in native.items() if name not in _NOT_IN_LINES}
+        head = b"type=%b msg=audit(%b):" % (
+            text_name_of(_NUMBERS[type_of(fact)]).encode("ascii"),
+            event.stamp,
+        )
+        return b" ".join([head, told(b"event_uid", native["uid"].encode("ascii")), *flat(members)]) + b"\n"
+
     def _own(self, event: Event, prefix: bytes, facts: dict[str, str]) -> bytes:
         facts = {"event_uid": f"{self._host.boot_id}/{event.own_id}", **facts}
         said = b" ".join(b"%b=%b" % (name.encode("ascii"), _quoted(fact)) for name, fact in facts.items())
@@ -267,7 +311,7 @@ def _notice(notice: Notice) -> dict[str, str]:
 
 def _home(home: Home) -> bytes:
     """Return where the task is. A path or a name is somebody's choice: it is in hex where it could end the value."""
-    parts = [b'where="%b"' % home.where.encode("ascii"), _told(b"cgroup_path", home.path)]
+    parts = [b'where="%b"' % home.where.encode("ascii"), told(b"cgroup_path", home.path)]
     container = home.container
     if container is not None:
         pod = container.get("pod")
@@ -286,13 +330,8 @@ def _home(home: Home) -> bytes:
         for name, text in said.items():
             value = text.encode("utf-8", "replace")
             if 0 < len(value) <= _TOLD_MAX:
-                parts.append(_told(name, value))
+                parts.append(told(name, value))
     return b" ".join(parts)
-
-
-def _told(name: bytes, value: bytes) -> bytes:
-    plain = value.isascii() and value == value.translate(_SPACED) and not any(byte in value for byte in b' "')
-    return b'%b="%b"' % (name, value) if plain else b'%b_hex="%b"' % (name, _hex(value))
 
 
 def _namespace_part(context: Context | Recalled, host: HostFacts) -> tuple[bytes, str]:

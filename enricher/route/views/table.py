@@ -20,7 +20,7 @@ import os
 import shlex
 import unicodedata
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from enricher.clock import local_time
 from enricher.enrich.describe import action, command, message, path, result, told
@@ -30,7 +30,7 @@ from enricher.sources.audit.text import split_stamp
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from enricher.enrich.shape import Namespaces, NativeEvent, Subject
+    from enricher.enrich.shape import Namespaces, NativeEvent, NsEntry, Subject
 
 _ID: Final = 12  # as engines show ids themselves
 _EXECS: Final = ("execve", "execveat")
@@ -117,6 +117,7 @@ def namespaces_of(namespaces: Namespaces | None) -> tuple[str, str]:
         entry = namespaces.get(kind) if namespaces else None
         if not isinstance(entry, dict):
             continue
+        entry = cast("NsEntry", entry)
         inums[kind] = entry["ino"]
         if "host" not in entry:
             continue

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
 from typing import TYPE_CHECKING, Final
 
+from enricher.facts import NamespaceLife, NamespaceOp
 from enricher.sources.bpf import wire, wirefacts
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ _DISCARD: Final = 1 << 30
 _LENGTH: Final = _DISCARD - 1
 _HEADER: Final = 8
 _word = struct.Struct("=I").unpack_from
+_u64 = struct.Struct("=Q").unpack_from
+_DROPPED: Final = wire.COUNTERS.index("drop_namespace")
 _type_and_version = struct.Struct("=HH").unpack_from
 
 
@@ -124,6 +128,7 @@ class ReadingSide:
     _rings: list[Ring]
     _counters_map: mmap.mmap | None
     _cpus: int
+    _dropped = 0
 
     def drain(self) -> tuple[list[Context], list[Tally]]:
         """See `loader.Loaded.drain`."""
@@ -131,7 +136,26 @@ class ReadingSide:
         tallies: list[Tally] = []
         for ring in self._rings:
             ring.drain(contexts, tallies, self.cgroups, self.facts, self.tap)
+        # After the rings: what could not be told happened before the context of anybody who is in it.
+        if (lost := self._count(_DROPPED)) != self._dropped:
+            self._dropped = lost
+            self._tell_loss()
         return contexts, tallies
+
+    def _tell_loss(self) -> None:
+        """Say in the stream itself that messages about namespaces were lost until now."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        fact = NamespaceLife(now, NamespaceOp.LOST, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b"")
+        self.facts.append(fact)
+        if self.tap is not None:
+            self.tap.append(wirefacts.encode_namespace(fact))
+
+    def _count(self, place: int) -> int:
+        """The sum over all CPUs of the counter at this place of `wire.COUNTERS`."""
+        if self._counters_map is None:
+            return 0
+        ends = range(8 * place, self._cpus * wire.COUNTERS_SIZE, wire.COUNTERS_SIZE)
+        return sum(_u64(self._counters_map, at)[0] for at in ends)
 
     def found(self, cgroups: list[CgroupChange]) -> None:
         """See `loader.Loaded.found`."""

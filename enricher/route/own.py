@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which facts that no rule asked for are told as events of our own.
+
+Owns that choice (the settings ``namespaces.changes`` and ``namespaces.lives``). Never drops an event of the kernel's,
+a loss or a notice.
+
+With "containers" a change is told when a task that is in a container made it, when a task enters a
+container's namespaces, and when one enters the host's. What a runtime does to start a container is not: those
+namespaces are new, and nobody's. Where it cannot be known whose they are, the change is told.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enricher.enrich.tenants import OWNED
+from enricher.facts import Change, ChangeOp, NamespaceLife, NamespaceOp
+from enricher.model import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from enricher.enrich.surroundings import Surroundings
+    from enricher.facts import Told
+    from enricher.model import Event, HostFacts
+
+
+class OwnEvents:
+    """``changes`` is "containers", "all" or "none"; with ``lives`` every namespace's making and end is told."""
+
+    def __init__(self, host: HostFacts, around: Surroundings, *, changes: str, lives: bool) -> None:
+        self._initial = host.initial
+        self._around = around
+        self._changes = changes
+        self._lives = lives
+
+    def chosen(self, events: list[Event]) -> list[Event]:
+        """Return the events without those that nobody wants told."""
+        if all(event.told is None for event in events):
+            return events
+        return [event for event in events if event.told is None or self._wanted(event.told)]
+
+    def _wanted(self, told: Told) -> bool:
+        if isinstance(told, NamespaceLife):
+            return self._lives and (told.op != NamespaceOp.FREED or self._is_known(told))
+        if not isinstance(told, Change):
+            return True
+        if self._changes != "containers":
+            return self._changes == "all"
+        home = self._around.cgroups.of(told.actor_cgroup)
+        if home is None or home.where != "host":
+            return True
+        changed = list(self._changed(told))
+        if any(told.who.inums[kind] == self._initial[kind] for kind in changed):
+            return True
+        return told.op == ChangeOp.SETNS and any(self._may_be_owned(told, kind) for kind in changed)
+
+    def _is_known(self, freed: NamespaceLife) -> bool:
+        """Whether anybody was told of its beginning: a creation that fails inside gives its number back, too."""
+        life = self._around.lives.at(freed.inum, freed.time)
+        return life is not None and life.kind >= 0
+
+    @staticmethod
+    def _changed(change: Change) -> Iterable[int]:
+        who = change.who
+        for kind in range(len(KINDS)):
+            if (who.inums[kind], who.ids[kind]) != (change.before[kind], change.before_ids[kind]):
+                yield kind
+
+    def _may_be_owned(self, change: Change, kind: int) -> bool:
+        if kind not in OWNED:
+            return False
+        inum, time = change.who.inums[kind], change.who.time
+        life = self._around.lives.at(inum, time)
+        if life is None or life.born == 0:
+            return True  # from before the start: nobody has seen whose it is
+        return self._around.tenants.owner(inum, time) is not None

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Namespaces as they live, against ground truth.
+
+What a task left and entered, which life a number is of, who was aimed at, whose namespaces a task has.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from enricher.model import KINDS
+from tests.suites.live import Live, truth_of
+from tests.suites.staging import SHARE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.suites.live import Json
+    from tests.suites.rules import Rules
+    from tests.vm.guest import Guest
+
+TRUTH = f"{SHARE}/workload/truth"
+NSMAKE = f"{SHARE}/workload/nsmake"
+IMAGE = "localhost/busybox:latest"
+KINDS_TO_MAKE = ("mnt", "uts", "ipc", "net", "pid", "user", "cgroup", "time")
+STORM_TASKS = 8
+STORM_EACH, STORM_EACH_FULL = 250, 1250
+"""Namespaces that each task makes."""
+
+_BALANCE_LIMIT = 30.0
+
+
+def own(events: list[Json], kind: str) -> list[Json]:
+    return [event for event in events if event["type"] == kind]
+
+
+def initial_of(guest: Guest) -> dict[str, int]:
+    """The numbers of the initial namespaces, as /proc/1 shows them."""
+    script = 'for kind in "$@"; do readlink /proc/1/ns/$kind; done'
+    said = guest.run(["sh", "-c", script, "sh", *KINDS], check=True).stdout.decode().split()
+    return {kind: int(link.partition("[")[2].rstrip("]")) for kind, link in zip(KINDS, said, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def box(guest: Guest) -> Iterator[tuple[str, str]]:
+    """A container of podman's that was there before the program: its id, and the pid of its first process."""
+    guest.run(["guest-images", "podman"], timeout=120, check=True)
+    mount = ("-v", f"{SHARE}/workload:/w:ro")
+    run = ("podman", "run", "-d", "--name", "changes", "--net", "none", *mount, IMAGE, "sleep", "600")
+    ident = guest.run(list(run), timeout=120, check=True).stdout.decode().split()[-1]
+    pid = guest.run(["podman", "inspect", "--format", "{{.State.Pid}}", "changes"], timeout=60, check=True)
+    yield ident, pid.stdout.decode().strip()
+    guest.run(["podman", "rm", "-f", "-t", "0", "changes"], timeout=120, check=True)
+
+
+def test_every_kind_by_every_call(guest: Guest, rules: Rules) -> None:
+    """The record's own event says what was left and what was entered; the exec behind it in its argv where it is."""
+    rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "unshare,setns,clone,clone3,execve", "-k", "calls")
+    initial = initial_of(guest)
+    with Live(guest, "--key", "calls") as live:
+        for kind in KINDS_TO_MAKE:
+            for call in ("unshare", "clone3"):
+                guest.run([NSMAKE, call, kind, "--", TRUTH, "1", f"{call}-{kind}"])
+        guest.run([NSMAKE, "unshare", "mnt,uts,ipc,net,pid", "--", TRUTH, "1", "unshare-five"])
+        account = live.stop()
+        events = live.events()
+    assert account.balanced, live.said
+    truths = {truth.tag: (event, truth) for event in events if (truth := truth_of(event)) is not None}
+    assert len(truths) == 2 * len(KINDS_TO_MAKE) + 1
+    parents = {event["subject"]["pid"]: event["subject"]["ppid"] for event in events}
+    changes: dict[int, list[Json]] = {}
+    for event in events:
+        if "change" in event["namespaces"]:
+            changes.setdefault(event["subject"]["pid"], []).append(event["namespaces"]["change"])
+    wrong = []
+    for tag, (event, truth) in truths.items():
+        kinds = KINDS_TO_MAKE[:5] if tag == "unshare-five" else (tag.partition("-")[2],)
+        # The leaf is a child of the program that nsmake became, or made.
+        program = event["subject"]["ppid"]
+        told = changes.get(program, []) + changes.get(parents[program], [])
+        for kind in kinds:
+            steps = [change[kind] for change in told if kind in change]
+            found = [(step["from"]["ino"], step["to"]["ino"], step.get("host")) for step in steps]
+            if found != [(initial[kind], truth.inums[kind], "left")]:
+                wrong.append(f"{tag} {kind}: {steps} for {initial[kind]} to {truth.inums[kind]}")
+    assert wrong == []
+
+
+def test_what_no_rule_asked_for(guest: Guest, box: tuple[str, str]) -> None:
+    """By default: entries into a container and into the host, and whatever a container does itself."""
+    ident, pid = box
+    with Live(guest, "--ns-changes", "containers") as live:
+        guest.run(["nsenter", "-t", pid, "-m", "-u", "-n", "/w/truth", "1", "entered"], check=True)
+        guest.run(["podman", "exec", "changes", "/w/nsmake", "unshare", "uts,ipc", "--", "/w/truth", "1", "in"],
+                  timeout=60, check=True)  # fmt: skip
+        guest.run(["nsenter", "-t", pid, "-n", "nsenter", "-t", "1", "-n", TRUTH, "1", "back"], check=True)
+        guest.run([NSMAKE, "unshare", "uts", "--", TRUTH, "1", "of-the-host"], check=True)
+        account = live.stop()
+        events = live.events()
+    assert account.balanced, live.said
+    changes = [(event, event["namespaces"]["change"]) for event in own(events, "NS_CHANGE")]
+    entered = [
+        event
+        for event, change in changes
+        if change["op"] == "setns" and event["subject"]["comm"] == "nsenter"
+    ]
+    assert any(
+        event["where"] == "host" and event["namespaces"]["change"]["net"]["host"] == "left"
+        for event in entered
+    )
+    assert any(event["namespaces"]["change"].get("net", {}).get("host") == "entered" for event in entered)
+    inside = [event for event, change in changes if change["op"] == "unshare"]
+    assert [event["container"]["id"] for event in inside] == [ident]
+    assert set(inside[0]["namespaces"]["change"]) == {"op", "uts", "ipc"}
+    # Whose own namespaces a host's process makes nobody has to be told.
+    assert not any(event["subject"]["comm"] == "nsmake" and event["where"] == "host" for event, _ in changes)
+
+
+def test_who_is_aimed_at(guest: Guest, rules: Rules, box: tuple[str, str]) -> None:
+    ident, pid = box
+    rules.add(
+        "-a", "always,exit", "-F", "arch=b64", "-S", "kill,tgkill,ptrace,pidfd_send_signal", "-k", "aim"
+    )
+    script = (
+        "import ctypes, os, signal, sys, time\n"
+        "pid = int(sys.argv[1]); libc = ctypes.CDLL(None, use_errno=True)\n"
+        "os.kill(pid, 0)\n"
+        "assert libc.ptrace(0x4206, ctypes.c_long(pid), None, None) == 0, ctypes.get_errno()\n"
+        "assert libc.syscall(234, pid, pid, 0) == 0\n"
+        "signal.pidfd_send_signal(os.pidfd_open(pid), 0)\n"
+    )
+    namespaces = {
+        kind: int(
+            guest.run(["readlink", f"/proc/{pid}/ns/{kind}"], check=True)
+            .stdout.decode()
+            .split("[")[1]
+            .rstrip("]\n")
+        )
+        for kind in ("mnt", "pid", "net", "user")
+    }
+    with Live(guest, "--key", "aim") as live:
+        guest.run(["python3", "-c", script, pid], check=True)
+        guest.run(["podman", "exec", "changes", "sh", "-c", "kill -0 1; kill -0 $$"], timeout=60, check=True)
+        account = live.stop()
+        events = live.events()
+    assert account.balanced, live.said
+    (aiming,) = {
+        event["subject"]["pid"] for event in events if event["records"][0]["fields"]["SYSCALL"] == "ptrace"
+    }
+    outside = [event for event in events if event["subject"]["pid"] == aiming]
+    calls = [record["fields"]["SYSCALL"] for event in outside for record in event["records"][:1]]
+    assert calls == ["kill", "ptrace", "tgkill", "pidfd_send_signal"]
+    for event in outside:
+        (target,) = event["targets"]
+        assert target["pid"] == int(pid)
+        assert target["container"]["id"] == ident
+        assert [level["pid"] for level in target["pids"]] == [int(pid), 1]
+        assert {kind: target["namespaces"][kind]["ino"] for kind in namespaces} == namespaces
+    inside = [event for event in events if event.get("container", {}).get("id") == ident]
+    first, itself = inside[:2]
+    assert [level["pid"] for level in first["targets"][0]["pids"]] == [int(pid), 1]
+    assert itself["targets"][0]["pids"] == itself["subject"]["pids"]
+    # kill's argument is what the caller's pid namespace calls the target.
+    for event in (first, itself):
+        argument = int(event["records"][0]["fields"]["a0"], 16)
+        assert event["targets"][0]["pids"][-1]["pid"] == argument
+
+
+@pytest.mark.usefixtures("box")
+def test_the_child_by_both_numbers(guest: Guest, rules: Rules) -> None:
+    rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "clone,clone3,vfork,fork,execve", "-k", "made")
+    with Live(guest, "--key", "made") as live:
+        guest.run(["podman", "exec", "changes", "/w/truth", "5", "child"], timeout=60, check=True)
+        live.stop()
+        events = live.events()
+    leaves = {
+        event["subject"]["pid"]: event["subject"]["pids"]
+        for event in events
+        if (truth := truth_of(event)) is not None and truth.tag == "child"
+    }
+    assert len(leaves) == 5
+    children = {
+        event["child"]["pid"]: event
+        for event in events
+        if event.get("child") and event["child"]["pid"] in leaves
+    }
+    assert set(children) == set(leaves)
+    for pid, event in children.items():
+        exit_value = event["records"][0]["fields"]["exit"]
+        assert event["child"]["pids"][-1]["pid"] == exit_value == leaves[pid][-1]["pid"]
+        assert exit_value != pid
+
+
+def test_whose_namespaces_a_task_has(guest: Guest, rules: Rules) -> None:
+    """Nsenter from the host into a container that was started while we looked."""
+    rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
+    with Live(guest, "--key", "exec") as live:
+        run = (
+            "podman",
+            "run",
+            "-d",
+            "--name",
+            "whose",
+            "--net",
+            "none",
+            "-v",
+            f"{SHARE}/workload:/w:ro",
+            IMAGE,
+        )
+        ident = guest.run([*run, "sleep", "600"], timeout=120, check=True).stdout.decode().split()[-1]
+        told = guest.run(["podman", "inspect", "--format", "{{.State.Pid}}", "whose"], timeout=60, check=True)
+        pid = told.stdout.decode().strip()
+        guest.run(["podman", "exec", "whose", "/w/truth", "1", "inside"], timeout=60, check=True)
+        guest.run(["nsenter", "-t", pid, "-n", TRUTH, "1", "net"], check=True)
+        guest.run(["nsenter", "-t", pid, "-m", "-p", "-n", "/w/truth", "1", "three"], check=True)
+        guest.run(["podman", "rm", "-f", "-t", "0", "whose"], timeout=120, check=True)
+        live.stop()
+        events = live.events()
+    found = {truth.tag: event for event in events if (truth := truth_of(event)) is not None}
+    assert found["inside"]["where"] == "container"
+    assert "of" not in found["inside"]["namespaces"]
+    assert [(of["id"], of["kinds"]) for of in found["net"]["namespaces"]["of"]] == [(ident, ["net"])]
+    assert [(of["id"], of["kinds"]) for of in found["three"]["namespaces"]["of"]] == [
+        (ident, ["mnt", "net", "pid"])
+    ]
+    assert found["net"]["where"] == found["three"]["where"] == "host"
+
+
+def test_lives_of_numbers_that_are_used_again(
+    guest: Guest,
+    rules: Rules,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Eight tasks make namespaces of all kinds, with a program in each: its event names the life that its task made."""
+    each = STORM_EACH_FULL if request.config.getoption("--full") else STORM_EACH
+    rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "storm")
+    # Where a storm is about namespaces, records of paths only fill the reader's buffer.
+    for name in ("PATH", "CWD", "PROCTITLE"):
+        rules.add("-a", "always,exclude", "-F", f"msgtype={name}")
+    script = (
+        'task=$1; number=0; while [ $number -lt "$2" ]; do '
+        "for kind in mnt uts ipc net user cgroup pid time; do "
+        f'{NSMAKE} unshare $kind -- {TRUTH} 1 "storm:$task:$kind:$number" || exit 1; number=$((number + 1)); '
+        "done; done"
+    )
+    # A multiple of the eight kinds.
+    each -= each % len(KINDS_TO_MAKE)
+    tasks = " ".join(f'sh -c "$0" sh {task} {each} &' for task in range(STORM_TASKS))
+    with Live(guest, "--ns-lives") as live:
+        guest.run(["sh", "-c", f"{tasks} wait", script], timeout=600, check=True)
+        _await_balance(guest, live)
+        account = live.stop()
+        events = live.events()
+    assert account.balanced, live.said
+    born = {
+        (event["namespace"]["ino"], event["namespace"]["life"]): event for event in own(events, "NS_INIT")
+    }
+    ended = {
+        (event["namespace"]["ino"], event["namespace"]["life"]): event for event in own(events, "NS_DEL")
+    }
+    storm = [
+        (event, truth)
+        for event in events
+        if (truth := truth_of(event)) is not None and truth.tag.startswith("storm:")
+    ]
+    assert len(storm) == STORM_TASKS * each
+    parents = {event["subject"]["pid"]: event["subject"]["ppid"] for event in events if event["records"]}
+    wrong = []
+    for event, truth in storm:
+        kind = truth.tag.split(":")[2]
+        entry = event["namespaces"][kind]
+        # The leaf is a child of the program that nsmake became, or, with these two kinds, made.
+        program = event["subject"]["ppid"]
+        maker = parents[program] if kind in ("pid", "time") else program
+        birth = born.get((entry["ino"], entry.get("life")))
+        if (
+            birth is None
+            or birth["namespace"].get("kind") != kind
+            or birth["subject"]["pid"] != maker
+            or birth["namespace"].get("id") != entry.get("id")
+            or entry["ino"] != truth.inums[kind]
+        ):
+            wrong.append(f"{truth.tag}: {entry}, {birth}")
+    assert wrong == []
+    made_here = {key for key, event in born.items() if event["subject"]["comm"] == "nsmake"}
+    assert len(made_here) == STORM_TASKS * each
+    assert made_here - set(ended) == set()
+    numbers = Counter(number for number, _ in made_here)
+    record_property(
+        "storm",
+        f"{len(made_here)} namespaces, {len(numbers)} numbers, one of them {max(numbers.values())} times",
+    )
+    assert max(numbers.values()) > 1, "no number was used again"
+
+
+def _await_balance(guest: Guest, live: Live) -> None:
+    """Frees are asynchronous: wait until as many storms have ended as were begun, or the limit."""
+    end = time.monotonic() + _BALANCE_LIMIT
+    script = 'a=$(grep -c \'"type":"NS_INIT"\' "$1"); b=$(grep -c \'"type":"NS_DEL"\' "$1"); echo $a $b'
+    while time.monotonic() < end:
+        made, freed = guest.run(["sh", "-c", script, "sh", live.path], check=True).stdout.split()
+        if int(made) <= int(freed):
+            return

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts and their events: by the link, never by anything else."""
+
+from __future__ import annotations
+
+import pytest
+
+from enricher.correlate import acts as module
+from enricher.correlate.acts import PATIENCE, Acts
+from enricher.facts import Beside, PacketNet, Told
+from tests.unit.sample_events import STAMP, context
+from tests.unit.sample_facts import change, freed, link, made, refusal, target
+
+OTHER = b"1772366400.042:9002"
+
+
+def test_what_one_call_did_goes_to_its_event() -> None:
+    acts = Acts()
+    acts.learn([change(link=5), target(context(pid=4800)), change(link=6)], 1.0)
+    acts.learn([link(number=5)], 1.0)
+    beside = acts.of(STAMP)
+    assert beside is not None
+    assert (len(beside.changes), len(beside.targets)) == (1, 1)
+    assert acts.of(STAMP) is None, "a further part has it no more"
+    assert acts.of(OTHER) is None
+
+
+def test_the_same_link_of_another_task_is_another_call() -> None:
+    acts = Acts()
+    acts.learn([target(context(pid=4800), 5, 1), link(number=5, tid=2)], 1.0)
+    assert acts.of(STAMP) == Beside(link=link(number=5, tid=2))
+
+
+def test_a_change_without_a_record_is_told_by_itself() -> None:
+    acts = Acts()
+    unlinked, waiting = change(), change(link=5)
+    acts.learn([unlinked, waiting], 1.0)
+    assert acts.due(1.0) == [(unlinked, 1.0)]
+    assert acts.due(1.0 + PATIENCE / 2) == []
+    assert acts.due(1.0 + PATIENCE) == [(waiting, 1.0)]
+    acts.learn([link(number=5)], 3.0)
+    beside = acts.of(STAMP)
+    assert beside is not None
+    assert beside.changes == ()
+
+
+def test_it_says_while_a_change_waits() -> None:
+    acts = Acts()
+    assert not acts.waits
+    acts.learn([change(link=5)], 1.0)
+    assert acts.waits is True
+
+
+def test_a_target_without_a_record_is_told_to_nobody() -> None:
+    acts = Acts()
+    acts.learn([target(context())], 1.0)
+    assert acts.finish() == []
+
+
+def test_lives_and_refusals_are_told_at_once() -> None:
+    acts = Acts()
+    facts: list[Told] = [made("net", 7), freed(7, 9), refusal(b"x")]
+    acts.learn(facts, 2.0)
+    assert acts.due(2.0) == [(fact, 2.0) for fact in facts]
+
+
+def test_a_packet_is_of_its_record() -> None:
+    acts = Acts()
+    packet = PacketNet(STAMP, 1, 1324, 7, 0)
+    acts.learn([packet], 1.0)
+    beside = acts.of(STAMP)
+    assert beside is not None
+    assert beside.packet == packet
+
+
+def test_at_the_limit_the_oldest_goes_and_its_change_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CALLS_MAX", 2)
+    acts = Acts()
+    changes = [change(link=number) for number in (1, 2, 3)]
+    acts.learn(changes, 1.0)
+    assert acts.forgotten == 1
+    assert acts.due(1.0) == [(changes[0], 1.0)]
+
+
+def test_stamps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STAMPS_MAX", 2)
+    acts = Acts()
+    acts.learn([link(b"1.000:%d" % number, number) for number in range(5)], 1.0)
+    assert acts.forgotten == 3
+    assert acts.of(b"1.000:0") is None

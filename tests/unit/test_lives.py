@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which life a number was of: messages in any order, numbers used again, messages lost."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enricher.correlate import lives as module
+from enricher.correlate.lives import FOREVER, Lives
+from enricher.facts import NamespaceLife, NamespaceOp
+from tests.unit.sample_facts import freed, made, member
+
+INUM = 4026532261
+
+
+def told(*facts: NamespaceLife) -> Lives:
+    lives = Lives()
+    lives.learn([member(1), *facts])
+    return lives
+
+
+def born(lives: Lives, time: int, inum: int = INUM) -> int | None:
+    life = lives.at(inum, time)
+    return None if life is None else life.born
+
+
+def test_nothing_is_known_before_anything_was_told() -> None:
+    assert born(Lives(), 5) is None
+
+
+def test_a_number_that_was_never_given_out_is_of_before() -> None:
+    assert born(told(), 5) == 0
+
+
+def test_two_lives_never_merge() -> None:
+    lives = told(made("net", INUM, 100), freed(INUM, 200), made("uts", INUM, 201), freed(INUM, 300))
+    assert [born(lives, time) for time in (100, 150, 200, 201, 299, 300)] == [100, 100, 100, 201, 201, 201]
+    assert born(lives, 400) is None
+    assert born(lives, 50) is None, "it was given out first at 100, so nobody was in it before"
+    known = lives.at(INUM, 150)
+    assert known is not None
+    assert (known.kind, known.ended) == (3, 200)
+
+
+def test_what_was_there_before_and_ended() -> None:
+    lives = told(freed(INUM, 100), made("net", INUM, 150))
+    assert [born(lives, time) for time in (50, 100, 150)] == [0, 0, 150]
+
+
+@given(order=st.permutations(range(6)))
+def test_the_order_of_messages_does_not_matter(order: list[int]) -> None:
+    facts = [
+        *(freed(INUM, 50), made("net", INUM, 100), freed(INUM, 200)),
+        *(made("uts", INUM, 300), freed(INUM, 400), made("pid", INUM, 500)),
+    ]
+    lives = told(*(facts[place] for place in order))
+    assert [born(lives, time) for time in (40, 50, 100, 200, 300, 400, 500, 900)] == [
+        *(0, 0, 100, 100, 300, 300, 500, 500)
+    ]
+
+
+def test_what_lives_has_no_end() -> None:
+    lives = told(made("net", INUM, 100))
+    assert [(life.inum, life.ended) for life in lives.alive()] == [(INUM, FOREVER)]
+
+
+def test_after_a_loss_only_what_is_told_from_then_on_is_known() -> None:
+    lost = freed(0, 150)._replace(op=NamespaceOp.LOST)
+    lives = told(made("net", INUM, 100), lost, made("net", INUM + 1, 200))
+    assert [born(lives, 160), born(lives, 210, INUM + 1), born(lives, 210, INUM + 2)] == [None, 200, None]
+
+
+def test_the_epoch_moves_with_every_answer_that_may_have_changed() -> None:
+    lives = told()
+    seen = {lives.epoch}
+    for fact in (made("net", INUM, 100), freed(INUM, 200), made("net", INUM, 300)):
+        lives.learn([fact])
+        seen.add(lives.epoch)
+    assert len(seen) == 4
+
+
+def test_memory_is_bounded_by_the_numbers_in_use() -> None:
+    lives = told()
+    for turn in itertools.islice(itertools.count(1), 5_000):
+        start = turn * module.KEPT // 10
+        lives.learn([made("net", INUM + turn % 7, start), freed(INUM + turn % 7, start + 1)])
+    assert lives._count == sum(map(len, lives._lives.values())) < 40
+    assert lives.forgotten == 0
+
+
+def test_beyond_the_limit_all_is_forgotten_and_nothing_is_wrong() -> None:
+    lives = Lives(limit=3)
+    lives.learn([member(1), *(made("net", INUM + place, 100 + place) for place in range(4))])
+    assert lives.forgotten == 4
+    assert [born(lives, 200, INUM + place) for place in range(4)] == [None] * 4
+    lives.learn([made("net", INUM, 300)])
+    assert born(lives, 300) == 300
