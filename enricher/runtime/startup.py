@@ -26,6 +26,7 @@ from enricher.sources.audit.control import AuditControl, AuditStatus, RulesCount
 from enricher.sources.audit.socket import RECEIVE_BUFFER, AuditSocket
 from enricher.sources.bpf import features
 from enricher.sources.bpf.blind import Blind
+from enricher.sources.bpf.families import families
 from enricher.sources.bpf.hook import CAVEATS, Candidate, Hook, candidates
 from enricher.sources.bpf.libbpf import library
 from enricher.sources.bpf.loader import DEFAULT_BUDGET, Loaded, Loader
@@ -239,7 +240,8 @@ def _prove(  # noqa: PLR0913 - the steps of one start, in the one place that kno
             loaded.close()
             raise
         if not failure:
-            for line in [*failures, *_doubts(hook, trial.proof, _dropped(socket, loaded)), *caveats(loaded)]:
+            doubts = _doubts(hook, trial.proof, _dropped(socket, loaded))
+            for line in [*failures, *doubts, *caveats(loaded), *_untold(loaded)]:
                 note(line)
             return candidate, loaded, trial
         loaded.close()
@@ -318,6 +320,15 @@ def _doubts(hook: Hook, proof: Proof, dropped: str) -> list[str]:
             " not proved"
         )
     return doubts
+
+
+def _untold(loaded: Loaded) -> list[str]:
+    """What nobody knows here, one line for each reason."""
+    names: dict[str, list[str]] = {}
+    for family in families():
+        if why := loaded.families.get(family.name):
+            names.setdefault(why, []).append(family.facts)
+    return [f"not told here: {'; '.join(facts)} ({why})" for why, facts in names.items()]
 
 
 def stop(started: Started) -> None:
