@@ -95,8 +95,8 @@ def test_what_no_rule_asked_for(guest: Guest, box: tuple[str, str]) -> None:
     ident, pid = box
     with Live(guest, "--ns-changes", "containers") as live:
         guest.run(["nsenter", "-t", pid, "-m", "-u", "-n", "/w/truth", "1", "entered"], check=True)
-        guest.run(["podman", "exec", "--privileged", "changes", "/w/nsmake", "unshare", "uts,ipc", "--", "/w/truth", "1", "in"],
-                  timeout=60, check=True)  # fmt: skip
+        made = ("/w/nsmake", "unshare", "uts,ipc", "--", "/w/truth", "1", "in")
+        guest.run(["podman", "exec", "--privileged", "changes", *made], timeout=60, check=True)
         guest.run(["nsenter", "-t", pid, "-n", "nsenter", "-t", "1", "-n", TRUTH, "1", "back"], check=True)
         guest.run([NSMAKE, "unshare", "uts", "--", TRUTH, "1", "of-the-host"], check=True)
         account = live.stop()
