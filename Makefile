@@ -186,6 +186,10 @@ soak-records: $(READY) ## The main job at its full size, every record type, ever
 soak-suites: $(READY) ## The other suites on every kernel: service, metadata, journal, options, refusals, doctor, quiet, cgroups
 	@$(PYTEST) --full $(addprefix tests/suites/test_,$(addsuffix .py,service metadata journal options refusals doctor quiet beside_auditd cgroups cgroup_v1))
 
+.PHONY: soak-namespaces
+soak-namespaces: $(READY) ## Namespaces at full size on every kernel: the storm, and what the programs cost, counted
+	@$(PYTEST) --full tests/suites/test_changes.py tests/suites/test_overhead.py
+
 .PHONY: soak-bcc
 soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without
 	@$(PYTEST) --full tests/suites/test_bcc.py

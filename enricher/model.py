@@ -194,12 +194,15 @@ class KernelCounts(NamedTuple):
     netlink_drops: int = 0  # SO_MEMINFO of the socket: its buffer was full
     contexts_dropped: int = 0  # messages; a ring was full
     tallies_dropped: int = 0  # messages
+    facts_dropped: int = 0  # messages about namespaces and targets; a ring was full
     hook_records: int = 0  # the hook's own count
     counted: int = 0  # of those, in a message that was committed
     uncounted: int = 0  # of those, in none
     hook_failures: int = 0  # reads
     unknown_messages: int = 0  # committed, and not understood by the decoder
     truncated: int = 0  # longer than what we receive
+    changes_limited: int = 0  # changes of namespaces that the kernel side did not tell, over its rate limit
+    refusals_limited: int = 0  # refused messages, likewise
     foreign: int = 0  # datagrams that the kernel did not send, refused
     hook_misses: int | None = None  # runs of the hook skipped to avoid re-entry
     rate_limit: int | None = None  # audit_log_lost: finished, then dropped
@@ -261,7 +264,8 @@ class Notice(NamedTuple):
     """Something about this program that whoever reads its events must know.
 
     ``kind`` is "gap" (between two runs nobody looked), "degraded" (no hook: events have no contexts), "hook"
-    (another one than in the last run), "reload" or "refused" (new settings, or wrong ones). ``first`` and ``last``
+    (another one than in the last run), "reload" or "refused" (new settings, or wrong ones), "limited" (more came
+    than is told of what no rule asked for). ``first`` and ``last``
     are serials; ``reason`` is a gap's: "restart", "crash" or "boot"; ``settings`` are the names of those that changed.
     """
 

@@ -195,7 +195,7 @@ class Lost(TypedDict):
 class NoticeEntry(TypedDict):
     """What is to be known of this program; only in events of type NOTICE, which are our own. See `model.Notice`."""
 
-    kind: Literal["gap", "degraded", "hook", "reload", "refused"]
+    kind: Literal["gap", "degraded", "hook", "reload", "refused", "limited"]
     text: str
     first: NotRequired[int]
     last: NotRequired[int]

@@ -247,7 +247,7 @@ class Pipeline:
     def _signs(self) -> tuple[int, ...]:
         """What changes with a loss and takes no system call to read, which would be audited under some rules."""
         counters = self._loaded.counters()
-        lost = [value for name, value in counters.items() if name.startswith(("drop_", "lost_"))]
+        lost = [value for name, value in counters.items() if name.startswith(("drop_", "lost_", "limited_"))]
         return (self._socket.overflows, *lost)
 
     def _lost(self) -> int | None:
@@ -271,12 +271,15 @@ class Pipeline:
             netlink_drops=self._socket.drops(),
             contexts_dropped=counters["drop_context"],
             tallies_dropped=counters["drop_tally"],
+            facts_dropped=counters["drop_fact"] + counters["drop_namespace"] + counters["drop_users"],
             hook_records=counters["records"],
             counted=counters["counted"],
             uncounted=counters["uncounted"],
             hook_failures=failures,
             unknown_messages=counters["unknown_messages"],
             truncated=self._socket.truncated,
+            changes_limited=counters["limited_change"],
+            refusals_limited=counters["limited_refused"],
             foreign=self._socket.foreign,
             hook_misses=self._loaded.missed(),
             rate_limit=lost.get("lost_rate_limit"),

@@ -38,9 +38,12 @@ CAUSES: Final = (
     Cause("memory", "kernel", ("memory",)),
     Cause("kernel", "kernel", ("lost_other", "lost_unseen")),
     Cause("reentry", "ring", ("hook_misses",), "messages"),
-    Cause("ring", "ring", ("contexts_dropped", "tallies_dropped"), "messages"),
+    Cause("ring", "ring", ("contexts_dropped", "tallies_dropped", "facts_dropped"), "messages"),
 )
 """In the order in which they are told. What auditd's own queue lost is not lost here."""
+
+LIMITED: Final = {"changes_limited": "changes of namespaces", "refusals_limited": "refused messages"}
+"""Members of `KernelCounts` that count what is over a rate limit, and what it is."""
 
 TOLD_AFTER: Final = 6.0
 """Seconds: what was lost is known by the join's patience, `join.Limits.patience`, and a review later."""
@@ -89,6 +92,7 @@ class Stages:
         self._degraded = opening.degraded
         self._made = 0  # own events so far: the counter in their uid
         self._told = dict.fromkeys((cause.name for cause in CAUSES), 0)
+        self._limited = dict.fromkeys(LIMITED, 0)
         self._last: bytes | None = None  # the stamp of the event given out last
         self._owed_since: float | None = None  # when a loss was seen that is not told yet
 
@@ -131,6 +135,7 @@ class Stages:
         if told := self.acts.due(batch.now):
             self._emit([self._own_event(each, batch.wall - batch.now + came) for each, came in told])
         if batch.counts is not None:
+            self._tell_limits(batch.counts, batch.wall)
             if self._are_due(batch.counts, batch.now):
                 self._emit(self._losses(batch.counts, batch.wall))
             elif not self.owes_loss:
@@ -147,9 +152,17 @@ class Stages:
         self._give(self.correlator.finish(now), wall)
         if told := self.acts.finish():
             self._emit([self._own_event(each, wall - now + came) for each, came in told])
+        self._tell_limits(counts, wall)
         if losses := self._losses(counts, wall):
             self._emit(losses)
         return self.ledger.summary(counts)
+
+    def _tell_limits(self, counts: KernelCounts, wall: float) -> None:
+        for name, what in LIMITED.items():
+            if (count := getattr(counts, name)) > self._limited[name]:
+                more, self._limited[name] = count - self._limited[name], count
+                text = f"{more} {what} were not told: more came in a second than the kernel side tells"
+                self.tell(Notice("limited", text), wall)
 
     def _give(self, done: list[Event], wall: float) -> None:
         pid = self._pid

@@ -381,7 +381,7 @@ def test_words() -> None:
     ledger.account([event(103, 300, context(103), tally(103, 300), own=True)])
     text = words(
         ledger.summary(
-            KernelCounts(7, 8, 2, 1400, 1380, 13, 9, rate_limit=2, backlog=4, memory=None, auditd_queue=5)
+            KernelCounts(7, 8, 2, 0, 1400, 1380, 13, 9, rate_limit=2, backlog=4, memory=None, auditd_queue=5)
         )
     )
     rows = [[cell.strip() for cell in line.split("  ") if cell] for line in text.splitlines()]

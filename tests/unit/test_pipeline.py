@@ -393,6 +393,9 @@ def test_each_counter_has_its_place(run: Run, host: Host) -> None:
         "lost_queue": "auditd_queue",
         "lost_other": "lost_other",
         "unknown_messages": "unknown_messages",
+        "drop_fact": "facts_dropped",
+        "limited_change": "changes_limited",
+        "limited_refused": "refusals_limited",
     }
     host.counted |= {name: 10 + i for i, name in enumerate(places)}
     host.dropped, host.skipped, host.truncated, host.foreign = 31, 32, 33, 34

@@ -9,7 +9,7 @@ from enricher.correlate import join
 from enricher.enrich.native import NativeBuilder
 from enricher.enrich.shape import NativeEvent
 from enricher.model import Batch, Context, Event, KernelCounts, Loss, Notice, Record, Tally
-from enricher.runtime.stages import CAUSES, TOLD_AFTER, Cause, Opening, Stages
+from enricher.runtime.stages import CAUSES, LIMITED, TOLD_AFTER, Cause, Opening, Stages
 from tests.unit.sample_events import HOST
 from tests.unit.sample_stream import MS, alone, context, record, records, stamp, tally
 
@@ -110,10 +110,23 @@ def test_each_cause(run: Run, cause: Cause, member: str) -> None:
     assert told["enrichment"]["complete"]
 
 
+@pytest.mark.parametrize("member", LIMITED)
+def test_what_is_over_a_limit_is_told_once(run: Run, member: str) -> None:
+    (event,) = run.take(**{member: 5})
+    assert event.notice is not None
+    assert (event.notice.kind, event.notice.text.split()[0]) == ("limited", "5")
+    assert native(event)["type"] == "NOTICE"
+    assert run.take(**{member: 5}) == []
+    (event,) = run.take(**{member: 7})
+    assert event.notice is not None
+    assert event.notice.text.startswith("2 ")
+
+
 def test_every_count_of_a_loss_is_a_cause() -> None:
     """All but what is no loss to us, or is told in other words."""
     counted = {name for cause in CAUSES for name in cause.counts}
     assert set(KernelCounts._fields) - counted == {
+        *LIMITED,
         "hook_records",
         "counted",
         "uncounted",

@@ -109,7 +109,7 @@ def test_spin_runs_the_command_every_time(tmp_path: Path) -> None:
     assert run("spin", "2", "/bin/false").returncode == 1
 
 
-@pytest.mark.parametrize("call", ["getppid", "openat"])
+@pytest.mark.parametrize("call", ["getppid", "openat", "fork"])
 def test_sysloop_prints_a_rate_per_second(call: str) -> None:
     done = run("sysloop", "1", call)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the programs about namespaces cost tasks that have nothing to do with any, counted in instructions.
+
+On boots of their own with one CPU and QEMU's instruction counter as the clock: rates repeat within a percent there, and
+a rate's difference is the instructions' difference. Compared are the same programs without and with the families; what
+the record hook itself costs is in neither.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.suites.rules import Rules
+from tests.suites.staging import SHARE, installed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.vm.guest import Guest
+
+pytestmark = [pytest.mark.full, pytest.mark.vm]
+
+SECONDS = "4"
+"""Of the guest's own clock."""
+
+LIMITS = {"fork": 0.03, "getppid": 0.05}
+
+
+@pytest.fixture(scope="module")
+def counting(kernel: str, share: Path) -> Iterator[Guest]:
+    with installed(kernel, share, icount=True) as machine:
+        yield machine
+
+
+def rate(guest: Guest, which: str, what: str) -> tuple[float, dict[str, int]]:
+    """The median of a second's calls, and the counters."""
+    environment = "PYTHONPATH=/usr/lib/audit-enricher"
+    command = ["env", environment, "python3", f"{SHARE}/guest/overhead.py", which, SECONDS, what]
+    said = json.loads(guest.run(command, timeout=600, check=True).stdout)
+    rates = sorted(said["rates"])
+    return rates[len(rates) // 2], said["counters"]
+
+
+@pytest.mark.parametrize("what", LIMITS)
+def test_counted_overhead(counting: Guest, what: str, record_property: Callable[[str, object], None]) -> None:
+    rules = Rules(counting)
+    rules.clear()
+    # Every call is looked at by audit, and none of them is recorded.
+    rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "swapoff", "-k", "never")
+    try:
+        records, _ = rate(counting, "records", what)
+        whole, counters = rate(counting, "all", what)
+        nothing, _ = rate(counting, "none", what)
+    finally:
+        rules.clear()
+    more = records / whole - 1
+    own = f"the record programs {nothing / records - 1:.1%}, {nothing:.0f} calls/s without any"
+    record_property(f"overhead of {what}", f"{more:.1%}; {own}")
+    assert counters["drop_namespace"] == 0, counters
+    assert more <= LIMITS[what], (nothing, records, whole)
