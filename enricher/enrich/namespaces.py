@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from enricher.correlate.lives import Lives
+from enricher.correlate.lives import FOREVER, Lives
 from enricher.enrich.attribution import not_read
 from enricher.facts import ChangeOp
 from enricher.model import KINDS, Recalled
@@ -25,12 +25,14 @@ _OPS: Final = {op.value: op.name.lower() for op in ChangeOp}
 
 
 class _Known(NamedTuple):
-    """What was made of one set of numbers, and of which lives they were then."""
+    """What was made of one set of numbers, of which lives they were, and between which times that holds."""
 
     namespaces: Namespaces
     missing: str
+    born: tuple[int | None, ...]
     epoch: int
-    lives: tuple[int | None, ...]
+    since: int
+    until: int
 
 
 class NamespaceEntries:
@@ -44,26 +46,36 @@ class NamespaceEntries:
     def of(self, seen: Context | Recalled) -> tuple[Namespaces, str]:
         """Return the prepared entries for the context's namespaces, and in words which could not be read."""
         known = self._known.get(seen.key)
-        lives = self._lives
-        if known is not None and known.epoch == lives.epoch:
-            return known[:2]
-        host = self._host
-        born: tuple[int | None, ...] = (None,) * len(KINDS)
         if isinstance(seen, Recalled):
-            host = seen.host
-        else:
-            born = self._born(seen.inums, seen.time)
-        if known is None or known.lives != born:
-            if known is None and len(self._known) >= _SETS:
-                # The oldest goes. If it is still in use it is made once more, which is cheaper than
-                # keeping an order of use up to date on every event.
-                del self._known[next(iter(self._known))]
-            entries, missing = _entries(seen.inums, seen.ids, born, host)
-            known = _Known(entries, missing, lives.epoch, born)
-        else:
-            known = known._replace(epoch=lives.epoch)
-        self._known[seen.key] = known
+            if known is None:
+                nobody = (None,) * len(KINDS)
+                known = self._keep(seen.key, _Known(*_entries(seen, nobody, seen.host), nobody, 0, 0, 0))
+            return known[:2]
+        # The same numbers may have been of other namespaces a moment ago, in the same batch.
+        if known is None or known.epoch != self._lives.epoch or not known.since <= seen.time <= known.until:
+            known = self._keep(seen.key, self._made(seen, known))
         return known[:2]
+
+    def _keep(self, key: bytes, known: _Known) -> _Known:
+        if key not in self._known and len(self._known) >= _SETS:
+            # The oldest goes. If it is still in use it is made once more, which is cheaper than
+            # keeping an order of use up to date on every event.
+            del self._known[next(iter(self._known))]
+        self._known[key] = known
+        return known
+
+    def _made(self, seen: Context, before: _Known | None) -> _Known:
+        at = self._lives.at
+        lives = [at(inum, seen.time) if inum else None for inum in seen.inums]
+        born = tuple(None if life is None else life.born for life in lives)
+        known = [life for life in lives if life is not None]
+        # What is not known of one may be known of the next that has its number: it holds for this moment only.
+        whole = len(known) == sum(map(bool, seen.inums)) or not self._lives.watched
+        since = max((life.born for life in known), default=0) if whole else seen.time
+        until = min((life.ended for life in known), default=FOREVER) if whole else seen.time
+        if before is not None and before.born == born:
+            return before._replace(epoch=self._lives.epoch, since=since, until=until)
+        return _Known(*_entries(seen, born, self._host), born, self._lives.epoch, since, until)
 
     def _born(self, inums: tuple[int, ...], time: int) -> tuple[int | None, ...]:
         at = self._lives.at
@@ -110,7 +122,7 @@ def _entry(inum: int, ident: int, born: int | None, initial: int) -> NsEntry:
 
 
 def _entries(
-    inums: tuple[int, ...], ids: tuple[int, ...], born: tuple[int | None, ...], host: HostFacts
+    seen: Context | Recalled, born: tuple[int | None, ...], host: HostFacts
 ) -> tuple[Namespaces, str]:
     """Make the ``namespaces`` member and the words for kinds that could not be read.
 
@@ -118,7 +130,7 @@ def _entries(
     """
     namespaces: Namespaces = {"dev": host.ns_dev} if host.ns_dev else {}
     missing = []
-    for kind, inum, ident, life, initial in zip(KINDS, inums, ids, born, host.initial, strict=True):
+    for kind, inum, ident, life, initial in zip(KINDS, seen.inums, seen.ids, born, host.initial, strict=True):
         if inum:
             namespaces[kind] = _entry(inum, ident, life, initial)
         elif initial:
