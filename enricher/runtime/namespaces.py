@@ -55,8 +55,10 @@ def look(
     facts = host.read_host_facts(proc).facts
     stand = host.standing(proc)
     watched = hierarchy(proc)
-    if stand.pid is False:
-        facts = facts._replace(initial=(0,) * len(KINDS))  # pid 1 is not the host's
+    # In another pid namespace pid 1 is not the host's.
+    facts = facts._replace(
+        initial=tuple(_inum(proc, 1, kind) if stand.pid is not False else 0 for kind in KINDS)
+    )
     whole = stand.pid is not False and _from_the_root(proc, watched)
     places = nsplaces.Places(_comparable(facts.initial, proc, stand.user), whole=whole)
     notes = []
@@ -107,11 +109,16 @@ def _comparable(initial: tuple[int, ...], proc: Path, ours: bool | None) -> tupl
     place = KINDS.index("user")
     if initial[place] or ours is False:
         return initial
+    return (*initial[:place], _inum(proc, "self", "user"), *initial[place + 1 :])
+
+
+def _inum(proc: Path, who: int | str, kind: str) -> int:
+    """Return which namespace a link names, 0 where it may not be read. It is not followed: see `nsfs`."""
     try:
-        ns = parse_link(str((proc / "self" / "ns" / "user").readlink()))
+        ns = parse_link(str((proc / str(who) / "ns" / kind).readlink()))
     except OSError:
-        return initial
-    return initial if ns is None else (*initial[:place], ns.inum, *initial[place + 1 :])
+        return 0
+    return ns.inum if ns else 0
 
 
 def _must_be_there(
@@ -175,4 +182,4 @@ def _many(count: int, what: str, ending: str = "s") -> str:
 
 def _forbidden(capability: int, missing: str, proc: Path) -> str:
     """Return why something was forbidden."""
-    return "a security module forbids it" if host.has_capability(capability, proc) else f"it was refused, and not because {missing}"
+    return f"it was refused, and not because {missing}" if host.has_capability(capability, proc) else missing

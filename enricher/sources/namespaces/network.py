@@ -185,7 +185,7 @@ def _told(links: Iterable[Any], addresses: Iterable[Any]) -> list[dict[str, Any]
     told = []
     for message in links:
         info = message.get_attr("IFLA_LINKINFO")
-        kind = info.get_attr("IFLA_INFO_KIND") if info else None
+        kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
         name = message.get_attr("IFLA_IFNAME")
         entry = {
             "index": message["index"],
