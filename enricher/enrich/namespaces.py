@@ -62,9 +62,13 @@ def document(  # noqa: PLR0913 - the parts of it, each from elsewhere
     wanted = set(shown)
     of: defaultdict[Ns, list[Task]] = defaultdict(list)
     later: defaultdict[Ns, list[Task]] = defaultdict(list)
+    processes = {task.pid: set(task.namespaces()) for task in found.tasks if task.tid == task.pid}
     for task in found.tasks:
+        # A process stands for its threads wherever it is itself.
+        its = processes.get(task.pid, set()) if task.tid != task.pid else set()
         for ns in task.namespaces():
-            of[ns].append(task)
+            if ns not in its:
+                of[ns].append(task)
         for ns in task.for_children():
             later[ns].append(task)
     maker = _Maker(found, places, host, times, births or {})

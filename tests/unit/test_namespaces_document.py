@@ -267,6 +267,10 @@ def test_a_thread_is_told(proc: FakeProc) -> None:
     document = told(proc)
     net = entry(document, "net", 500)
     assert (net["pids"], net["threads"], net["oldest"]["tid"]) == ([], [{"pid": 40, "tid": 42}], 42)
+    assert (entry(document, "uts", INITIAL["uts"])["tasks"], "threads" in entry(document, "net", NET)) == (
+        4,
+        False,
+    )
     assert shown(told(proc, Wanted(("net",), pid=40))) == {("net", 500), ("net", NET)}
 
 

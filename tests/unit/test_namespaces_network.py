@@ -15,7 +15,7 @@ from enricher.sources.namespaces.network import Around, Link, Network, Peer, Way
 
 OWN = nsfs.parse_link(os.readlink("/proc/self/ns/net"))  # noqa: PTH115 - text is wanted
 assert OWN
-WAY = Way(OWN.inum, "/proc/self/ns/net")
+WAY = Way(OWN.inum, ("/proc/self/ns/gone", "/proc/self/ns/uts", "/proc/self/ns/net"))
 DEVICE = nsfs.device()
 AROUND = Around(OWN.inum, [WAY], DEVICE)
 HOSTILE = b"v\x1b[7m\xff"
@@ -105,7 +105,7 @@ def test_where_a_peer_is() -> None:
     """By the number that this namespace has for another; a link of another kind has no peer."""
     other = os.open("/proc/self/ns/uts", os.O_RDONLY)  # stands for a network namespace
     inum = os.fstat(other).st_ino
-    ways = [Way(1, "/proc/self/ns/gone"), WAY, Way(inum, fd=other)]
+    ways = [Way(1, ("/proc/self/ns/gone",)), WAY, Way(inum, fd=other)]
     route = Route(
         [
             link(2, "a", "veth", IFLA_LINK=7, IFLA_LINK_NETNSID=3),
@@ -162,7 +162,7 @@ def test_why_not(error: Exception | None, why: str) -> None:
 
 
 def test_a_namespace_that_is_another_one_by_now() -> None:
-    assert read(Way(WAY.inum + 1, "/proc/self/ns/net"), AROUND, Route()) == network.AWAY
+    assert read(Way(WAY.inum + 1, ("/proc/self/ns/net",)), AROUND, Route()) == network.AWAY
 
 
 def test_an_answer_that_is_none() -> None:

@@ -20,7 +20,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from enricher.sources.namespaces.aside import ask
-from enricher.sources.namespaces.nsfs import Ns, open_at
+from enricher.sources.namespaces.nsfs import Ns, open_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,10 +47,10 @@ AWAY: Final = "it went away meanwhile"
 
 
 class Way(NamedTuple):
-    """How to open a network namespace: a path, or a descriptor that is open."""
+    """How to open a network namespace: paths, of which the first ones may be gone; or a descriptor that is open."""
 
     inum: int
-    path: str = ""
+    paths: tuple[str, ...] = ()
     fd: int = -1
 
 
@@ -164,7 +164,7 @@ def _enter(way: Way, dev: int) -> None:
 
 
 def _opened(way: Way, dev: int) -> int:
-    return os.dup(way.fd) if way.fd >= 0 else open_at(way.path, Ns("net", way.inum), dev)
+    return os.dup(way.fd) if way.fd >= 0 else open_any(way.paths, Ns("net", way.inum), dev)
 
 
 def _cookie(probe: socket.socket) -> int:

@@ -23,6 +23,7 @@ from enricher.model import KINDS
 from enricher.sources.host import PROC
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 OWN_KINDS: Final = KINDS[:8]
@@ -95,6 +96,17 @@ def open_at(path: str | bytes, wanted: Ns, dev: int) -> int:
         return os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(place)
+
+
+def open_any(paths: Iterable[str], wanted: Ns, dev: int) -> int:
+    """Return the same of the first path where it still is. Raises OSError."""
+    error = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for path in paths:
+        try:
+            return open_at(path, wanted, dev)
+        except OSError as failed:
+            error = failed
+    raise error
 
 
 def said_of(fd: int, ns: Ns) -> tuple[Said, list[tuple[Ns, int]]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -36,6 +37,7 @@ MOUNTS_SECONDS: Final = 20.0
 """For all of them."""
 NETWORK_SECONDS: Final = 120.0
 """For the insides of all network namespaces."""
+_WAYS: Final = 4  # that are tried, to open one namespace
 TIME_UP: Final = "the time for all of them was up"
 
 
@@ -84,24 +86,24 @@ class Survey:
         """Those of the first look."""
         return self._looked.tasks
 
-    @staticmethod
-    def _ways_of(found: Iterable[Task]) -> dict[Ns, str]:
-        """The link by which each namespace of a task can be opened, below /proc."""
-        ways: dict[Ns, str] = {}
+    def _ways_of(self, found: Iterable[Task]) -> dict[Ns, list[str]]:
+        """The links by which each namespace of a task can be opened: more than one, since tasks end."""
+        ways: defaultdict[Ns, list[str]] = defaultdict(list)
         for task in found:
             for ns in task.namespaces():
-                ways.setdefault(ns, f"{task.links}/{ns.kind}")
-        for task in found:
+                if len(ways[ns]) < _WAYS:
+                    ways[ns].append(f"{self._root}/{task.links}/{ns.kind}")
             for ns in task.for_children():
-                ways.setdefault(ns, f"{task.links}/{ns.kind}_for_children")
+                if len(ways[ns]) < _WAYS:
+                    ways[ns].append(f"{self._root}/{task.links}/{ns.kind}_for_children")
         return ways
 
     # -- what the kernel says of each, and what is above it ----------------------------------------------
 
     def _ask_all(self) -> None:
-        for ns, way in self._ways.items():
+        for ns, ways in self._ways.items():
             try:
-                fd = nsfs.open_at(f"{self._root}/{way}", ns, self._dev)
+                fd = nsfs.open_any(ways, ns, self._dev)
             except OSError:
                 self.spaces.setdefault(ns, Said())
                 continue
@@ -119,12 +121,12 @@ class Survey:
 
     def _open_held(self, ns: Ns, until: float) -> int:
         """Return a descriptor of a namespace that no task is in, -1 where there is no way to one."""
-        for held in self._held.fds.get(ns, ())[:4]:
+        for held in self._held.fds.get(ns, ())[:_WAYS]:
             try:
                 return nsfs.open_at(f"{self._root}/{held.pid}/fd/{held.number}", ns, self._dev)
             except OSError:
                 continue
-        for mount in self._held.mounts.get(ns, ())[:4]:
+        for mount in self._held.mounts.get(ns, ())[:_WAYS]:
             if time.monotonic() >= until:
                 break
             path = os.fsencode(f"{self._root}/{mount.pid}/root") + mount.point
@@ -165,8 +167,8 @@ class Survey:
     def _way(self, inum: int) -> network.Way | None:
         if inum in self._kept:
             return network.Way(inum, fd=self._kept[inum])
-        path = self._ways.get(Ns("net", inum))
-        return None if path is None else network.Way(inum, f"{self._root}/{path}")
+        paths = self._ways.get(Ns("net", inum))
+        return network.Way(inum, tuple(paths)) if paths else None
 
     def _own_network(self) -> int:
         try:
