@@ -173,9 +173,10 @@ def _held(yard: Yard, spaces: dict[tuple[str, int], Json]) -> None:
 
 def test_the_table_and_what_is_asked_for(yard: Yard) -> None:
     """100 columns hold it, and nothing that a name holds reaches the terminal."""
-    wide = f"stty cols 100; {COMMAND} namespaces"
-    done = yard.guest.run(["script", "-qec", wide, "/dev/null"], timeout=60, check=True)
-    lines = done.stdout.decode().replace("\r\n", "\n").rstrip("\n").split("\n")
+    with yard.guest.popen([COMMAND, "namespaces"], pty=(50, 100)) as process:
+        shown = process.read(60).decode()
+        assert process.wait(60) == 0, shown
+    lines = shown.replace("\r\n", "\n").rstrip("\n").split("\n")
     assert max(map(len, lines)) <= 100
     assert all(line.isprintable() for line in lines)
     box, mounted = yard.truth["box"], yard.truth["mounted"]["inum"]
