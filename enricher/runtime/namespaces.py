@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from enricher.enrich import nsplaces
@@ -159,21 +160,23 @@ def _no_process(pid: int, proc: Path) -> None:
 
 
 def _notes(found: Found, proc: Path, *, known: bool) -> Iterable[str]:
+    counts = Counter(said for said in found.networks.values() if isinstance(said, str))
+    unread = []
     if found.denied:
         which = "" if known else ", pid 1's, which are the host's, among them"
         why = _forbidden(host.CAP_SYS_PTRACE, "CAP_SYS_PTRACE is missing", proc)
-        yield f"the namespaces of {_many(found.denied, 'process', 'es')} could not be read{which}: {why}"
+        unread.append(f"the namespaces of {_many(found.denied, 'process', 'es')}{which} ({why})")
+    if count := counts[network.DENIED]:
+        why = _forbidden(host.CAP_SYS_ADMIN, network.DENIED, proc)
+        unread.append(f"the inside of {_many(count, 'network namespace')} ({why})")
+    if unread:
+        yield f"could not read {' nor '.join(unread)}"
+    if count := counts[TIME_UP]:
+        yield f"the inside of {_many(count, 'network namespace')} was not read: {TIME_UP}"
     if found.gone:
         yield f"{_many(found.gone, 'process', 'es')} ended or moved while this was read: left out"
     if found.cut:
         yield "there was more than is looked at: not everything is shown"
-    for reason, words in (
-        (network.DENIED, f"could not be entered: {_forbidden(host.CAP_SYS_ADMIN, network.DENIED, proc)}"),
-        (TIME_UP, f"were not read: {TIME_UP}"),
-    ):
-        count = sum(said == reason for said in found.networks.values())
-        if count:
-            yield f"{_many(count, 'network namespace')} {words}"
 
 
 def _many(count: int, what: str, ending: str = "s") -> str:

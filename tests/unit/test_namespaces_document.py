@@ -331,8 +331,8 @@ def test_what_may_not_be_read(proc: FakeProc, monkeypatch: pytest.MonkeyPatch) -
     document = told(proc)
     (note,) = document["notes"]
     assert note == (
-        "the namespaces of 2 processes could not be read, pid 1's, which are the host's, among them:"
-        " CAP_SYS_PTRACE is missing"
+        "could not read the namespaces of 2 processes, pid 1's, which are the host's, among them"
+        " (CAP_SYS_PTRACE is missing)"
     )
     assert {"host" in each for each in document["namespaces"]} == {False}
     assert {task["pid"] for task in document["tasks"]} == {2, 12}
@@ -375,7 +375,9 @@ def test_links_in_the_table(proc: FakeProc, monkeypatch: pytest.MonkeyPatch) -> 
     assert "links: not known, CAP_SYS_ADMIN is missing\n" in text
     assert "links: not known, no \\x1b answer" in text
     assert "2 network namespaces" not in " ".join(document["notes"])
-    assert document["notes"] == ["1 network namespace could not be entered: CAP_SYS_ADMIN is missing"]
+    assert document["notes"] == [
+        "could not read the inside of 1 network namespace (CAP_SYS_ADMIN is missing)"
+    ]
 
 
 @pytest.mark.parametrize("width", [100, 120, 60, 10])
