@@ -19,7 +19,7 @@ from enricher.cli.schema import published
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["compiled", "complaints", "parse", "schema", "validate", "validator"]
+__all__ = ["compiled", "complaints", "parse", "schema", "validate", "validate_namespaces", "validator"]
 
 
 @cache
@@ -59,6 +59,25 @@ def validate(event: object) -> None:
         said = "\n".join(complaints(event)) or f"by the compiled validator only: {error.message}"
         message = f"not an event of {schema()['title']}:\n{said}\n{json.dumps(event, default=repr)[:4000]}"
         raise AssertionError(message) from None
+
+
+@cache
+def _of_namespaces() -> tuple[jsonschema.Draft202012Validator, Callable[[object], object]]:
+    read = json.loads(published("namespaces"))
+    jsonschema.Draft202012Validator.check_schema(read)
+    return jsonschema.Draft202012Validator(read), fastjsonschema.compile(read)
+
+
+def validate_namespaces(document: object) -> None:
+    """Fail the test unless the document keeps to the schema of `namespaces --json`; both validators must agree."""
+    thorough, quick = _of_namespaces()
+    said = [f"{error.json_path}: {error.message[:200]}" for error in thorough.iter_errors(document)]
+    try:
+        quick(document)
+    except fastjsonschema.JsonSchemaValueException as error:
+        said.append(f"compiled: {error.message[:200]}")
+    if said:
+        raise AssertionError("\n".join(said))
 
 
 def parse(lines: bytes) -> list[dict[str, Any]]:

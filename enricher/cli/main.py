@@ -36,7 +36,18 @@ exit codes:
 """
 
 
-COMMANDS = ("run", "record", "replay", "doctor", "schema", "service", "status", "follow", "check")
+COMMANDS = (
+    "run",
+    "record",
+    "replay",
+    "doctor",
+    "namespaces",
+    "schema",
+    "service",
+    "status",
+    "follow",
+    "check",
+)
 """Each is a module of its own in this package. Only the one that is asked for is loaded."""
 
 

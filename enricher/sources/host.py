@@ -19,6 +19,9 @@ from enricher.model import KINDS, HostFacts
 PROC: Final = Path("/proc")
 MACHINE_ID: Final = Path("/etc/machine-id")
 
+CAP_SYS_PTRACE: Final = 19  # linux/capability.h
+CAP_SYS_ADMIN: Final = 21
+
 PF_KTHREAD: Final = 0x00200000  # linux/sched.h; in the ninth field of /proc/PID/stat
 _FLAGS_AFTER_COMM: Final = 6  # fields between ``)`` and the flags: state ppid pgrp session tty_nr tpgid
 _WHOLE_MAP: Final = ["0", "0", "4294967295"]  # uid_map of the initial user namespace

@@ -13,7 +13,7 @@ _audit_enricher()
     fi
     for ((index = 1; index < COMP_CWORD; index++)); do
         case ${COMP_WORDS[index]} in
-            run | record | replay | doctor | schema | service | status | follow | check)
+            run | record | replay | doctor | namespaces | schema | service | status | follow | check)
                 command=${COMP_WORDS[index]}
                 break
                 ;;
@@ -28,7 +28,7 @@ _audit_enricher()
             compopt -o default
             return
             ;;
-        "run --count" | "run --key" | "run --type" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --count" | "replay --key" | "replay --type" | "follow --count" | "follow --key" | "follow --type")
+        "run --count" | "run --key" | "run --type" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --count" | "replay --key" | "replay --type" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type")
             return
             ;;
         "run --ns-changes" | "replay --ns-changes")
@@ -43,6 +43,10 @@ _audit_enricher()
             mapfile -t COMPREPLY < <(compgen -W "auto libbpf bcc" -- "$word")
             return
             ;;
+        "namespaces --kind")
+            mapfile -t COMPREPLY < <(compgen -W "mnt uts ipc net pid user cgroup time" -- "$word")
+            return
+            ;;
         "follow --format")
             mapfile -t COMPREPLY < <(compgen -W "table json" -- "$word")
             return
@@ -53,7 +57,7 @@ _audit_enricher()
             if [[ $word == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "-h --help --version" -- "$word")
             else
-                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor schema service status follow check" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor namespaces schema service status follow check" -- "$word")
             fi
             ;;
         run)
@@ -80,9 +84,16 @@ _audit_enricher()
                 mapfile -t COMPREPLY < <(compgen -W "-h --help --json --no-load" -- "$word")
             fi
             ;;
+        namespaces)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --kind --pid --container --no-network --json" -- "$word")
+            fi
+            ;;
         schema)
             if [[ $word == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "-h --help" -- "$word")
+            else
+                mapfile -t COMPREPLY < <(compgen -W "events namespaces" -- "$word")
             fi
             ;;
         service)

@@ -121,6 +121,7 @@ def test_what_is_where(debs: Debs) -> None:
         "/usr/bin/audit-enricher": program,
         f"{PRIVATE}/enricher/cli/main.py": text,
         f"{PRIVATE}/enricher/schemas/audit-enricher-1.schema.json": text,
+        f"{PRIVATE}/enricher/schemas/audit-enricher-namespaces-1.schema.json": text,
         f"{PRIVATE}/enricher/sources/bpf/objects/x86_64.bpf.o": text,
         "/lib/systemd/system/audit-enricher.service": text,
         "/usr/lib/sysusers.d/audit-enricher.conf": text,
