@@ -205,6 +205,7 @@ class KernelCounts(NamedTuple):
     refusals_limited: int = 0  # refused messages, likewise
     foreign: int = 0  # datagrams that the kernel did not send, refused
     hook_misses: int | None = None  # runs of the hook skipped to avoid re-entry
+    facts_missed: int = 0  # runs of the programs about namespaces and targets that were skipped likewise
     rate_limit: int | None = None  # audit_log_lost: finished, then dropped
     backlog: int | None = None  # audit_log_lost: never made
     memory: int | None = None  # audit_log_lost: never made

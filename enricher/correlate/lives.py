@@ -131,8 +131,11 @@ class Lives:
             self._lives.clear()
             self._doubted = now
 
-    def at(self, inum: int, time: int) -> Life | None:
-        """Return the life that this number was of at that moment; None where that is not known."""
+    def at(self, inum: int, time: int, ident: int = 0) -> Life | None:
+        """Return the life that this number was of at that moment; None where that is not known.
+
+        `ident` is the kernel's own unique number where it has one: another life's is not taken for it.
+        """
         if not self.watched:
             return None
         lives = self._lives.get(inum)
@@ -142,6 +145,10 @@ class Lives:
         if place < 0:
             return None
         life = lives[place]
+        if ident and life.born and life.id != ident:
+            return (
+                None  # a message did not come: a program is skipped where a task was preempted inside of it
+            )
         return life if time <= life.ended and life.born >= self._doubted else None
 
     def alive(self) -> list[Life]:

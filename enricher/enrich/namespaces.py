@@ -66,20 +66,24 @@ class NamespaceEntries:
 
     def _made(self, seen: Context, before: _Known | None) -> _Known:
         at = self._lives.at
-        lives = [at(inum, seen.time) if inum else None for inum in seen.inums]
+        # Where the kernel has a number that is never used again it is the life, and nobody has to be asked.
+        asked = [inum if inum and not ident else 0 for inum, ident in zip(seen.inums, seen.ids, strict=True)]
+        lives = [at(inum, seen.time) if inum else None for inum in asked]
         born = tuple(None if life is None else life.born for life in lives)
         known = [life for life in lives if life is not None]
         # What is not known of one may be known of the next that has its number: it holds for this moment only.
-        whole = len(known) == sum(map(bool, seen.inums)) or not self._lives.watched
+        whole = len(known) == sum(map(bool, asked)) or not self._lives.watched
         since = max((life.born for life in known), default=0) if whole else seen.time
         until = min((life.ended for life in known), default=FOREVER) if whole else seen.time
         if before is not None and before.born == born:
             return before._replace(epoch=self._lives.epoch, since=since, until=until)
         return _Known(*_entries(seen, born, self._host), born, self._lives.epoch, since, until)
 
-    def _born(self, inums: tuple[int, ...], time: int) -> tuple[int | None, ...]:
+    def _born(self, inums: tuple[int, ...], ids: tuple[int, ...], time: int) -> tuple[int | None, ...]:
         at = self._lives.at
-        lives = [at(inum, time) if inum else None for inum in inums]
+        lives = [
+            at(inum, time) if inum and not ident else None for inum, ident in zip(inums, ids, strict=True)
+        ]
         return tuple(None if life is None else life.born for life in lives)
 
     def change(self, change: Change) -> NsChange:
@@ -87,8 +91,8 @@ class NamespaceEntries:
         who = change.who
         made: dict[str, object] = {"op": _OPS.get(change.op, str(change.op))}
         # What was left may have been freed by the time of the message: just before it was still held.
-        before = self._born(change.before, who.time - 1)
-        after = self._born(who.inums, who.time)
+        before = self._born(change.before, change.before_ids, who.time - 1)
+        after = self._born(who.inums, who.ids, who.time)
         rows = zip(KINDS, change.before, change.before_ids, before, who.inums, who.ids, after, strict=True)
         for index, (kind, old, old_id, old_life, new, new_id, new_life) in enumerate(rows):
             if (old, old_id) == (new, new_id) or not old or not new:
@@ -113,8 +117,8 @@ class NamespaceEntries:
 def _entry(inum: int, ident: int, born: int | None, initial: int) -> NsEntry:
     entry: NsEntry = {"ino": inum}
     if ident:
-        entry["id"] = str(ident)
-    if born is not None:
+        entry["id"] = entry["life"] = str(ident)
+    elif born is not None:
         entry["life"] = str(born)
     if initial:
         entry["host"] = inum == initial

@@ -53,10 +53,10 @@ class Tenants:
             for kind in OWNED:
                 inum = member.inums[kind]
                 if inum and inum != self._initial[kind]:
-                    self._enter(inum, member.time, member.cgroup_id)
+                    self._enter(inum, member.time, member.ids[kind], member.cgroup_id)
 
-    def _enter(self, inum: int, time: int, cgroup: int) -> None:
-        life = self._lives.at(inum, time)
+    def _enter(self, inum: int, time: int, ident: int, cgroup: int) -> None:
+        life = self._lives.at(inum, time, ident)
         if life is None:
             return
         cgroups = self._members.get((inum, life.born))
@@ -68,9 +68,9 @@ class Tenants:
         if cgroup not in cgroups and len(cgroups) < CGROUPS_MAX:
             cgroups.append(cgroup)
 
-    def owner(self, inum: int, time: int) -> Home | None:
+    def owner(self, inum: int, time: int, ident: int = 0) -> Home | None:
         """Return the container whose namespace this was at that moment; None where it is nobody's or not known."""
-        life = self._lives.at(inum, time)
+        life = self._lives.at(inum, time, ident)
         if life is None or life.born == 0:
             return None
         for cgroup in self._members.get((inum, life.born), ()):
@@ -89,7 +89,7 @@ class Tenants:
             inum = context.inums[kind]
             if not inum or inum == self._initial[kind]:
                 continue
-            owner = self.owner(inum, context.time)
+            owner = self.owner(inum, context.time, context.ids[kind])
             if owner is None or owner.container is None or owner.container["id"] in own:
                 continue
             container = owner.container

@@ -100,8 +100,8 @@ def namespace(told: NamespaceLife, where: Whereabouts) -> NamespaceEntry:
         entry = where.namespaces.entry(life.kind, told.inum, life.id, None)
         made = {"kind": KINDS[life.kind], "ino": told.inum}
         if "id" in entry:
-            made["id"] = entry["id"]
-    if life.born >= 0:
+            made["id"] = made["life"] = entry["id"]
+    if life.born >= 0 and "life" not in made:
         made["life"] = str(life.born)
     if life.parent:
         made["parent"] = life.parent

@@ -70,8 +70,8 @@ class OwnEvents:
     def _may_be_owned(self, change: Change, kind: int) -> bool:
         if kind not in OWNED:
             return False
-        inum, time = change.who.inums[kind], change.who.time
-        life = self._around.lives.at(inum, time)
+        inum, time, ident = change.who.inums[kind], change.who.time, change.who.ids[kind]
+        life = self._around.lives.at(inum, time, ident)
         if life is None or life.born == 0:
             return True  # from before the start: nobody has seen whose it is
-        return self._around.tenants.owner(inum, time) is not None
+        return self._around.tenants.owner(inum, time, ident) is not None

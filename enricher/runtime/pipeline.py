@@ -106,6 +106,7 @@ class Pipeline:
         self._counted = time.monotonic()  # when the counters were last read
         self._asked = self._counted  # when all counts were
         self._seen: tuple[int, ...] | None = self._signs()
+        self._facts = False  # whether any came since they were last looked for
         self._drops = 0  # when all counts were last asked for
         self._wall = time.time() - self._counted
         self._metadata = metadata
@@ -163,6 +164,10 @@ class Pipeline:
         if now - self._counted >= _COUNTS_EVERY:
             self._counted = now
             self._wall = time.time() - now
+            if self._facts:
+                # It takes system calls to find out, and where nothing was told there is nothing to doubt.
+                self._facts = False
+                self._loaded.look_for_missed()
             signs = self._signs()
             if signs != self._seen or self.stages.owes_loss or now - self._asked >= _ASK_EVERY:
                 counts = self._counts()
@@ -181,6 +186,7 @@ class Pipeline:
             batch = batch._replace(cgroups=self._loaded.cgroups)
             self._loaded.cgroups = []
         if self._loaded.facts:
+            self._facts = True
             batch = batch._replace(facts=self._loaded.facts)
             self._loaded.facts = []
         metadata = self._metadata
@@ -282,6 +288,7 @@ class Pipeline:
             refusals_limited=counters["limited_refused"],
             foreign=self._socket.foreign,
             hook_misses=self._loaded.missed(),
+            facts_missed=self._loaded.missed_facts(),
             rate_limit=lost.get("lost_rate_limit"),
             backlog=lost.get("lost_backlog"),
             memory=lost.get("lost_memory"),

@@ -37,7 +37,7 @@ CAUSES: Final = (
     Cause("backlog", "kernel", ("backlog",)),
     Cause("memory", "kernel", ("memory",)),
     Cause("kernel", "kernel", ("lost_other", "lost_unseen")),
-    Cause("reentry", "ring", ("hook_misses",), "messages"),
+    Cause("reentry", "ring", ("hook_misses", "facts_missed"), "messages"),
     Cause("ring", "ring", ("contexts_dropped", "tallies_dropped", "facts_dropped"), "messages"),
 )
 """In the order in which they are told. What auditd's own queue lost is not lost here."""

@@ -89,6 +89,7 @@ class Host:
         self.tap: list[bytes] | None = None
         self.cgroups: list[CgroupChange] = []
         self.facts: list[Fact] = []
+        self.skipped_facts = 0
         self.families: dict[str, str] = {}
         self.ring_count, self.ring_size = 2, 16 << 20
 
@@ -157,6 +158,12 @@ class Host:
             else:
                 tallies.append(wire.decode_tally(memoryview(raw), 0))
         return contexts, tallies
+
+    def missed_facts(self) -> int:
+        return self.skipped_facts
+
+    def look_for_missed(self) -> None:
+        pass
 
     def found(self, cgroups: list[CgroupChange]) -> None:
         self.cgroups += cgroups

@@ -172,9 +172,9 @@ def around() -> Surroundings:
     answers = (Answer(7312, Metadata("docker", "web")),)
     known.cgroups.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, cgroups=told, answers=answers))
     lives = [
-        made(KINDS[min(place, 7)], inum, 1_000 + inum, ident=inum)
-        for inums in (LEFT, ENTERED)
-        for place, inum in enumerate(inums)
+        made(KINDS[min(place, 7)], inum, 1_000 + inum, ident=ident)
+        for inums, ids in ((LEFT, LEFT_IDS), (ENTERED, IDS))
+        for place, (inum, ident) in enumerate(zip(inums, ids, strict=True))
     ]
     known.learn(batch(*lives, member(7312, ENTERED, 9_000)))
     return known
@@ -183,12 +183,13 @@ def around() -> Surroundings:
 LEFT = tuple(range(101, 111))
 ENTERED = tuple(range(201, 211))
 IDS = tuple(range(1, 11))
+LEFT_IDS = tuple(range(51, 61))
 
 
 def changing() -> Json:
     """All ten kinds, and a child; the task is in one container and has another's namespaces."""
     who = context(inums=ENTERED, ids=IDS, levels=((4026531836, 4711), (206, 3)), cgroup_id=MAKER)
-    one = change(who, before=LEFT, before_ids=tuple(range(51, 61)))
+    one = change(who, before=LEFT, before_ids=LEFT_IDS)
     made_event = event((1300, SYSCALL), context=who)
     made_event.beside = Beside((one,), (), link(child=4720))
     return _read(

@@ -399,7 +399,7 @@ def test_each_counter_has_its_place(run: Run, host: Host) -> None:
     }
     host.counted |= {name: 10 + i for i, name in enumerate(places)}
     host.dropped, host.skipped, host.truncated, host.foreign = 31, 32, 33, 34
-    host.skipped_losses = 35
+    host.skipped_losses, host.skipped_facts = 35, 36
     counts = run.pipeline.finish().counts._asdict()
     found = {name: counts.pop(member) for name, member in places.items()}
     assert found == {name: 10 + i for i, name in enumerate(places)}
@@ -409,6 +409,7 @@ def test_each_counter_has_its_place(run: Run, host: Host) -> None:
         "truncated": 33,
         "foreign": 34,
         "lost_unseen": 35,
+        "facts_missed": 36,
         "hook_failures": 0,
         "status_lost": None,
     }

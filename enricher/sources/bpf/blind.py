@@ -53,6 +53,13 @@ class Blind:
         """See `loader.Loaded`."""
         return None
 
+    def missed_facts(self) -> int:
+        """See `loader.Loaded`."""
+        return 0
+
+    def look_for_missed(self) -> None:
+        """See `loader.Loaded`."""
+
     def detach(self) -> None:
         """See `loader.Loaded`."""
 

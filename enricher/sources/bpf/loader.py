@@ -105,6 +105,14 @@ class Loaded(Protocol):
         """Calls of audit_log_lost that were not counted by their cause, to avoid re-entry; as `missed`."""
         ...
 
+    def missed_facts(self) -> int:
+        """Runs of the programs beside the record hook that the kernel skipped, as `missed`; 0 where not counted."""
+        ...
+
+    def look_for_missed(self) -> None:
+        """Say in the stream of facts where `missed_facts` has grown; asks the kernel."""
+        ...
+
     def detach(self) -> None:
         """Stop noting records; rings and counters stay readable."""
         ...
@@ -197,6 +205,7 @@ class LibbpfObject(ReadingSide):
     ) -> None:
         self.hook = hook
         self.families = chosen.absent
+        self._beside = chosen.programs
         self.tap: list[bytes] | None = None
         self.cgroups: list[CgroupChange] = []
         self.facts: list[Fact] = []
@@ -330,6 +339,10 @@ class LibbpfObject(ReadingSide):
     def missed_losses(self) -> int | None:
         """See `Loaded.missed_losses`."""
         return self._misses(_LOST) if self.counts_lost else None
+
+    def missed_facts(self) -> int:
+        """See `Loaded.missed_facts`."""
+        return sum(self._misses(name) or 0 for name in self._beside)
 
     def _misses(self, program: str) -> int | None:
         info = ProgramInfo()

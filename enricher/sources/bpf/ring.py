@@ -129,6 +129,7 @@ class ReadingSide:
     _counters_map: mmap.mmap | None
     _cpus: int
     _dropped = 0
+    _missed = 0
 
     def drain(self) -> tuple[list[Context], list[Tally]]:
         """See `loader.Loaded.drain`."""
@@ -149,6 +150,16 @@ class ReadingSide:
         self.facts.append(fact)
         if self.tap is not None:
             self.tap.append(wirefacts.encode_namespace(fact))
+
+    def missed_facts(self) -> int:
+        """See `loader.Loaded.missed_facts`."""
+        return 0
+
+    def look_for_missed(self) -> None:
+        """See `loader.Loaded.look_for_missed`."""
+        if (missed := self.missed_facts()) != self._missed:
+            self._missed = missed
+            self._tell_loss()
 
     def _count(self, place: int) -> int:
         """The sum over all CPUs of the counter at this place of `wire.COUNTERS`."""
