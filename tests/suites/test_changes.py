@@ -303,10 +303,8 @@ def test_lives_of_numbers_that_are_used_again(
     assert len(made_here) == STORM_TASKS * each - unseen
     assert len(made_here - set(ended)) <= skipped
     numbers = Counter(number for number, _ in made_here)
-    record_property(
-        "storm",
-        f"{len(made_here)} namespaces, {unseen} not seen being made, {len(numbers)} numbers, one of them {max(numbers.values())} times",
-    )
+    again = f"{len(numbers)} numbers, one of them {max(numbers.values())} times"
+    record_property("storm", f"{len(made_here)} namespaces, {unseen} not seen being made, {again}")
     assert max(numbers.values()) > 1, "no number was used again"
 
 
