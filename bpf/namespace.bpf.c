@@ -120,8 +120,7 @@ int BPF_PROG(user_made, struct cred *cred, int error)
 			 BPF_CORE_READ(parent, ns.inum), BPF_CORE_READ(made, level), parent);
 }
 
-SEC("fentry/proc_free_inum")
-int BPF_PROG(inum_freed, unsigned int inum)
+static __always_inline int tell_freed(__u32 inum, __u64 unique)
 {
 	struct namespace_event *event;
 	void *ring = ring_of_cpu();
@@ -134,10 +133,24 @@ int BPF_PROG(inum_freed, unsigned int inum)
 	__builtin_memset(event, 0, sizeof(*event));
 	fill_header(&event->header, EVENT_NAMESPACE, sizeof(*event));
 	event->inum = inum;
+	event->unique = unique;
 	event->op = NAMESPACE_FREED;
 	COUNT(facts);
 	bpf_ringbuf_submit(event, 0);
 	return 0;
+}
+
+SEC("fentry/proc_free_inum")
+int BPF_PROG(inum_freed, unsigned int inum)
+{
+	return tell_freed(inum, 0);
+}
+
+/* Instead of that one, where there is such a function: it knows the unique id as well. */
+SEC("fentry/__ns_common_free")
+int BPF_PROG(ns_freed, const struct ns_common *ns)
+{
+	return tell_freed(BPF_CORE_READ(ns, inum), ns_id(ns));
 }
 
 /*

@@ -57,7 +57,7 @@
 
 /* namespace_event.op */
 #define NAMESPACE_MADE	1
-#define NAMESPACE_FREED 2 /* nothing keeps it any more; only inum and op are set */
+#define NAMESPACE_FREED 2 /* nothing keeps it any more; only inum, unique and op are set */
 #define NAMESPACE_FOUND 3 /* by user space, when it looked at its start */
 
 /* Index into context_event.inum and .unique, and bit in .missing. */

@@ -74,7 +74,7 @@ class Lives:
             if op == NamespaceOp.LOST:
                 self._doubted = max(self._doubted, fact.time)
             elif op == NamespaceOp.FREED:
-                self._free(fact.inum, fact.time)
+                self._free(fact.inum, fact.time, fact.id)
             else:
                 self._enter(
                     Life(
@@ -106,12 +106,15 @@ class Lives:
         self._count += 1
         self._prune(life.inum, life.born)
 
-    def _free(self, inum: int, time: int) -> None:
+    def _free(self, inum: int, time: int, ident: int) -> None:
         lives = self._lives.setdefault(inum, [])
         place = bisect_right(lives, time, key=_born) - 1
+        if ident:
+            # The kernel says which of them: what was told of the others does not matter.
+            place = next((each for each, life in enumerate(lives) if life.id == ident), -1)
         if place < 0:
             # It was there before the start, or its making failed inside and nobody was ever in it.
-            lives.insert(0, Life(inum, 0, time))
+            lives.insert(0, Life(inum, 0, time, id=ident))
             self._count += 1
         elif lives[place].ended >= time:
             lives[place] = lives[place]._replace(ended=time)
@@ -141,11 +144,13 @@ class Lives:
         lives = self._lives.get(inum)
         if lives is None:
             return None if self._doubted else Life(inum)
+        if ident and (known := next((life for life in lives if life.id == ident), None)) is not None:
+            return known
         place = bisect_right(lives, time, key=_born) - 1
         if place < 0:
             return None
         life = lives[place]
-        if ident and life.born and life.id != ident:
+        if ident and life.id:
             return (
                 None  # a message did not come: a program is skipped where a task was preempted inside of it
             )

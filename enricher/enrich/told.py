@@ -92,9 +92,11 @@ def _maker(told: Change | NamespaceLife) -> tuple[dict[str, object], int]:
 
 def namespace(told: NamespaceLife, where: Whereabouts) -> NamespaceEntry:
     """Return which namespace was made or freed. Of a freed one all is known that was told when it was made."""
-    life = where.around.lives.at(told.inum, told.time)
-    if life is None:
-        life = Life(told.inum, kind=-1 if told.op == NamespaceOp.FREED else told.kind, born=-1)
+    if told.op == NamespaceOp.FREED:
+        life = where.around.lives.at(told.inum, told.time, told.id) or Life(told.inum, born=-1)
+    else:
+        born = 0 if told.op == NamespaceOp.FOUND else told.time
+        life = Life(told.inum, born, kind=told.kind, id=told.id, parent=told.parent, owner=told.owner)
     made: NamespaceEntry = {"ino": told.inum}
     if life.kind >= 0:
         entry = where.namespaces.entry(life.kind, told.inum, life.id, None)

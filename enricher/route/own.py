@@ -57,7 +57,7 @@ class OwnEvents:
 
     def _is_known(self, freed: NamespaceLife) -> bool:
         """Whether anybody was told of its beginning: a creation that fails inside gives its number back, too."""
-        life = self._around.lives.at(freed.inum, freed.time)
+        life = self._around.lives.at(freed.inum, freed.time, freed.id)
         return life is not None and life.kind >= 0
 
     @staticmethod

@@ -162,6 +162,9 @@ class Host:
     def missed_facts(self) -> int:
         return self.skipped_facts
 
+    def missed_lives(self) -> int:
+        return self.skipped_facts
+
     def look_for_missed(self) -> None:
         pass
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.correlate import lives as module
-from enricher.correlate.lives import FOREVER, Lives
+from enricher.correlate.lives import FOREVER, Life, Lives
 from enricher.facts import NamespaceLife, NamespaceOp
 from tests.unit.sample_facts import freed, made, member
 
@@ -98,3 +98,18 @@ def test_beyond_the_limit_all_is_forgotten_and_nothing_is_wrong() -> None:
     assert [born(lives, 200, INUM + place) for place in range(4)] == [None] * 4
     lives.learn([made("net", INUM, 300)])
     assert born(lives, 300) == 300
+
+
+def test_the_kernels_own_number_decides_where_there_is_one() -> None:
+    """A creation that went unseen is not taken for the one before it, nor is its end."""
+    lives = told(made("net", INUM, 100, ident=7), freed(INUM, 400)._replace(id=8))
+    assert born(lives, 300) == 100
+    assert lives.at(INUM, 300, 8) == Life(INUM, 0, 400, id=8)
+    first = lives.at(INUM, 300, 7)
+    assert first is not None
+    assert (first.born, first.ended) == (100, FOREVER)
+    assert lives.at(INUM, 300, 9) is None
+    lives.learn([freed(INUM, 500)._replace(id=7)])
+    first = lives.at(INUM, 300, 7)
+    assert first is not None
+    assert first.ended == 500

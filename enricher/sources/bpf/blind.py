@@ -57,6 +57,10 @@ class Blind:
         """See `loader.Loaded`."""
         return 0
 
+    def missed_lives(self) -> int:
+        """See `loader.Loaded`."""
+        return 0
+
     def look_for_missed(self) -> None:
         """See `loader.Loaded`."""
 

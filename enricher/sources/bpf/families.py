@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _SETNS: Final = {"x86_64": ("__x64_sys_setns", "__ia32_sys_setns"), "aarch64": ("__arm64_sys_setns", "")}
 
 
+_INSTEAD: Final = {"ns_freed": "inum_freed"}
+"""Programs that are taken instead of another where both can be had: they tell the same, and more."""
+
+
 class Program(NamedTuple):
     """One program of the object. ``function`` is what it is attached to, or a tracepoint; "" where there is none."""
 
@@ -66,6 +70,7 @@ def families(machine: str = "") -> tuple[Family, ...]:
             "when a namespace was made and when it was freed, and whose it is",
             (
                 Program("inum_freed", "proc_free_inum"),
+                Program("ns_freed", "__ns_common_free", required=False),
                 *made,
                 Program("time_copied", "copy_time_ns", required=False),
                 Program("task_executed", "sched_process_exec", tracepoint=True),
@@ -80,6 +85,16 @@ def families(machine: str = "") -> tuple[Family, ...]:
             ),
         ),
     )
+
+
+LIVES: Final = tuple(
+    program.name
+    for family in families()
+    if family.name == "lives"
+    for program in family.programs
+    if not program.tracepoint
+)
+"""The programs without which a namespace's beginning or end is not seen."""
 
 
 class Chosen(NamedTuple):
@@ -102,6 +117,9 @@ def choose(types: KernelTypes) -> Chosen:
                 wanted.append(program.name)
             elif program.required:
                 lacking.append(found.reason if found is not None else f"{program.name}: not on this machine")
+        for better, other in _INSTEAD.items():
+            if better in wanted:
+                wanted.remove(other)
         absent[family.name] = "; ".join(lacking)
         if not lacking:
             programs += wanted

@@ -109,8 +109,12 @@ class Loaded(Protocol):
         """Runs of the programs beside the record hook that the kernel skipped, as `missed`; 0 where not counted."""
         ...
 
+    def missed_lives(self) -> int:
+        """Of those, the ones that tell of a namespace's beginning and end."""
+        ...
+
     def look_for_missed(self) -> None:
-        """Say in the stream of facts where `missed_facts` has grown; asks the kernel."""
+        """Say in the stream of facts where `missed_lives` has grown; asks the kernel."""
         ...
 
     def detach(self) -> None:
@@ -343,6 +347,10 @@ class LibbpfObject(ReadingSide):
     def missed_facts(self) -> int:
         """See `Loaded.missed_facts`."""
         return sum(self._misses(name) or 0 for name in self._beside)
+
+    def missed_lives(self) -> int:
+        """See `Loaded.missed_lives`."""
+        return sum(self._misses(name) or 0 for name in families.LIVES if name in self._beside)
 
     def _misses(self, program: str) -> int | None:
         info = ProgramInfo()

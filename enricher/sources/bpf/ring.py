@@ -155,9 +155,13 @@ class ReadingSide:
         """See `loader.Loaded.missed_facts`."""
         return 0
 
+    def missed_lives(self) -> int:
+        """See `loader.Loaded.missed_lives`."""
+        return 0
+
     def look_for_missed(self) -> None:
         """See `loader.Loaded.look_for_missed`."""
-        if (missed := self.missed_facts()) != self._missed:
+        if (missed := self.missed_lives()) != self._missed:
             self._missed = missed
             self._tell_loss()
 
