@@ -171,7 +171,7 @@ def _held(yard: Yard, spaces: dict[tuple[str, int], Json]) -> None:
     assert [link["name"] for link in entry["network"]["links"]] == ["lo"]
 
 
-def test_the_table_and_what_is_asked_for(yard: Yard) -> None:
+def test_the_table(yard: Yard) -> None:
     """100 columns hold it, and nothing that a name holds reaches the terminal."""
     with yard.guest.popen([COMMAND, "namespaces"], pty=(50, 100)) as process:
         shown = process.read(60).decode()
@@ -187,6 +187,12 @@ def test_the_table_and_what_is_asked_for(yard: Yard) -> None:
     assert "-> to-box (index " in text
     users = yard.truth["users"]
     assert re.search(rf"^  user {users['outer']} .*\n.*\n    user {users['inner']} ", text, re.MULTILINE)
+
+
+@pytest.mark.only_on("6.1")
+def test_what_is_asked_for(yard: Yard) -> None:
+    """The choice is ours and knows no kernel."""
+    box = yard.truth["box"]
     document, _ = yard.document("--container", yard.container[:6], "--kind", "net", "--kind", "mnt")
     assert set(by_key(document)) == {("net", box["net"]), ("mnt", box["mnt"])}
     document, _ = yard.document("--pid", str(box["init"]), "--no-network", "--kind", "net")
