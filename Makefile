@@ -188,7 +188,7 @@ soak-suites: $(READY) ## The other suites on every kernel: service, metadata, jo
 
 .PHONY: soak-namespaces
 soak-namespaces: $(READY) ## Namespaces at full size on every kernel: the storm, and what the programs cost, counted
-	@$(PYTEST) --full tests/suites/test_changes.py tests/suites/test_overhead.py
+	@$(PYTEST) --full $(addprefix tests/suites/test_,$(addsuffix .py,changes users packets namespaces_command overhead))
 
 .PHONY: soak-bcc
 soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without
