@@ -21,6 +21,10 @@ PATIENCE: Final = 1.0
 """Seconds after which a change has no record: its call is over, and said of no stamp. One that waits longer inside
 its call is told twice, by itself and with its event."""
 
+SETTLED: Final = 0.05
+"""Seconds after which a namespace's beginning and end are told, in the order of time: one ring may have been read
+before the other had the beginning."""
+
 CALLS_MAX: Final = 8192
 STAMPS_MAX: Final = 8192
 """As many events may be under way between kernel and reader; the oldest goes, and its event tells less."""
@@ -49,12 +53,13 @@ class Acts:
         self._links: OrderedDict[bytes, Link] = OrderedDict()
         self._packets: OrderedDict[bytes, PacketNet] = OrderedDict()
         self._due: list[tuple[Told, float]] = []
+        self._lives: list[tuple[NamespaceLife, float]] = []
         self.forgotten = 0
 
     @property
     def waits(self) -> bool:
         """Whether a change waits for its record, and another batch is wanted soon for its sake."""
-        return bool(self._calls)
+        return bool(self._calls or self._lives)
 
     def learn(self, facts: Iterable[Fact], now: float) -> None:
         """Take in facts, before the events of the same batch are finished."""
@@ -74,9 +79,10 @@ class Acts:
             elif isinstance(fact, PacketNet):
                 self._packets[fact.stamp] = fact
                 self._bound(self._packets, STAMPS_MAX)
-            elif isinstance(fact, Refused) or (
-                isinstance(fact, NamespaceLife) and fact.op != NamespaceOp.LOST
-            ):
+            elif isinstance(fact, NamespaceLife):
+                if fact.op != NamespaceOp.LOST:
+                    self._lives.append((fact, now))
+            elif isinstance(fact, Refused):
                 self._due.append((fact, now))
 
     def _call(self, key: _Call, now: float) -> _Facts:
@@ -114,9 +120,17 @@ class Acts:
                 break
             del calls[key]
             self._due += [(change, call.since) for change in call.changes]
+        if self._lives and now - self._lives[0][1] >= SETTLED:
+            self._lives.sort(key=_time)
+            self._due += self._lives
+            self._lives = []
         due, self._due = self._due, []
         return due
 
     def finish(self) -> list[tuple[Told, float]]:
         """Take all that is left: the stream has ended."""
         return self.due(float("inf"))
+
+
+def _time(life: tuple[NamespaceLife, float]) -> int:
+    return life[0].time

@@ -7,7 +7,7 @@ not known. A number that was never given out since the start is of a namespace t
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.facts import Member, NamespaceLife, NamespaceOp
@@ -21,8 +21,8 @@ KEPT: Final = 60 * 10**9
 """Nanoseconds for which a freed namespace is remembered: records of its last tasks may be on their way."""
 
 LIMIT: Final = 65_536
-"""Lives that are remembered, one at least for each number that was ever given out: as many as namespaces lived at a
-time. Beyond, all is forgotten, and only what is made from then on is known."""
+"""Beginnings and ends that are remembered, one of each at least for each number that was ever given out: of those there
+are as many as namespaces lived at a time. Beyond, all is forgotten, and only what is made from then on is known."""
 
 FOREVER: Final = 1 << 63
 
@@ -48,11 +48,45 @@ class Life(NamedTuple):
     creator_comm: bytes = b""
 
 
+class _Number:
+    """What was told of one number: beginnings and ends, each in the order of time, in whatever order they came."""
+
+    __slots__ = ("births", "deaths")
+
+    def __init__(self) -> None:
+        self.births: list[Life] = []
+        self.deaths: list[tuple[int, int]] = []  # time, and the kernel's own number of what ended, 0 for none
+
+    def __len__(self) -> int:
+        return len(self.births) + len(self.deaths)
+
+    def ending(self, place: int) -> int:
+        """When the life at this place ended: what is told of its end, else the beginning of the next one."""
+        life = self.births[place]
+        following = self.births[place + 1].born if place + 1 < len(self.births) else FOREVER
+        if life.id:
+            return next((time for time, ident in self.deaths if ident == life.id), following)
+        after = bisect_left(self.deaths, (life.born, 0))
+        return min(self.deaths[after][0], following) if after < len(self.deaths) else following
+
+    def forget(self, before: int) -> None:
+        """Forget what ended before that, but the last of each: that the number was given out must stay known."""
+        old = bisect_left(self.births, before, key=_born)
+        while old and (old == len(self.births) or self.ending(old - 1) >= before):
+            old -= 1
+        if old:
+            oldest = self.births[old].born
+            del self.births[:old]
+            del self.deaths[: bisect_left(self.deaths, (oldest, 0))]
+        if len(self.deaths) > len(self.births) + 1:
+            del self.deaths[: max(0, bisect_left(self.deaths, (before, 0)) - 1)]
+
+
 class Lives:
-    """``epoch`` changes whenever an answer of `at` may. ``forgotten`` counts lives that went for want of room."""
+    """``epoch`` changes whenever an answer of `at` may. ``forgotten`` counts what went for want of room."""
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._lives: dict[int, list[Life]] = {}  # by inum, in the order of birth
+        self._numbers: dict[int, _Number] = {}
         self._doubted = 0  # what was born up to here is not known; 0: nothing was lost
         self._limit = limit
         self._count = 0
@@ -69,70 +103,26 @@ class Lives:
             if not isinstance(fact, NamespaceLife):
                 continue
             self.watched = True
-            op = fact.op
             self.epoch += 1
-            if op == NamespaceOp.LOST:
+            if fact.op == NamespaceOp.LOST:
                 self._doubted = max(self._doubted, fact.time)
-            elif op == NamespaceOp.FREED:
-                self._free(fact.inum, fact.time, fact.id)
+                continue
+            number = self._numbers.setdefault(fact.inum, _Number())
+            before = len(number)
+            if fact.op == NamespaceOp.FREED:
+                insort(number.deaths, (fact.time, fact.id))
             else:
-                self._enter(
-                    Life(
-                        fact.inum,
-                        0 if op == NamespaceOp.FOUND else fact.time,
-                        FOREVER,
-                        fact.kind,
-                        fact.id,
-                        fact.parent,
-                        fact.owner,
-                        fact.creator_pid,
-                        fact.creator_start,
-                        fact.creator_cgroup,
-                        fact.creator_uid,
-                        fact.creator_comm,
-                    )
-                )
+                insort(number.births, _life(fact), key=_born)
+            number.forget(fact.time - KEPT)
+            self._count += len(number) - before
+            if self._count > self._limit:
+                self._forget_all(fact.time)
 
-    def _enter(self, life: Life) -> None:
-        lives = self._lives.setdefault(life.inum, [])
-        place = bisect_right(lives, life.born, key=_born)
-        if place < len(lives):
-            life = life._replace(ended=lives[place].born)  # its end comes late
-        if life.born == 0 and place:
-            return  # found by two ways
-        if place and lives[place - 1].ended > life.born:
-            lives[place - 1] = lives[place - 1]._replace(ended=life.born)
-        lives.insert(place, life)
-        self._count += 1
-        self._prune(life.inum, life.born)
-
-    def _free(self, inum: int, time: int, ident: int) -> None:
-        lives = self._lives.setdefault(inum, [])
-        place = bisect_right(lives, time, key=_born) - 1
-        if ident:
-            # The kernel says which of them: what was told of the others does not matter.
-            place = next((each for each, life in enumerate(lives) if life.id == ident), -1)
-        if place < 0:
-            # It was there before the start, or its making failed inside and nobody was ever in it.
-            lives.insert(0, Life(inum, 0, time, id=ident))
-            self._count += 1
-        elif lives[place].ended >= time:
-            lives[place] = lives[place]._replace(ended=time)
-        self._prune(inum, time)
-
-    def _prune(self, inum: int, now: int) -> None:
-        """Forget lives of this number that ended long ago, but the last: that it was given out must stay known."""
-        lives = self._lives[inum]
-        old = 0
-        while old < len(lives) - 1 and lives[old].ended < now - KEPT:
-            old += 1
-        del lives[:old]
-        self._count -= old
-        if self._count > self._limit:
-            self.forgotten += self._count
-            self._count = 0
-            self._lives.clear()
-            self._doubted = now
+    def _forget_all(self, now: int) -> None:
+        self.forgotten += self._count
+        self._count = 0
+        self._numbers.clear()
+        self._doubted = now
 
     def at(self, inum: int, time: int, ident: int = 0) -> Life | None:
         """Return the life that this number was of at that moment; None where that is not known.
@@ -141,24 +131,58 @@ class Lives:
         """
         if not self.watched:
             return None
-        lives = self._lives.get(inum)
-        if lives is None:
+        number = self._numbers.get(inum)
+        if number is None:
             return None if self._doubted else Life(inum)
-        if ident and (known := next((life for life in lives if life.id == ident), None)) is not None:
-            return known
-        place = bisect_right(lives, time, key=_born) - 1
+        births = number.births
+        if ident:
+            place = next((each for each, life in enumerate(births) if life.id == ident), -1)
+        else:
+            place = bisect_right(births, time, key=_born) - 1
         if place < 0:
+            return self._before(inum, number, time, ident)
+        life, ended = births[place], number.ending(place)
+        if not ident and (life.born < self._doubted or time > ended):
             return None
-        life = lives[place]
-        if ident and life.id:
+        return life if ended == FOREVER else life._replace(ended=ended)
+
+    def _before(self, inum: int, number: _Number, time: int, ident: int) -> Life | None:
+        """Return what had the number before it was given out while somebody looked."""
+        if ident and number.births and number.births[0].born <= time:
             return (
                 None  # a message did not come: a program is skipped where a task was preempted inside of it
             )
-        return life if time <= life.ended and life.born >= self._doubted else None
+        first = number.births[0].born if number.births else FOREVER
+        ended = number.deaths[0][0] if number.deaths else 0
+        if not time <= ended < first or self._doubted:
+            return None
+        return Life(inum, 0, ended)
 
     def alive(self) -> list[Life]:
         """Return what lives now, of what was told."""
-        return [lives[-1] for lives in self._lives.values() if lives and lives[-1].ended == FOREVER]
+        found = [
+            (number.births[-1], number.ending(len(number.births) - 1))
+            for number in self._numbers.values()
+            if number.births
+        ]
+        return [life for life, ended in found if ended == FOREVER]
+
+
+def _life(fact: NamespaceLife) -> Life:
+    return Life(
+        fact.inum,
+        0 if fact.op == NamespaceOp.FOUND else fact.time,
+        FOREVER,
+        fact.kind,
+        fact.id,
+        fact.parent,
+        fact.owner,
+        fact.creator_pid,
+        fact.creator_start,
+        fact.creator_cgroup,
+        fact.creator_uid,
+        fact.creator_comm,
+    )
 
 
 def _born(life: Life) -> int:

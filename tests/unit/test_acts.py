@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from enricher.correlate import acts as module
-from enricher.correlate.acts import PATIENCE, Acts
+from enricher.correlate.acts import PATIENCE, SETTLED, Acts
 from enricher.facts import Beside, PacketNet, Told
 from tests.unit.sample_events import STAMP, context
 from tests.unit.sample_facts import change, freed, link, made, refusal, target
@@ -57,11 +57,21 @@ def test_a_target_without_a_record_is_told_to_nobody() -> None:
     assert acts.finish() == []
 
 
-def test_lives_and_refusals_are_told_at_once() -> None:
+def test_a_refusal_is_told_at_once() -> None:
     acts = Acts()
-    facts: list[Told] = [made("net", 7), freed(7, 9), refusal(b"x")]
-    acts.learn(facts, 2.0)
-    assert acts.due(2.0) == [(fact, 2.0) for fact in facts]
+    fact: Told = refusal(b"x")
+    acts.learn([fact], 2.0)
+    assert acts.due(2.0) == [(fact, 2.0)]
+
+
+def test_lives_are_told_in_the_order_of_time_when_all_rings_were_read() -> None:
+    acts = Acts()
+    end, beginning = freed(7, 2_000), made("net", 7, 1_000)
+    acts.learn([end], 2.0)
+    assert (acts.due(2.0), acts.waits) == ([], True)
+    acts.learn([beginning], 2.01)
+    assert acts.due(2.001 + SETTLED) == [(beginning, 2.01), (end, 2.0)]
+    assert not acts.waits
 
 
 def test_a_packet_is_of_its_record() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.correlate import lives as module
-from enricher.correlate.lives import FOREVER, Life, Lives
+from enricher.correlate.lives import FOREVER, Lives
 from enricher.facts import NamespaceLife, NamespaceOp
 from tests.unit.sample_facts import freed, made, member
 
@@ -60,6 +60,7 @@ def test_the_order_of_messages_does_not_matter(order: list[int]) -> None:
     assert [born(lives, time) for time in (40, 50, 100, 200, 300, 400, 500, 900)] == [
         *(0, 0, 100, 100, 300, 300, 500, 500)
     ]
+    assert [born(lives, time) for time in (60, 250, 450)] == [None] * 3
 
 
 def test_what_lives_has_no_end() -> None:
@@ -87,7 +88,7 @@ def test_memory_is_bounded_by_the_numbers_in_use() -> None:
     for turn in itertools.islice(itertools.count(1), 5_000):
         start = turn * module.KEPT // 10
         lives.learn([made("net", INUM + turn % 7, start), freed(INUM + turn % 7, start + 1)])
-    assert lives._count == sum(map(len, lives._lives.values())) < 40
+    assert lives._count == sum(map(len, lives._numbers.values())) < 60
     assert lives.forgotten == 0
 
 
@@ -104,7 +105,7 @@ def test_the_kernels_own_number_decides_where_there_is_one() -> None:
     """A creation that went unseen is not taken for the one before it, nor is its end."""
     lives = told(made("net", INUM, 100, ident=7), freed(INUM, 400)._replace(id=8))
     assert born(lives, 300) == 100
-    assert lives.at(INUM, 300, 8) == Life(INUM, 0, 400, id=8)
+    assert lives.at(INUM, 300, 8) is None
     first = lives.at(INUM, 300, 7)
     assert first is not None
     assert (first.born, first.ended) == (100, FOREVER)
@@ -113,3 +114,14 @@ def test_the_kernels_own_number_decides_where_there_is_one() -> None:
     first = lives.at(INUM, 300, 7)
     assert first is not None
     assert first.ended == 500
+
+
+@given(order=st.permutations(range(4)))
+def test_with_the_kernels_numbers_the_order_does_not_matter_either(order: list[int]) -> None:
+    facts = [
+        *(made("net", INUM, 100, ident=7), freed(INUM, 200)._replace(id=7)),
+        *(made("uts", INUM, 300, ident=8), freed(INUM, 400)._replace(id=8)),
+    ]
+    lives = told(*(facts[place] for place in order))
+    known = [lives.at(INUM, 1_000, ident) for ident in (7, 8)]
+    assert [(life.born, life.ended, life.kind) for life in known if life] == [(100, 200, 3), (300, 400, 1)]
