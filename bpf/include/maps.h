@@ -145,8 +145,8 @@ struct members_map {
 };
 
 /*
- * What a record is about that has no subject: noted while the function that writes it runs, by the task that is
- * current then, which is whoever it is.
+ * What a record is about that has no subject: noted while the function that writes it runs, by the task
+ * that is current then, which is whoever it is.
  */
 #define ABOUTS_MAX 1024 /* as many run at a time: one on each CPU, and those that were preempted in it */
 
