@@ -110,7 +110,7 @@ class Tenants:
         Those that had ended by then are not in it. None where the list would not be certain to have all.
         """
         life = self._lives.at(inum, time)
-        if life is None:
+        if life is None or life.born == 0:  # who was in it before us was not seen
             return None
         cgroups = self._members.get((inum, life.born), ())
         found: dict[str, Home] = {}

@@ -90,6 +90,13 @@ def test_the_hosts_own_has_no_list(host: Host) -> None:
     assert entry == {"net": {"ino": HOST_INUMS[NET], "life": "0", "host": True}}
 
 
+def test_a_namespace_that_was_there_before_us(host: Host) -> None:
+    """Who was executed in it before is not known, and one that comes later is not all."""
+    host.member(WEB, 200)
+    entry = host.packets.of(PacketNet(STAMP, 300, 1324, INUM, 0))
+    assert entry == {"net": {"ino": INUM, "life": "0", "host": False}}
+
+
 def test_another_life_of_the_number_is_another_namespace(host: Host) -> None:
     host.learn(life(100, NamespaceOp.MADE))
     host.member(WEB, 150)
