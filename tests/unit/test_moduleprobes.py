@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from enricher.sources.bpf import families, perfevent
+from enricher.sources.bpf.features import Answer, Found
 from enricher.sources.bpf.moduleprobes import GROUP, PROBES, ModuleProbes
 
 PROGRAMS = {probe.program: number for number, probe in enumerate(PROBES, 1)}
@@ -99,6 +100,30 @@ def test_every_function_has_its_entry_and_its_exit() -> None:
     assert sorted(entered) == sorted(left)
     assert len(set(entered)) == len(entered)
     assert {probe.program for probe in PROBES} <= families.all_programs()
+
+
+class Types:
+    """A kernel's BTF that has all but some names."""
+
+    def __init__(self, *lacks: str) -> None:
+        self._lacks = lacks
+
+    def has_function(self, name: str) -> Found:
+        return Found(Answer.NO if name in self._lacks else Answer.YES, f"about {name}")
+
+    has_tracepoint = has_function
+
+
+def test_a_kernel_with_netfilter_and_one_without() -> None:
+    """These programs are loaded and not attached with the others."""
+    chosen = families.choose(cast("Any", Types()))
+    assert set(chosen.modules) == set(PROGRAMS)
+    assert set(chosen.modules) & set(chosen.programs) == set()
+    assert chosen.absent[families.PACKETS] == ""
+    without = families.choose(cast("Any", Types("nf_hook_slow")))
+    assert without.modules == ()
+    assert without.absent[families.PACKETS].startswith("about nf_hook_slow")
+    assert without.programs == chosen.programs
 
 
 def test_modules_that_are_not_there_yet(double: Kernel) -> None:
