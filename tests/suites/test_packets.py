@@ -24,16 +24,15 @@ if TYPE_CHECKING:
 
 IMAGE = "localhost/busybox:latest"
 PINGS = 20
-DOCKER, PODMAN, HOST = 1, 2, 3  # marks
-ADDRESS = {DOCKER: "10.99.0.1", PODMAN: "10.99.0.2", HOST: "127.0.0.9"}
+FIRST, SECOND, HOST = 1, 2, 3  # marks
+ADDRESS = {FIRST: "10.99.0.1", SECOND: "10.99.0.2", HOST: "127.0.0.9"}
 MODULES = ("xt_AUDIT", "nft_log")
 _TEARDOWN_LIMIT = 30.0
 _NFT = "add table ip suite; add chain ip suite {hook} {{ type filter hook {hook} priority 5; }}; "
 _NFT += "add rule ip suite {hook} ip protocol icmp meta mark set {mark} log level audit"
 _CLEAN = """
-docker rm -f dpacket; podman rm -f -t 0 ppacket spacket
+podman rm -f -t 0 packet3 packet2 packet1
 iptables-legacy -F; iptables-legacy -t mangle -F; ip netns del one; ip netns del two
-systemctl stop docker.socket docker.service
 rmmod xt_AUDIT; rmmod nft_log
 true
 """
@@ -56,9 +55,9 @@ class Yard:
     def sh(self, line: str, *, check: bool = True) -> str:
         return self.guest.run(["sh", "-c", line], timeout=120, check=check).stdout.decode()
 
-    def box(self, engine: str, name: str, network: str = "none") -> Box:
-        self.sh(f"{engine} run -d --name {name} --network {network} {IMAGE} sleep 600")
-        pid, ident = self.sh(f"{engine} inspect --format '{{{{.State.Pid}}}} {{{{.Id}}}}' {name}").split()
+    def box(self, name: str, network: str = "none") -> Box:
+        self.sh(f"podman run -d --name {name} --network {network} {IMAGE} sleep 600")
+        pid, ident = self.sh(f"podman inspect --format '{{{{.State.Pid}}}} {{{{.Id}}}}' {name}").split()
         return Box(ident, int(pid), int(self.sh(f"stat -Lc %i /proc/{pid}/ns/net")))
 
     def inside(self, box: Box, line: str) -> None:
@@ -66,7 +65,7 @@ class Yard:
 
     def join(self, one: Box, other: Box) -> None:
         self.inside(one, f"ip link add eth0 type veth peer name eth0 netns {other.pid}")
-        for box, mark in ((one, DOCKER), (other, PODMAN)):
+        for box, mark in ((one, FIRST), (other, SECOND)):
             self.inside(
                 box, f"ip link set lo up; ip addr add {ADDRESS[mark]}/24 dev eth0; ip link set eth0 up"
             )
@@ -81,7 +80,7 @@ def yard(guest: Guest) -> Iterator[Yard]:
     made = Yard(guest)
     made.sh(_CLEAN)
     assert made.loaded() == []
-    made.sh("guest-images docker podman")
+    made.sh("guest-images podman")
     yield made
     made.sh(_CLEAN)
 
@@ -130,16 +129,16 @@ def expected(net: int, ids: list[str] | None) -> str:
 def test_packets_between_containers(yard: Yard, guest: Guest) -> None:
     """The modules are loaded when the program runs already, unloaded, and loaded again."""
     with Live(guest) as live:
-        first, second = yard.box("docker", "dpacket"), yard.box("podman", "ppacket")
-        shares = yard.box("podman", "spacket", "container:ppacket")
+        first, second = yard.box("packet1"), yard.box("packet2")
+        shares = yard.box("packet3", "container:packet2")
         assert shares.net == second.net != first.net
         yard.join(first, second)
         assert yard.loaded() == []
-        yard.inside(first, by_target(DOCKER))
-        yard.inside(second, by_expression(PODMAN))
+        yard.inside(first, by_target(FIRST))
+        yard.inside(second, by_expression(SECOND))
         # At once: packets are evaluated in interrupts on top of each other's senders.
-        both = f"{ping(PODMAN)} & {ping(DOCKER)}; wait"
-        yard.sh(f"nsenter -t {first.pid} -n {ping(PODMAN)} & nsenter -t {second.pid} -n sh -c '{both}'; wait")
+        both = f"{ping(SECOND)} & {ping(FIRST)}; wait"
+        yard.sh(f"nsenter -t {first.pid} -n {ping(SECOND)} & nsenter -t {second.pid} -n sh -c '{both}'; wait")
         assert yard.loaded() == list(MODULES)
         yard.inside(first, "iptables-legacy -F; iptables-legacy -t mangle -F")
         yard.sh("until rmmod xt_AUDIT; do :; done")
@@ -148,15 +147,15 @@ def test_packets_between_containers(yard: Yard, guest: Guest) -> None:
         account = live.stop()
         found = packets(live.events())
     assert account.balanced
-    # Requests and answers: docker's are of two pings that cross the wire, podman's of its own to itself too.
+    # Requests and answers: the first's are of two pings that cross the wire, the second's of its own to itself too.
     assert {mark: len(events) for mark, events in found.items()} == {
-        DOCKER: 2 * 2 * PINGS,
-        PODMAN: 2 * 2 * PINGS + 4 * PINGS,
+        FIRST: 2 * 2 * PINGS,
+        SECOND: 2 * 2 * PINGS + 4 * PINGS,
         HOST: 4 * PINGS,
     }
     assert {mark: {told(event) for event in events} for mark, events in found.items()} == {
-        DOCKER: {expected(first.net, [first.id])},
-        PODMAN: {expected(second.net, [second.id, shares.id])},
+        FIRST: {expected(first.net, [first.id])},
+        SECOND: {expected(second.net, [second.id, shares.id])},
         HOST: {expected(host, None)},
     }
 
