@@ -33,7 +33,10 @@ _NFT += "add rule ip suite {hook} ip protocol icmp meta mark set {mark} log leve
 _CLEAN = """
 podman rm -f -t 0 packet3 packet2 packet1
 iptables-legacy -F; iptables-legacy -t mangle -F; ip netns del one; ip netns del two
-rmmod xt_AUDIT; rmmod nft_log
+for module in xt_AUDIT nft_log; do
+    # Net namespaces go when the kernel gets to them, and their rules with them.
+    timeout 60 sh -c "while grep -q '^$module ' /proc/modules; do rmmod $module; done"
+done
 true
 """
 
@@ -207,6 +210,12 @@ def test_the_service_makes_its_probes_and_takes_them_away(service: Service) -> N
     # What a loaded module does not have is not in the list: no kernel here has all of them loaded.
     before = listed()
     assert {line.split(" ")[0].partition("/")[2] for line in before} == {probe.program for probe in PROBES}
+    # Armed: our descriptors are open, and the module is there.
+    service.sh("modprobe xt_AUDIT")
+    probed = service.sh("grep -w audit_tg+0x[04] /sys/kernel/debug/kprobes/list").stdout.decode().splitlines()
+    service.sh("rmmod xt_AUDIT")
+    assert sorted(line.split()[1] for line in probed) == ["k", "r"]
+    assert "DISABLED" not in "".join(probed)
     gone = f'until [ "$(systemctl show -P SubState {UNIT})" = auto-restart ]; do :; done'
     service.sh(f"systemctl kill -s KILL {UNIT}; {gone}")
     assert listed() == before

@@ -40,7 +40,8 @@ class Kernel:
         command, _, function = line.partition(" ")
         kind, _, name = command.partition(":")
         if kind == "-":
-            del self.events[name]
+            if self.events.pop(name, None) is None:
+                raise FileNotFoundError(errno.ENOENT, "there is none of that name")
             return
         self.events.setdefault(name, []).append(f"{kind} {function}")
         place = self.root / "events" / name
@@ -140,19 +141,31 @@ def test_modules_that_are_not_there_yet(double: Kernel) -> None:
     assert sorted(double.detached) == sorted(PROGRAMS.values())
 
 
-def test_what_is_there_already_is_used_and_left(double: Kernel) -> None:
-    """Another of us runs, or was killed."""
+def test_what_is_there_already_is_used(double: Kernel) -> None:
+    """Another of us runs: the kernel keeps what it uses. Or it was killed: then we are the last."""
     first, second = probes(double), probes(double)
     first.attach(program)
     before = dict(double.events)
-    double.refuses = {function: errno.EEXIST for probe in PROBES for function in probe.functions}
+    there = {function: errno.EEXIST for probe in PROBES for function in probe.functions}
+    used = {probe.program: errno.EBUSY for probe in PROBES}
+    double.refuses = there | used
     second.attach(program)
     assert (second.reason, len(double.attached)) == ("", len(PROBES))
     second.close()
     assert double.events == before
-    double.refuses = {probe.program: errno.EBUSY for probe in PROBES}
-    first.close()
-    assert double.events == before
+    double.refuses = there
+    third = probes(double)
+    third.attach(program)
+    third.close()
+    assert double.events == {}
+
+
+def test_what_another_takes_away_meanwhile(double: Kernel) -> None:
+    double.refuses = {function: errno.EEXIST for probe in PROBES for function in probe.functions}
+    made = probes(double)
+    made.attach(program)
+    assert "about_over/id: No such file or directory" in made.reason
+    made.close()
 
 
 def test_a_function_that_a_loaded_module_does_not_have(double: Kernel) -> None:

@@ -6,7 +6,7 @@ is loaded, before any of its code runs, so that nobody has to look for modules, 
 kept for it. Such a probe can be made through tracefs alone, which needs the right to write there (CAP_DAC_OVERRIDE for
 whoever is not root). Without it there are probes on the modules that are loaded at the start, and `reason` says so.
 
-The list is the host's: what we made is taken back at the end, what another of us uses stays, and what was left by one
+The list is the host's: at the end our probes are taken off it, but for those that another of us uses. What one left
 that was killed is used again. A probe that nobody uses is not armed.
 """
 
@@ -63,7 +63,7 @@ class ModuleProbes:
         self._tracefs = tuple(tracefs)
         self._links: list[int] = []
         self._list = -1
-        self._made: list[str] = []
+        self._listed: list[str] = []
         self.reason = ""
 
     def attach(self, program: Callable[[str], int]) -> None:
@@ -88,16 +88,17 @@ class ModuleProbes:
                 try:
                     self._write(f"{'r' if probe.exit else 'p'}:{name} {function}")
                 except OSError as error:
-                    # It is there already, or the module is loaded and has no such function.
-                    if error.errno not in {errno.EEXIST, errno.ENOENT}:
+                    if error.errno == errno.ENOENT:  # the module is loaded and has no such function
+                        continue
+                    if error.errno != errno.EEXIST:
                         error.filename = str(root / "kprobe_events")
                         raise
-                    continue
-                if name not in self._made:
-                    self._made.append(name)
-            identity = root / "events" / name / "id"
-            if identity.exists():
-                self._attach_event(program(probe.program), int(identity.read_text()))
+                if name not in self._listed:
+                    self._listed.append(name)
+            if name in self._listed:
+                # Missing where another of us, at its end, has just taken it away.
+                identity = int((root / "events" / name / "id").read_text())
+                self._attach_event(program(probe.program), identity)
 
     def _write(self, line: str) -> None:
         os.write(self._list, f"{line}\n".encode())
@@ -127,12 +128,12 @@ class ModuleProbes:
         return found
 
     def close(self) -> None:
-        """Detach, and take our probes off the kernel's list; those that another of us uses stay."""
+        """Detach, and take our probes off the kernel's list; the kernel keeps those that another of us uses."""
         while self._links:
             self._lib.bpf_link__destroy(self._links.pop())
-        while self._made:
+        while self._listed:
             try:
-                self._write(f"-:{self._made.pop()}")
+                self._write(f"-:{self._listed.pop()}")
             except OSError:
                 continue
         if self._list >= 0:
