@@ -7,6 +7,7 @@
  * docs/adr/0001-audit-hook.md). All run before kauditd can hand the record to any socket, so the
  * context of a serial is in the ring before its record can be read.
  */
+#include "about.h"
 #include "acts.h"
 #include "core_fixes.h"
 #include "emit.h"
@@ -160,9 +161,9 @@ static __always_inline __u16 begin_event(__u64 key, const struct event_stamp *st
  * serial is that of the audit context it was started with, 0 where it had none; more says that its
  * buffer holds further records. A record is part of its task's event when its text carries that
  * serial: a record with no context, and one with a context that is not inside a syscall or io_uring
- * operation, were each given a serial of their own.
+ * operation, were each given a serial of their own. here is where on the stack the record is finished.
  */
-static __always_inline __u64 on_record(__u32 serial, const struct sk_buff *skb, int more)
+static __always_inline __u64 on_record(__u32 serial, const struct sk_buff *skb, int more, const void *here)
 {
 	__u64 key = bpf_get_current_task();
 	const unsigned char *data = BPF_CORE_READ(skb, data);
@@ -211,6 +212,7 @@ static __always_inline __u64 on_record(__u32 serial, const struct sk_buff *skb, 
 				flags = begin_event(key, &stamp, type, flags);
 			} else {
 				flags |= CONTEXT_STANDALONE;
+				tell_about(&stamp, type, here);
 			}
 		} else {
 			if (open)
@@ -245,7 +247,7 @@ static __always_inline void on_further_record(__u64 key, const struct sk_buff *s
 		COUNT(uncounted);
 }
 
-static __always_inline int on_buffer(const struct audit_buffer *ab)
+static __always_inline int on_buffer(const struct audit_buffer *ab, const void *here)
 {
 	const struct sk_buff *skb, *end, *next;
 	__u32 serial;
@@ -257,7 +259,7 @@ static __always_inline int on_buffer(const struct audit_buffer *ab)
 	if (!audit_buffer_has_list()) {
 		skb = audit_buffer_skb(ab);
 		if (skb)
-			on_record(serial, skb, 0);
+			on_record(serial, skb, 0, here);
 		else
 			COUNT(fail_buffer);
 		return 0;
@@ -269,7 +271,7 @@ static __always_inline int on_buffer(const struct audit_buffer *ab)
 		return 0;
 	}
 	next = BPF_CORE_READ(skb, next);
-	key = on_record(serial, skb, next != end);
+	key = on_record(serial, skb, next != end, here);
 	if (next == end)
 		return 0;
 	for (int i = 1; i < BUFFER_RECORDS_MAX && next && next != end; i++) {
@@ -291,14 +293,14 @@ static __always_inline int on_buffer(const struct audit_buffer *ab)
 SEC("fentry/audit_log_end")
 int BPF_PROG(record_end, struct audit_buffer *ab)
 {
-	return on_buffer(ab);
+	return on_buffer(ab, STACK_OF(ctx));
 }
 
 /* The split-off part: not in BTF, so a kprobe; the plain symbol calls it too, so it sees all. */
 SEC("kprobe/audit_log_end.part.0")
 int BPF_KPROBE(record_end_part, struct audit_buffer *ab)
 {
-	return on_buffer(ab);
+	return on_buffer(ab, STACK_OF(ctx));
 }
 
 /* Whether the record holds the self-test's nonce; looked for once, in USER_AVC records only. */
@@ -354,7 +356,7 @@ int BPF_PROG(record_queued, struct sk_buff_head *list, struct sk_buff *newsk)
 	/* There is no audit_buffer to tell whether the record was started with a context: its text does. */
 	if (serial && !parse_stamp(BPF_CORE_READ(newsk, data), &stamp) && stamp.serial != serial)
 		serial = 0;
-	on_record(serial, newsk, 0);
+	on_record(serial, newsk, 0, STACK_OF(ctx));
 	return 0;
 }
 

@@ -15,6 +15,7 @@ struct acts_map acts SEC(".maps");
 struct places_map places SEC(".maps");
 struct buckets_map change_bucket SEC(".maps");
 struct members_map members SEC(".maps");
+struct abouts_map abouts SEC(".maps");
 struct counters_map counters SEC(".maps");
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -8,6 +8,8 @@
 #ifndef AUDIT_ENRICHER_KERNEL_H
 #define AUDIT_ENRICHER_KERNEL_H
 
+#define WITHOUT_ACTS /* of the shared sources only the record hooks and what belongs to them are built */
+
 #include <linux/audit.h>
 #include <linux/cgroup.h>
 #include <linux/cred.h>
@@ -65,6 +67,9 @@
 #define NLMSG_TYPE_OFFSET 4
 #ifndef AUDIT_DM_EVENT
 #define AUDIT_DM_EVENT 1339
+#endif
+#ifndef AUDIT_NETFILTER_CFG
+#define AUDIT_NETFILTER_CFG 1325
 #endif
 #define AUDIT_FIRST_SECURITY 1400
 #define AUDIT_LAST_SECURITY  1499

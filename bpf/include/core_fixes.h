@@ -40,6 +40,11 @@ struct ns_common___id {
 	__u64 ns_id;
 };
 
+/* What a namespace's kind is known by, on all that we know; nothing rests on it. */
+struct ns_common___ops {
+	const void *ops;
+};
+
 /* 6.15: to be read under RCU, and renamed. */
 struct kernfs_node___rcu {
 	struct kernfs_node *__parent;
@@ -134,6 +139,17 @@ static __always_inline __u64 ns_id(const struct ns_common *ns)
 	if (have_ns_id())
 		bpf_core_read(&id, sizeof(id), &with_id->ns_id);
 	return id;
+}
+
+/* The same for all namespaces of a kind; 0 where the kernel keeps it elsewhere. */
+static __always_inline __u64 ns_kind(const struct ns_common *ns)
+{
+	const struct ns_common___ops *with_ops = (const void *)ns;
+	__u64 ops = 0;
+
+	if (bpf_core_field_exists(with_ops->ops))
+		bpf_core_read(&ops, sizeof(ops), &with_ops->ops);
+	return ops;
 }
 
 static __always_inline const struct mnt_namespace *nsproxy_mnt(const struct nsproxy *proxy)

@@ -332,7 +332,8 @@ struct counters {
 	__u64 limited_refused;
 	__u64 fail_acts;   /* the table of calls under way was full: facts without a link */
 	__u64 fail_users;  /* a map of users could not be read */
-	__u64 reserved[3]; /* up to a multiple of a cache line: no two CPUs share one */
+	__u64 fail_packet; /* a packet's net namespace could not be proved */
+	__u64 reserved[2]; /* up to a multiple of a cache line: no two CPUs share one */
 };
 
 #define CHECK_SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type)

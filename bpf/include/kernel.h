@@ -36,14 +36,18 @@ typedef __u64 u64;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-/* The registers of a kprobe that hold the first argument. */
+/* The registers of a kprobe that hold the first arguments, and the stack. */
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
+	unsigned long dx;
+	unsigned long si;
 	unsigned long di;
+	unsigned long sp;
 };
 #else
 struct user_pt_regs {
 	__u64 regs[31];
+	__u64 sp;
 };
 #endif
 
@@ -177,6 +181,20 @@ struct sk_buff_head {
 	struct sk_buff *next;
 };
 
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+struct net_device {
+	possible_net_t nd_net;
+};
+
+struct nf_hook_state {
+	struct net_device *in;
+	struct net_device *out;
+	struct net *net;
+};
+
 struct audit_buffer {
 	struct sk_buff *skb;
 	struct audit_context *ctx;
@@ -197,6 +215,7 @@ struct audit_context {
 #define AUDIT_USER_AVC	      1107
 #define AUDIT_EOE	      1320
 #define AUDIT_NETFILTER_PKT   1324
+#define AUDIT_NETFILTER_CFG   1325
 #define AUDIT_DM_EVENT	      1339
 #define AUDIT_FIRST_SECURITY  1400
 #define AUDIT_MAC_IPSEC_EVENT 1415

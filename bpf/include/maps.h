@@ -144,6 +144,27 @@ struct members_map {
 	__type(value, __u8);
 };
 
+/*
+ * What a record is about that has no subject: noted while the function that writes it runs, by the task
+ * that is current then, which is whoever it is.
+ */
+#define ABOUTS_MAX 1024 /* as many run at a time: one on each CPU, and those that were preempted in it */
+
+struct about {
+	__u64 stack; /* where the function was entered */
+	__u64 time;
+	__u64 unique;
+	__u32 inum;
+	__u32 pad;
+};
+
+struct abouts_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, ABOUTS_MAX);
+	__type(key, __u64);
+	__type(value, struct about);
+};
+
 struct counters_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -159,6 +180,7 @@ extern struct acts_map acts SEC(".maps");
 extern struct places_map places SEC(".maps");
 extern struct buckets_map change_bucket SEC(".maps");
 extern struct members_map members SEC(".maps");
+extern struct abouts_map abouts SEC(".maps");
 extern struct counters_map counters SEC(".maps");
 
 /*

@@ -93,6 +93,7 @@ class Home:
         "answered",
         "cgroup",
         "container",
+        "ended",
         "inquiry",
         "open",
         "path",
@@ -105,6 +106,8 @@ class Home:
     def __init__(self, ident: int, path: bytes, place: Place, inquiry: Inquiry) -> None:
         self.path = path
         self.removed = False
+        self.ended = 0
+        """When it was removed, in nanoseconds since boot; 0 while it is there."""
         self.inquiry = inquiry
         self.where: Literal["host", "container", "unknown"] = place.where
         said = inquiry.said
@@ -251,6 +254,7 @@ class CgroupTable:
                 known = self._add(change.id, change.path)
             if known is not None and not known.removed:
                 known.removed = True
+                known.ended = change.time
                 known.inquiry.removed |= known.inquiry.cgroup == change.id
                 self._removed.append((now + KEPT, change.id))
         elif change.op == CgroupOp.RENAMED:
@@ -321,7 +325,7 @@ class CgroupTable:
                 continue
             place = _place(member.path.decode("utf-8", "surrogateescape"), inquiry)
             fresh = self._homes[ident] = Home(ident, member.path, place, inquiry)
-            fresh.removed = member.removed
+            fresh.removed, fresh.ended = member.removed, member.ended
 
     def _unlink(self, ident: int, home: Home) -> None:
         """Let go of what is held beside the home that goes."""
@@ -347,7 +351,7 @@ class CgroupTable:
                 path = change.path + home.path[len(known.path) :]
                 self._unlink(ident, home)
                 fresh = self._homes[ident] = self._make(ident, path)
-                fresh.removed = home.removed
+                fresh.removed, fresh.ended = home.removed, home.ended
 
 
 def _place(path: str, inquiry: Inquiry) -> Place:

@@ -104,16 +104,25 @@ class Tenants:
             entry["kinds"].append(KINDS[kind])
         return list(found.values())
 
-    def inside(self, inum: int, time: int) -> list[Home]:
-        """Return the containers in which programs were executed with this namespace, each once."""
+    def inside(self, inum: int, time: int) -> list[Home] | None:
+        """Return the containers in which programs were executed with this namespace, each once.
+
+        Those that had ended by then are not in it. None where the list would not be certain to have all.
+        """
         life = self._lives.at(inum, time)
+        if life is None or life.born == 0:  # who was in it before us was not seen
+            return None
+        cgroups = self._members.get((inum, life.born), ())
         found: dict[str, Home] = {}
-        if life is not None:
-            for cgroup in self._members.get((inum, life.born), ()):
-                home = self._cgroups.of(cgroup)
-                if home is not None and home.container is not None:
-                    found.setdefault(home.container["id"], home)
-        return list(found.values())
+        for cgroup in cgroups:
+            home = self._cgroups.of(cgroup)
+            if home is None or (home.ended and home.ended < time):
+                continue
+            if home.where == "unknown":
+                return None
+            if home.container is not None:
+                found.setdefault(home.container["id"], home)
+        return list(found.values()) if len(cgroups) < CGROUPS_MAX else None
 
 
 def _ids(container: Container) -> set[str]:

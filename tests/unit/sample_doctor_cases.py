@@ -135,6 +135,7 @@ CASES: list[tuple[str, Act, State, str]] = [
     ),
     ("cap-net-admin", both(dropped(12), removes("proc/sys/net/core/rmem_max")), WARN, "not held"),
     ("cap-sys-ptrace", dropped(19), WARN, "initial namespaces"),
+    ("cap-dac-override", dropped(1), WARN, "modules that are loaded later"),
     ("cap-sys-admin", dropped(21), OK, "the hook is not a kprobe"),
     ("cap-sys-admin", both(dropped(21), split), OK, "accepted a kprobe without it"),
     ("cap-sys-admin", both(dropped(21), split, sets(kprobe=REFUSED)), OK, "perf_event_paranoid is 2"),

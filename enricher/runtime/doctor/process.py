@@ -21,6 +21,7 @@ from enricher.sources.host import effective_capabilities, standing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_DAC_OVERRIDE: Final = 1
 _NET_ADMIN: Final = 12
 _SYS_PTRACE: Final = 19
 _SYS_ADMIN: Final = 21
@@ -49,6 +50,7 @@ CAPABILITIES: Final = (
     Capability(
         "cap-sys-ptrace", (_SYS_PTRACE,), "telling the initial namespaces and other listeners", State.WARN
     ),
+    Capability("cap-dac-override", (_DAC_OVERRIDE,), "probes on modules that are loaded later", State.WARN),
     Capability(
         "cap-sys-admin", (_SYS_ADMIN,), "a kprobe where kernel.perf_event_paranoid is above 2", State.FAIL
     ),

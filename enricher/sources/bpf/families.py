@@ -10,9 +10,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from enricher.sources.bpf import moduleprobes
+
 if TYPE_CHECKING:
     from enricher.sources.bpf.features import Found, KernelTypes
 
+PACKETS: Final = "packets"
+_NETFILTER: Final = "nf_hook_slow"  # without it the kernel was built without netfilter
 _SETNS: Final = {"x86_64": ("__x64_sys_setns", "__ia32_sys_setns"), "aarch64": ("__arm64_sys_setns", "")}
 
 
@@ -28,6 +32,8 @@ class Program(NamedTuple):
     tracepoint: bool = False
     required: bool = True
     """Whether its family is worth nothing without it."""
+    attached: bool = True
+    """Whether it is attached to that function; `moduleprobes` attaches the others, and here is what they need."""
 
 
 class Family(NamedTuple):
@@ -84,6 +90,11 @@ def families(machine: str = "") -> tuple[Family, ...]:
                 Program("task_traced", "__audit_ptrace"),
             ),
         ),
+        Family(
+            PACKETS,
+            "the net namespace of a packet that a rule had recorded",
+            tuple(Program(probe.program, _NETFILTER, attached=False) for probe in moduleprobes.PROBES),
+        ),
     )
 
 
@@ -98,23 +109,28 @@ LIVES: Final = tuple(
 
 
 class Chosen(NamedTuple):
-    """What of the families this kernel can have: programs to attach, and by family why it is absent or ""."""
+    """What of the families this kernel can have, and by family why it is absent or "".
+
+    ``programs`` are to be attached, ``modules`` are for `moduleprobes` to attach.
+    """
 
     programs: list[str]
     absent: dict[str, str]
+    modules: tuple[str, ...] = ()
 
 
 def choose(types: KernelTypes) -> Chosen:
     """Ask the kernel's BTF. An optional program whose function is not there is left out in silence."""
     programs: list[str] = []
+    modules: list[str] = []
     absent: dict[str, str] = {}
     for family in families():
-        wanted: list[str] = []
+        wanted: list[Program] = []
         lacking: list[str] = []
         for program in family.programs:
             found = _offered(types, program)
             if found is not None and found.yes:
-                wanted.append(program.name)
+                wanted.append(program)
             elif program.required:
                 lacking.append(found.reason if found is not None else f"{program.name}: not on this machine")
         for better, other in _INSTEAD.items():
@@ -122,8 +138,9 @@ def choose(types: KernelTypes) -> Chosen:
                 wanted.remove(other)
         absent[family.name] = "; ".join(lacking)
         if not lacking:
-            programs += wanted
-    return Chosen(programs, absent)
+            programs += [program.name for program in wanted if program.attached]
+            modules += [program.name for program in wanted if not program.attached]
+    return Chosen(programs, absent, tuple(modules))
 
 
 def _offered(types: KernelTypes, program: Program) -> Found | None:

@@ -11,10 +11,10 @@ import ctypes
 import enum
 import errno
 import os
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from enricher.sources.bpf import perfevent
 from enricher.sources.bpf.libbpf import BTF_KIND_FUNC, BTF_KIND_TYPEDEF, BTF_KIND_VAR
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ KERNEL_BTF: Final = Path("/sys/kernel/btf/vmlinux")
 _KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe/type")
 _KALLSYMS: Final = Path("/proc/kallsyms")
 _FTRACE_ENABLED: Final = Path("/proc/sys/kernel/ftrace_enabled")
-_PERF_FLAG_FD_CLOEXEC: Final = 8
-_PERF_EVENT_ATTR_SIZE: Final = 112
-_PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
 
 
 class Answer(enum.Enum):
@@ -146,29 +143,17 @@ def try_kprobe(symbol: str) -> Found:
         pmu = int(_KPROBE_PMU.read_text())
     except (OSError, ValueError):
         return Found(Answer.UNKNOWN, "no kprobe PMU")
-    number = _PERF_EVENT_OPEN.get(os.uname().machine)
-    if number is None:
+    if not perfevent.is_known():
         return Found(Answer.UNKNOWN, "unknown machine")
     name = ctypes.create_string_buffer(symbol.encode())
-    # struct perf_event_attr: type, size, config, ..., bp_addr/config1 at 56, bp_len/config2 at 64;
-    # the flags word at 40 has `disabled` as its first bit.
-    attr = bytearray(_PERF_EVENT_ATTR_SIZE)
-    struct.pack_into("=II", attr, 0, pmu, _PERF_EVENT_ATTR_SIZE)
-    struct.pack_into("=Q", attr, 40, 1)
-    struct.pack_into("=QQ", attr, 56, ctypes.addressof(name), 0)
-    raw = (ctypes.c_char * len(attr)).from_buffer(attr)
-    libc = ctypes.CDLL(None, use_errno=True)
-    any_process, cpu_zero, no_group = -1, 0, -1
-    fd = libc.syscall(
-        ctypes.c_long(number), raw, any_process, cpu_zero, no_group, ctypes.c_ulong(_PERF_FLAG_FD_CLOEXEC)
-    )
-    if fd >= 0:
-        os.close(fd)
-        return Found(Answer.YES, f"a kprobe on {symbol} was accepted")
-    code = ctypes.get_errno()
-    if code == errno.ENOENT:
-        return Found(Answer.NO, f"the kernel has no symbol {symbol}")
-    return Found(Answer.UNKNOWN, f"kprobe refused with {errno.errorcode.get(code, code)}")
+    try:
+        os.close(perfevent.open_disabled(pmu, 0, ctypes.addressof(name)))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return Found(Answer.NO, f"the kernel has no symbol {symbol}")
+        code = error.errno or 0
+        return Found(Answer.UNKNOWN, f"kprobe refused with {errno.errorcode.get(code, code)}")
+    return Found(Answer.YES, f"a kprobe on {symbol} was accepted")
 
 
 def _in_kallsyms(symbol: str, why: str) -> Found:

@@ -50,6 +50,7 @@ _PROTOTYPES: Final[dict[str, tuple[object, ...]]] = {
     "bpf_program__fd": (c_int, c_void_p),
     "bpf_program__attach": (c_void_p, c_void_p),
     "bpf_program__attach_kprobe": (c_void_p, c_void_p, ctypes.c_bool, c_char_p),
+    "bpf_program__attach_perf_event": (c_void_p, c_void_p, c_int),
     "bpf_link__destroy": (c_int, c_void_p),
     "bpf_map__fd": (c_int, c_void_p),
     "bpf_map__set_max_entries": (c_int, c_void_p, c_uint32),

@@ -31,6 +31,7 @@ from enricher.sources.bpf.libbpf import (
     last_useful_lines,
     library,
 )
+from enricher.sources.bpf.moduleprobes import ModuleProbes
 from enricher.sources.bpf.ring import ReadingSide, Ring
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ class LibbpfObject(ReadingSide):
         self._lib = lib
         self._verbose = verbose
         self._links: list[int] = []
+        self._probes = ModuleProbes(lib)
         self._rings: list[Ring] = []
         self._fds: list[int] = []
         self._object = 0
@@ -227,7 +229,7 @@ class LibbpfObject(ReadingSide):
             with KernelTypes(lib) as types:
                 self.counts_lost = types.has_function(_LOST_FUNCTION).yes
             further = [*([_URING] if uring else []), *([_LOST] if self.counts_lost else [])]
-            self._load([PROGRAM[hook], *_ENDINGS, *_CGROUPS, *further, *chosen.programs])
+            self._load([PROGRAM[hook], *_ENDINGS, *_CGROUPS, *further, *chosen.programs, *chosen.modules])
             self.ring_count = self._cpus
             self.ring_size = ring_size(budget, self._cpus)
             self._make_rings(self.ring_size)
@@ -235,6 +237,9 @@ class LibbpfObject(ReadingSide):
             # What begins an act comes after what ends it, and what tells of a namespace before who enters it.
             for name in [*_CGROUPS, *_ENDINGS, *further, *chosen.programs]:
                 self._attach(name)
+            if chosen.modules:
+                self._probes.attach(self._program)
+                self.families[families.PACKETS] = self._probes.reason
             self._attach(PROGRAM[hook], kprobe=hook.value if hook is Hook.PART else "")
         except BaseException:
             self.close()
@@ -367,6 +372,7 @@ class LibbpfObject(ReadingSide):
         """See `Loaded.detach`. The record hook goes first: what is open can still end."""
         while self._links:
             self._lib.bpf_link__destroy(self._links.pop())
+        self._probes.close()
 
     def close(self) -> None:
         """See `Loaded.close`."""

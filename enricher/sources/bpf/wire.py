@@ -94,6 +94,7 @@ COUNTERS: Final = (
     "limited_refused",
     "fail_acts",
     "fail_users",
+    "fail_packet",
 )
 """Names of ``struct counters`` in order; each is a u64."""
 COUNTERS_SIZE: Final = 40 * 8

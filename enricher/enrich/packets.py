@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``packet`` member: the net namespace that a record without a subject is about, and the containers in it.
+
+Owns the member's shape. Never says anything of whoever was running when the record was written: a packet is
+evaluated on top of anybody, and tables of a namespace that is gone are taken down by a kernel thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NotRequired, TypedDict
+
+from enricher.model import KINDS
+
+if TYPE_CHECKING:
+    from enricher.correlate.lives import Lives
+    from enricher.enrich.cgroups import Home
+    from enricher.enrich.namespaces import NamespaceEntries
+    from enricher.enrich.shape import NsEntry
+    from enricher.enrich.tenants import Tenants
+    from enricher.facts import PacketNet
+
+_NET: Final = KINDS.index("net")
+
+
+class PacketContainer(TypedDict):
+    """A container that has programs in the net namespace."""
+
+    id: str
+    name: NotRequired[str]
+    runtime: NotRequired[str]
+
+
+class PacketEntry(TypedDict):
+    """What a record without a subject is about: NETFILTER_PKT, and NETFILTER_CFG of a namespace that is gone."""
+
+    net: NsEntry
+    containers: NotRequired[list[PacketContainer]]  # absent for the host's own, and where nobody can say
+
+
+class Packets:
+    """Makes the member for one host's boot, by what was told of its namespaces, their lives and who is in them."""
+
+    def __init__(self, entries: NamespaceEntries, tenants: Tenants, lives: Lives) -> None:
+        self._entries = entries
+        self._tenants = tenants
+        self._lives = lives
+
+    def of(self, packet: PacketNet) -> PacketEntry:
+        """Return the member.
+
+        ``containers`` are those that had programs in the namespace, each once, the earliest first. It is empty where
+        there were none. It is absent where nobody can say, as of a namespace that was there before this program, and
+        for the host's own, which is every program's that has no other.
+        """
+        life = self._lives.at(packet.inum, packet.time)
+        net = self._entries.entry(_NET, packet.inum, packet.id, None if life is None else life.born)
+        entry: PacketEntry = {"net": net}
+        if net.get("host") is False:
+            inside = self._tenants.inside(packet.inum, packet.time)
+            if inside is not None:
+                entry["containers"] = [named for home in inside if (named := _named(home)) is not None]
+        return entry
+
+
+def _named(home: Home) -> PacketContainer | None:
+    container = home.container
+    if container is None:
+        return None
+    named: PacketContainer = {"id": container["id"]}
+    if "name" in container:
+        named["name"] = container["name"]
+    if "runtime" in container:
+        named["runtime"] = container["runtime"]
+    return named
