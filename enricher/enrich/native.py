@@ -138,6 +138,8 @@ class NativeBuilder:
         self._where.enter(native, home, 0 if seen is None else seen.cgroup_id, ask=not event.self_caused)
         if home is not None:
             doubt = doubt or home.reason
+        if event.beside is not None and event.beside.packet is not None:
+            native["packet"] = self._where.packets.of(event.beside.packet)
         if event.beside is not None and context is not None:
             doubt = doubt or beside.enter(native, event.beside, context, event.records, self._where)
         native["records"] = entries

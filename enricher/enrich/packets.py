@@ -7,7 +7,7 @@ evaluated on top of anybody, and tables of a namespace that is gone are taken do
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Final
 
 from enricher.model import KINDS
 
@@ -15,26 +15,11 @@ if TYPE_CHECKING:
     from enricher.correlate.lives import Lives
     from enricher.enrich.cgroups import Home
     from enricher.enrich.namespaces import NamespaceEntries
-    from enricher.enrich.shape import NsEntry
+    from enricher.enrich.shape import PacketContainer, PacketEntry
     from enricher.enrich.tenants import Tenants
     from enricher.facts import PacketNet
 
 _NET: Final = KINDS.index("net")
-
-
-class PacketContainer(TypedDict):
-    """A container that has programs in the net namespace."""
-
-    id: str
-    name: NotRequired[str]
-    runtime: NotRequired[str]
-
-
-class PacketEntry(TypedDict):
-    """What a record without a subject is about: NETFILTER_PKT, and NETFILTER_CFG of a namespace that is gone."""
-
-    net: NsEntry
-    containers: NotRequired[list[PacketContainer]]  # absent for the host's own, and where nobody can say
 
 
 class Packets:
@@ -52,11 +37,11 @@ class Packets:
         there were none. It is absent where nobody can say, as of a namespace that was there before this program, and
         for the host's own, which is every program's that has no other.
         """
-        life = self._lives.at(packet.inum, packet.time)
+        life = self._lives.at(packet.inum, packet.time, packet.id)
         net = self._entries.entry(_NET, packet.inum, packet.id, None if life is None else life.born)
         entry: PacketEntry = {"net": net}
         if net.get("host") is False:
-            inside = self._tenants.inside(packet.inum, packet.time)
+            inside = self._tenants.inside(packet.inum, packet.time, packet.id)
             if inside is not None:
                 entry["containers"] = [named for home in inside if (named := _named(home)) is not None]
         return entry

@@ -96,6 +96,21 @@ class Target(TypedDict):
     cgroup: NotRequired[CgroupEntry]
 
 
+class PacketContainer(TypedDict):
+    """A container that has programs in the net namespace."""
+
+    id: str
+    name: NotRequired[str]
+    runtime: NotRequired[str]
+
+
+class PacketEntry(TypedDict):
+    """What a record without a subject is about: NETFILTER_PKT, and NETFILTER_CFG of a namespace that is gone."""
+
+    net: NsEntry
+    containers: NotRequired[list[PacketContainer]]  # absent for the host's own, and where nobody can say
+
+
 class NamespaceEntry(TypedDict):
     """A namespace's life, in events of type NS_INIT and NS_DEL, which are our own."""
 
@@ -248,6 +263,7 @@ class NativeEvent(TypedDict):
     where: Literal["host", "container", "unknown"]
     container: NotRequired[Container]
     cgroup: NotRequired[CgroupEntry]
+    packet: NotRequired[PacketEntry]
     child: NotRequired[Child]
     targets: NotRequired[list[Target]]
     namespace: NotRequired[NamespaceEntry]

@@ -104,12 +104,12 @@ class Tenants:
             entry["kinds"].append(KINDS[kind])
         return list(found.values())
 
-    def inside(self, inum: int, time: int) -> list[Home] | None:
+    def inside(self, inum: int, time: int, ident: int = 0) -> list[Home] | None:
         """Return the containers in which programs were executed with this namespace, each once.
 
         Those that had ended by then are not in it. None where the list would not be certain to have all.
         """
-        life = self._lives.at(inum, time)
+        life = self._lives.at(inum, time, ident)
         if life is None or life.born == 0:  # who was in it before us was not seen
             return None
         cgroups = self._members.get((inum, life.born), ())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from enricher.enrich.cgroups import home_of
 from enricher.enrich.namespaces import NamespaceEntries
+from enricher.enrich.packets import Packets
 from enricher.model import Recalled
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Whereabouts:
     def __init__(self, host: HostFacts, around: Surroundings) -> None:
         self.around = around
         self.namespaces = NamespaceEntries(host, around.lives)
+        self.packets = Packets(self.namespaces, around.tenants, around.lives)
         self._host = host
         self._cgroups = around.cgroups
 

@@ -10,7 +10,7 @@ from typing import Any
 from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.native import NativeBuilder, build
 from enricher.enrich.surroundings import Surroundings
-from enricher.facts import Beside, ChangeOp, Told
+from enricher.facts import Beside, ChangeOp, PacketNet, Told
 from enricher.model import (
     KINDS,
     Answer,
@@ -207,6 +207,12 @@ def signalling() -> Json:
     return _read(NativeBuilder(HOST, around=around()).build(made_event))
 
 
+def packet() -> Json:
+    made_event = event((1324, b"action=0 hook=1 len=60"), context=context(flags=ContextFlag.INTERRUPT))
+    made_event.beside = Beside(packet=PacketNet(made_event.stamp, 81_000_000_000, 1324, ENTERED[3], IDS[3]))
+    return _read(NativeBuilder(HOST, around=around()).build(made_event))
+
+
 def own(fact: Told) -> Json:
     made_event = event()
     made_event.stamp = b"1772366400.042:0"
@@ -282,7 +288,7 @@ SAMPLES = {
             from_a_journal,
         ),
         *(lost, lost_messages, gap, open_gap, reload),
-        *(changing, signalling, cloned, born, ended, refused_message),
+        *(packet, changing, signalling, cloned, born, ended, refused_message),
     )
 }
 

@@ -50,8 +50,8 @@ class Host:
         return None if found is None else [container["id"] for container in found]
 
 
-def life(time: int, op: NamespaceOp, inum: int = INUM) -> NamespaceLife:
-    return NamespaceLife(time, op, inum, NET, 0, 0, 0, 0, 0, 0, 0, 0, 0, b"")
+def life(time: int, op: NamespaceOp, inum: int = INUM, ident: int = 0) -> NamespaceLife:
+    return NamespaceLife(time, op, inum, NET, ident, 0, 0, 0, 0, 0, 0, 0, 0, b"")
 
 
 @pytest.fixture
@@ -60,11 +60,11 @@ def host() -> Host:
 
 
 def test_the_members(host: Host) -> None:
-    host.learn(life(100, NamespaceOp.MADE))
+    host.learn(life(100, NamespaceOp.MADE, ident=4242))
     host.member(WEB, 200)
     entry = host.packets.of(PacketNet(STAMP, 300, 1324, INUM, 4242))
     assert entry == {
-        "net": {"ino": INUM, "id": "4242", "life": "100", "host": False},
+        "net": {"ino": INUM, "id": "4242", "life": "4242", "host": False},
         "containers": [{"id": IDS[WEB], "runtime": "docker"}],
     }
 

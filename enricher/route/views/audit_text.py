@@ -236,17 +236,20 @@ class AuditText:
         return known[1]
 
     def _beside(self, event: Event) -> list[bytes]:
-        """Return a line for what the call changed or made, whose namespaces the task has, and one for each target."""
+        """Return lines for a packet, for what the call changed or made, whose namespaces the task has, and targets."""
+        about = None if event.beside is None else event.beside.packet
+        lines: list[list[bytes]] = []
+        if about is not None:
+            lines.append([_NS_INFO_MORE % event.stamp, *flat({"packet": self._where.packets.of(about)})])
         context = attribute(event).context
         if context is None:
-            return []
+            return [b" ".join(parts) for parts in lines]
         members: dict[str, object] = {}
         namespaces = self._where.with_others({}, context, self._where.home_of(context))
         if event.beside is not None:
             namespaces = beside.with_change(namespaces, event.beside, self._where)
             beside.enter(members, event.beside, context, event.records, self._where)
         targets = members.pop("targets", [])
-        lines = []
         if namespaces or members:
             lines.append([_NS_CHANGE % event.stamp, *flat({"namespaces": namespaces, **members})])
         if isinstance(targets, list):

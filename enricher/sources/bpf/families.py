@@ -133,9 +133,8 @@ def choose(types: KernelTypes) -> Chosen:
                 wanted.append(program)
             elif program.required:
                 lacking.append(found.reason if found is not None else f"{program.name}: not on this machine")
-        for better, other in _INSTEAD.items():
-            if better in wanted:
-                wanted.remove(other)
+        replaced = {_INSTEAD[program.name] for program in wanted if program.name in _INSTEAD}
+        wanted = [program for program in wanted if program.name not in replaced]
         absent[family.name] = "; ".join(lacking)
         if not lacking:
             programs += [program.name for program in wanted if program.attached]
