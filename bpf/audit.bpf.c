@@ -13,6 +13,7 @@
 #include "emit.h"
 #include "stamp.h"
 #include "task.h"
+#include "users.h"
 
 #define BUFFER_RECORDS_MAX 16  /* a syscall's buffer holds a handful; more are counted */
 #define NONCE_WINDOW	   208 /* the nonce comes first in msg=, behind at most a long SELinux label */
@@ -58,6 +59,8 @@ static __noinline int emit_context(const struct event_stamp *stamp, __u32 type, 
 		account_alone(flags, 0);
 		return 0;
 	}
+	if (flags & CONTEXT_SUBJECT)
+		tell_users(task);
 	if (level >= LEVELS_MAX)
 		level = LEVELS_MAX - 1;
 	if (level < LEVELS_INLINE) {

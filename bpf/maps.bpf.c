@@ -16,6 +16,9 @@ struct places_map places SEC(".maps");
 struct buckets_map change_bucket SEC(".maps");
 struct members_map members SEC(".maps");
 struct abouts_map abouts SEC(".maps");
+struct told_users_map told_users SEC(".maps");
+struct refused_senders_map refused_senders SEC(".maps");
+struct buckets_map refused_bucket SEC(".maps");
 struct counters_map counters SEC(".maps");
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

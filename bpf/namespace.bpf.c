@@ -9,6 +9,7 @@
  * namespace that was there before, or of a creation that failed inside: its end is told all the same.
  */
 #include "acts.h"
+#include "users.h"
 
 static __always_inline int tell_made(__u16 kind, __u32 inum, __u64 unique, __u32 parent, __u32 level,
 				     const struct user_namespace *owner)
@@ -115,6 +116,8 @@ int BPF_PROG(user_made, struct cred *cred, int error)
 		return 0;
 	made = BPF_CORE_READ(cred, user_ns);
 	parent = BPF_CORE_READ(made, parent);
+	/* Where the end of the number's last life was missed (re-entry), what was told is of another. */
+	forget_users(BPF_CORE_READ(made, ns.inum));
 	return tell_made(NS_USER, BPF_CORE_READ(made, ns.inum),
 			 unique_of(__builtin_preserve_access_index(&made->ns), 0),
 			 BPF_CORE_READ(parent, ns.inum), BPF_CORE_READ(made, level), parent);
@@ -125,6 +128,9 @@ static __always_inline int tell_freed(__u32 inum, __u64 unique)
 	struct namespace_event *event;
 	void *ring = ring_of_cpu();
 
+	forget_users(inum);
+	/* Whose number this is next has sent nothing yet. */
+	bpf_map_delete_elem(&refused_senders, &inum);
 	event = ring ? bpf_ringbuf_reserve(ring, sizeof(*event), 0) : NULL;
 	if (!event) {
 		COUNT(drop_namespace);

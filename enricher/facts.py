@@ -110,7 +110,8 @@ class Extent(NamedTuple):
 class UserMap(NamedTuple):
     """How the user namespace ``inum`` numbers users and groups from ``time`` on.
 
-    ``above`` are the inums from its parent up to the initial one. ``whole`` says that no extent is missing.
+    ``above`` are the inums from its parent up to the initial one. ``ids`` are its own number that is never used again
+    and those of the ones above, each 0 where the kernel has none. ``whole`` says that no extent is missing.
     """
 
     time: int
@@ -119,6 +120,7 @@ class UserMap(NamedTuple):
     owner_uid: int
     owner_gid: int
     above: tuple[int, ...]
+    ids: tuple[int, ...]
     uids: tuple[Extent, ...]
     gids: tuple[Extent, ...]
     whole: bool
@@ -127,7 +129,8 @@ class UserMap(NamedTuple):
 class Refused(NamedTuple):
     """An audit message that the kernel refused, since its sender is not in the initial user namespace.
 
-    ``text`` is what the sender wrote, to be believed by nobody; ``length`` is the bytes that it had.
+    ``text`` is what the sender wrote, to be believed by nobody, b"" for a type that no program sends as a record;
+    ``length`` is the bytes that it had. ``uid`` and ``gid`` are the sender's, in the initial user namespace.
     """
 
     time: int
@@ -135,6 +138,8 @@ class Refused(NamedTuple):
     record_type: int
     length: int
     text: bytes
+    uid: int = 0xFFFFFFFF
+    gid: int = 0xFFFFFFFF
 
 
 class PacketNet(NamedTuple):

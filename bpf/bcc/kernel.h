@@ -61,6 +61,9 @@
 #define READ_CHOSEN(one, two, name, ...) name
 #define BPF_CORE_READ(from, ...)	 READ_CHOSEN(__VA_ARGS__, READ_MEMBER_2, READ_MEMBER, )(from, __VA_ARGS__)
 
+/* Facts beside records have programs that are not built here. */
+#define WITHOUT_ACTS
+
 #define SOFTIRQ_SERVING SOFTIRQ_OFFSET
 
 /* include/uapi/linux/netlink.h and audit.h, for headers that are older than the record types. */

@@ -248,6 +248,8 @@ struct users_event {
 	__u32 gid_count;
 	__u32 above[USERS_LEVELS]; /* inums from its parent up to the initial one; 0 behind the last */
 	__u32 pad;
+	__u64 unique[USERS_LEVELS +
+		     1]; /* never reused, of itself and then of those; 0 where the kernel has none */
 	struct id_extent uid[USERS_EXTENTS];
 	struct id_extent gid[USERS_EXTENTS];
 };
@@ -261,9 +263,11 @@ struct users_large_event {
 /* An audit message that the kernel refused because its sender is not in the initial user namespace. */
 struct refused_event {
 	struct task_facts who;
+	__u32 uid; /* of the sender; initial user namespace */
+	__u32 gid;
 	__u16 record_type;
 	__u16 size;   /* bytes of text that are valid */
-	__u32 length; /* of the message as it was sent */
+	__u32 length; /* of what was sent behind the header */
 	__u8 text[REFUSED_TEXT];
 };
 
@@ -349,9 +353,9 @@ CHECK_SIZE(struct link_event, 56);
 CHECK_SIZE(struct change_event, 632);
 CHECK_SIZE(struct target_event, 496);
 CHECK_SIZE(struct namespace_event, 88);
-CHECK_SIZE(struct users_event, 296);
-CHECK_SIZE(struct users_large_event, 8456);
-CHECK_SIZE(struct refused_event, 1512);
+CHECK_SIZE(struct users_event, 568);
+CHECK_SIZE(struct users_large_event, 8728);
+CHECK_SIZE(struct refused_event, 1520);
 CHECK_SIZE(struct packet_event, 48);
 CHECK_SIZE(struct member_event, 160);
 CHECK_SIZE(struct counters, 40 * 8);

@@ -95,8 +95,23 @@ struct time_namespace {
 	struct ns_common ns;
 	struct user_namespace *user_ns;
 };
+/* As many as UID_GID_MAP_MAX_BASE_EXTENTS are in the map itself; of more, forward is an array of 340. */
+struct uid_gid_extent {
+	__u32 first;
+	__u32 lower_first;
+	__u32 count;
+};
+struct uid_gid_map {
+	__u32 nr_extents;
+	union {
+		struct uid_gid_extent extent[5];
+		struct uid_gid_extent *forward;
+	};
+};
 struct user_namespace {
 	struct ns_common ns;
+	struct uid_gid_map uid_map;
+	struct uid_gid_map gid_map;
 	int level;
 	struct user_namespace *parent;
 	kuid_t owner;
@@ -126,6 +141,7 @@ struct pid {
 
 struct cred {
 	kuid_t uid;
+	kgid_t gid;
 	struct user_namespace *user_ns;
 };
 
@@ -164,6 +180,7 @@ struct task_struct {
 	struct pid *thread_pid;
 	__u64 start_boottime;
 	const struct cred *real_cred;
+	const struct cred *cred;
 	struct css_set *cgroups;
 	char comm[16];
 	struct nsproxy *nsproxy;
@@ -212,7 +229,10 @@ struct audit_context {
 #define NLMSG_TYPE_OFFSET 4
 #define NLMSG_HDRLEN	  16
 
+#define AUDIT_USER	      1005
+#define AUDIT_FIRST_USER      1100
 #define AUDIT_USER_AVC	      1107
+#define AUDIT_LAST_USER	      1199
 #define AUDIT_EOE	      1320
 #define AUDIT_NETFILTER_PKT   1324
 #define AUDIT_NETFILTER_CFG   1325
@@ -220,5 +240,7 @@ struct audit_context {
 #define AUDIT_FIRST_SECURITY  1400
 #define AUDIT_MAC_IPSEC_EVENT 1415
 #define AUDIT_LAST_SECURITY   1499
+#define AUDIT_FIRST_USER_2    2100
+#define AUDIT_LAST_USER_2     2999
 
 #endif

@@ -165,6 +165,37 @@ struct abouts_map {
 	__type(value, struct about);
 };
 
+/*
+ * The user namespaces whose maps user space was told of, by inum: of which namespace, and with how many
+ * extents, since each map is written once, and later than the namespace is made. Deleted when the number is
+ * given back. One that falls out is told of again.
+ */
+#define TOLD_USERS_MAX 4096
+
+struct told_users {
+	__u64 ns;     /* address */
+	__u64 unique; /* 0 where the kernel has none */
+	__u32 uids;
+	__u32 gids;
+};
+
+struct told_users_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, TOLD_USERS_MAX);
+	__type(key, __u32);
+	__type(value, struct told_users);
+};
+
+/* Messages that were refused, by the inum of the sender's user namespace. */
+#define REFUSED_SENDERS_MAX 1024
+
+struct refused_senders_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, REFUSED_SENDERS_MAX);
+	__type(key, __u32);
+	__type(value, struct bucket);
+};
+
 struct counters_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -181,6 +212,9 @@ extern struct places_map places SEC(".maps");
 extern struct buckets_map change_bucket SEC(".maps");
 extern struct members_map members SEC(".maps");
 extern struct abouts_map abouts SEC(".maps");
+extern struct told_users_map told_users SEC(".maps");
+extern struct refused_senders_map refused_senders SEC(".maps");
+extern struct buckets_map refused_bucket SEC(".maps");
 extern struct counters_map counters SEC(".maps");
 
 /*

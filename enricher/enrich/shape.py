@@ -131,6 +131,31 @@ class RefusedEntry(TypedDict):
     length: int
 
 
+class Ids(TypedDict):
+    """A user and a group, as the initial user namespace numbers them."""
+
+    uid: int
+    gid: int
+
+
+class Inside(TypedDict):
+    """Who the subject is inside of his user namespace, where that is not the initial one and its maps are known.
+
+    A number that its maps do not have is absent, however a process inside is shown it (65534).
+    """
+
+    uid: NotRequired[int]
+    gid: NotRequired[int]
+    euid: NotRequired[int]
+    suid: NotRequired[int]
+    fsuid: NotRequired[int]
+    egid: NotRequired[int]
+    sgid: NotRequired[int]
+    fsgid: NotRequired[int]
+    owner: Ids  # who made the user namespace
+    user_ns: list[NsEntry]  # from the subject's own up to the initial one
+
+
 class Subject(TypedDict, total=False):
     """Who acted. From the kernel side's context where there is one, else from the primary record."""
 

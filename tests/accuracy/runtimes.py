@@ -100,6 +100,9 @@ class Rootless(Runtime):
 
     row = "podman rootless"
 
+    def __init__(self, *options: str) -> None:
+        self._options = options
+
     def _podman(self, yard: Yard, *words: str) -> str:
         place = (
             "env",
@@ -128,8 +131,9 @@ class Rootless(Runtime):
         mounts = ("-v", f"{WORKLOAD}:/w:ro", "-v", f"{YARD}:/yard")
         boxes = []
         for name in names:
-            words = ("run", "-d", "--name", name, "--net", "none", *mounts, IMAGE, "/bin/sh", BOX, name)
-            boxes.append(Box(self.row, name, "podman", self._podman(yard, *words).split()[-1]))
+            words = ("run", "-d", "--name", name, "--net", "none", *mounts, *self._options, IMAGE)
+            ident = self._podman(yard, *words, "/bin/sh", BOX, name).split()[-1]
+            boxes.append(Box(self.row, name, "podman", ident))
         return boxes
 
     def enter(self, yard: Yard, box: Box, *words: str) -> None:

@@ -95,6 +95,11 @@ def families(machine: str = "") -> tuple[Family, ...]:
             "the net namespace of a packet that a rule had recorded",
             tuple(Program(probe.program, _NETFILTER, attached=False) for probe in moduleprobes.PROBES),
         ),
+        Family(
+            "refused",
+            "messages to audit that the kernel refused, since their sender is in a user namespace",
+            (Program("message_received", "audit_receive_msg"),),
+        ),
     )
 
 

@@ -86,12 +86,15 @@ USERS_FIELDS: Final[wire.Fields] = (
     ("gid_count", "I"),
     ("above", f"{USERS_LEVELS}I"),
     ("pad", "I"),
+    ("unique", f"{USERS_LEVELS + 1}Q"),
     ("uid", _EXTENTS),
     ("gid", _EXTENTS),
 )
 EXTENT_FIELDS: Final[wire.Fields] = (("first", "I"), ("lower_first", "I"), ("count", "I"))
 REFUSED_FIELDS: Final[wire.Fields] = (
     *_TASK_BYTES,
+    ("uid", "I"),
+    ("gid", "I"),
     ("record_type", "H"),
     ("size", "H"),
     ("length", "I"),
@@ -199,8 +202,10 @@ def _extents(numbers: tuple[int, ...], count: int) -> tuple[facts.Extent, ...]:
 def _users(data: memoryview, at: int) -> facts.UserMap:
     values = _USERS.unpack_from(data, at)
     _, _, size, time, inum, level, uid, gid, uids, gids, *rest = values
-    above = tuple(rest[:USERS_LEVELS])
-    end = USERS_LEVELS + 1
+    numbers = tuple(rest[:USERS_LEVELS])
+    above = numbers[: numbers.index(0)] if 0 in numbers else numbers
+    ids = tuple(rest[USERS_LEVELS + 1 : USERS_LEVELS + 2 + len(above)])
+    end = USERS_LEVELS + 1 + USERS_LEVELS + 1
     inside, groups = tuple(rest[end : end + 3 * USERS_EXTENTS]), tuple(rest[end + 3 * USERS_EXTENTS :])
     room = USERS_EXTENTS
     if size > _USERS.size:
@@ -208,15 +213,15 @@ def _users(data: memoryview, at: int) -> facts.UserMap:
         inside = _LARGE.unpack_from(data, at + _USERS.size)
         groups = _LARGE.unpack_from(data, at + _USERS.size + _LARGE.size)
     return facts.UserMap(
-        time, inum, level, uid, gid, above[: above.index(0)] if 0 in above else above,
-        _extents(inside, uids), _extents(groups, gids), max(uids, gids) <= room,
+        time, inum, level, uid, gid, above, ids, _extents(inside, uids), _extents(groups, gids),
+        max(uids, gids) <= room,
     )  # fmt: skip
 
 
 def _refused(data: memoryview, at: int) -> facts.Refused:
-    _, record_type, size, length, text = _REFUSED.unpack_from(data, at)
+    _, uid, gid, record_type, size, length, text = _REFUSED.unpack_from(data, at)
     who = wire.decode_context(data, at)
-    return facts.Refused(who.time, who, record_type, length, text[:size])
+    return facts.Refused(who.time, who, record_type, length, text[:size], uid, gid)
 
 
 def _packet(data: memoryview, at: int) -> facts.PacketNet:
