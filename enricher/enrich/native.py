@@ -123,7 +123,7 @@ class NativeBuilder:
         if (outcome := _outcome(fields, entries)) is not None:
             native["outcome"] = outcome
         if subject := subject_of(context, fields):
-            native["subject"] = subject
+            native["subject"] = subject if context is None else self._where.with_inside(subject, context)
         home = None
         seen = recalled if context is None else context
         if seen is not None:

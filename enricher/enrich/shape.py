@@ -178,6 +178,7 @@ class Subject(TypedDict, total=False):
     egid: int
     sgid: int
     fsgid: int
+    inside: Inside
 
 
 class CgroupEntry(TypedDict):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from enricher.correlate.lives import Lives
 from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.tenants import Tenants
+from enricher.enrich.users import UserMaps
 
 if TYPE_CHECKING:
     from enricher.model import Batch, HostFacts
@@ -23,6 +24,7 @@ class Surroundings:
         self.cgroups = CgroupTable() if cgroups is None else cgroups
         self.lives = Lives()
         self.tenants = Tenants(self.lives, self.cgroups, host.initial)
+        self.users = UserMaps(self.lives)
 
     def learn(self, batch: Batch) -> None:
         """Take in what a batch tells beside its records."""
@@ -30,3 +32,4 @@ class Surroundings:
         if batch.facts:
             self.lives.learn(batch.facts)
             self.tenants.learn(batch.facts)
+            self.users.learn(batch.facts)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final, cast
 
 from enricher.correlate.lives import Life
 from enricher.enrich.beside import child_of
-from enricher.enrich.decode import type_name
+from enricher.enrich.refused import refused_entry
 from enricher.enrich.subject import subject_of
 from enricher.enrich.values import text_of
 from enricher.facts import Change, ChangeOp, NamespaceLife, NamespaceOp, Refused
-from enricher.model import KINDS
+from enricher.model import KINDS, UNSET
 
 if TYPE_CHECKING:
-    from enricher.enrich.shape import NamespaceEntry, Namespaces, NativeEvent, RefusedEntry
+    from enricher.enrich.shape import Fields, NamespaceEntry, Namespaces, NativeEvent
     from enricher.enrich.whereabouts import Whereabouts
     from enricher.facts import Told
 
@@ -41,7 +41,10 @@ def enter(native: NativeEvent, told: Told, where: Whereabouts) -> NativeEvent:
     who = told.who if isinstance(told, (Change, Refused)) else None
     enrichment: dict[str, object] = {"context": "kernel" if who else "none", "container": "none"}
     if isinstance(told, Refused) or (isinstance(told, Change) and told.op != ChangeOp.CLONE):
-        subject: object = subject_of(told.who, {})
+        numbers: Fields = {}
+        if isinstance(told, Refused) and told.uid != UNSET:
+            numbers = {"uid": told.uid, "gid": told.gid}
+        subject: object = where.with_inside(subject_of(told.who, numbers), told.who)
         home, cgroup = where.home_of(told.who), told.who.cgroup_id
     else:
         subject, cgroup = _maker(told)
@@ -72,7 +75,7 @@ def _what(told: Told, where: Whereabouts) -> dict[str, object]:
     if isinstance(told, NamespaceLife):
         return {"namespace": namespace(told, where)}
     if isinstance(told, Refused):
-        return {"refused": refused(told)}
+        return {"refused": refused_entry(told)}
     return {"child": child_of(told.who)} if told.op == ChangeOp.CLONE else {}
 
 
@@ -109,13 +112,4 @@ def namespace(told: NamespaceLife, where: Whereabouts) -> NamespaceEntry:
         made["parent"] = life.parent
     if life.owner:
         made["owner"] = life.owner
-    return made
-
-
-def refused(told: Refused) -> RefusedEntry:
-    """Return the message. Its text is the sender's, and nothing in it is believed."""
-    text, exact = text_of(told.text)
-    made: RefusedEntry = {"type": type_name(told.record_type), "text": text, "length": told.length}
-    if exact is not None:
-        made["text_hex"] = exact
     return made

@@ -16,7 +16,7 @@ from enricher.model import Recalled
 
 if TYPE_CHECKING:
     from enricher.enrich.cgroups import Home
-    from enricher.enrich.shape import Namespaces
+    from enricher.enrich.shape import Namespaces, Subject
     from enricher.enrich.surroundings import Surroundings
     from enricher.model import Context, HostFacts
 
@@ -40,6 +40,13 @@ class Whereabouts:
             return home.seen_by(seen.inums, seen.host.initial)
         known = self._cgroups.of(seen.cgroup_id)
         return known.seen_by(seen.inums, self._host.initial) if known is not None and known.open else known
+
+    def with_inside(self, subject: Subject, context: Context) -> Subject:
+        """Add ``inside`` to a subject, where he is in a user namespace whose maps are known."""
+        inside = self.around.users.inside(context, subject, self.namespaces)
+        if inside is not None:
+            subject["inside"] = inside
+        return subject
 
     def of_cgroup(self, ident: int) -> Home | None:
         """Return the cgroup of a task whose namespaces are not known."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.vm.guest import Guest
 
+pytestmark = pytest.mark.only_on("5.10", "newest")
+
 IMAGE = "localhost/busybox:latest"
 PINGS = 20
 FIRST, SECOND, HOST = 1, 2, 3  # marks

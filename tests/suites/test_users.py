@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.suites.rules import Rules
     from tests.vm.guest import Guest
 
+pytestmark = pytest.mark.only_on("5.10", "newest")
+
 Json = dict[str, Any]
 ACTS = ("alone", "nested", "many", "late", "again")
 _SAY = f"{SHARE}/workload/auditsay"

@@ -10,7 +10,7 @@ from typing import Any
 from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.native import NativeBuilder, build
 from enricher.enrich.surroundings import Surroundings
-from enricher.facts import Beside, ChangeOp, PacketNet, Told
+from enricher.facts import Beside, ChangeOp, Extent, PacketNet, Told, UserMap
 from enricher.model import (
     KINDS,
     Answer,
@@ -176,7 +176,11 @@ def around() -> Surroundings:
         for inums, ids in ((LEFT, LEFT_IDS), (ENTERED, IDS))
         for place, (inum, ident) in enumerate(zip(inums, ids, strict=True))
     ]
-    known.learn(batch(*lives, member(7312, ENTERED, 9_000)))
+    every = (Extent(0, 0, 70_000),)
+    users = UserMap(
+        5_000, ENTERED[5], 1, 1000, 1001, (LEFT[5],), (IDS[5], LEFT_IDS[5]), every, every, whole=True
+    )
+    known.learn(batch(*lives, member(7312, ENTERED, 9_000), users))
     return known
 
 
@@ -293,6 +297,7 @@ SAMPLES = {
 }
 
 
+INSIDE: Json = {"owner": {"uid": 0, "gid": 0}, "user_ns": []}
 BREAKS: list[tuple[str, Json]] = [
     ("lost", {"uid": "x/5eed0001/1"}),
     ("lost", {"id": "1772366400.042:5"}),
@@ -363,6 +368,9 @@ BREAKS: list[tuple[str, Json]] = [
     ("refused_message", {"notice": {"kind": "reload", "text": "x"}}),
     ("from_a_log", {"child": {"pid": 1, "pids": []}}),
     ("from_a_log", {"targets": []}),
+    ("from_a_log", {"subject.inside": INSIDE}),
+    ("from_a_journal", {"subject.inside": INSIDE}),
+    ("bystander", {"subject": {"inside": INSIDE}}),
     ("from_a_log", {"namespace": {"ino": 1}}),
     ("from_a_log", {"refused": {"type": "USER", "text": "", "length": 1}}),
     ("container", {"where": "host"}),

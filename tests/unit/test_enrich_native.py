@@ -71,10 +71,10 @@ def test_the_whole_event_in_the_documented_order() -> None:
             "namespaces",
             {
                 "dev": "00:04",
-                "mnt": {"ino": 4026532257, "id": "12", "host": False},
+                "mnt": {"ino": 4026532257, "id": "12", "life": "12", "host": False},
                 "uts": {"ino": 4026532258, "host": False},
                 "ipc": {"ino": 4026532259, "host": False},
-                "net": {"ino": 4026532261, "id": "4711", "host": False},
+                "net": {"ino": 4026532261, "id": "4711", "life": "4711", "host": False},
                 "pid": {"ino": 4026532260, "host": False},
                 "user": {"ino": 4026531837, "host": True},
                 "cgroup": {"ino": 4026532262, "host": False},

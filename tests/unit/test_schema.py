@@ -113,7 +113,7 @@ def is_tested_elsewhere(node: Json, name: str) -> bool:
     ref = node.get("$ref")
     if ref == "#/$defs/step":
         return not name.replace("/properties", "").replace("/", ".").endswith(_FIRST)
-    return ref in _SHARED and any(word in name for word in ("targets", "change", "packet"))
+    return ref in _SHARED and any(word in name for word in ("targets", "change", "packet", "inside"))
 
 
 def wrong_values(node: Json, value: Anything) -> Iterator[Any]:
