@@ -65,7 +65,12 @@ def test_what_the_journal_has_is_found(files: tuple[Path, Path], tmp_path: Path)
     assert (box["where"], box["container"]) == ("container", {"id": "ab" * 32, "runtime": "docker"})
     assert box["cgroup"] == {"id": str(BOX.cgroup_id), "path": BOX_PATH.decode()}
     assert box["namespaces"]["dev"] == HOST.ns_dev
-    assert box["namespaces"]["net"] == {"ino": BOX_INUMS[3], "id": str(1 << 63), "host": False}
+    assert box["namespaces"]["net"] == {
+        "ino": BOX_INUMS[3],
+        "id": str(1 << 63),
+        "life": str(1 << 63),
+        "host": False,
+    }
     assert box["namespaces"]["user"]["host"]
     assert box["enrichment"] == {"context": "journal", "container": "cgroup", "reason": FROM_LOG_KNOWN}
     assert (box["subject"]["pid"], box["subject"]["comm"]) == (4711, "ls")
