@@ -21,7 +21,7 @@ from enricher.sources.cgroups import hierarchy
 from enricher.sources.host import PROC
 from enricher.sources.namespaces import network
 from enricher.sources.namespaces.network import pyroute2
-from enricher.sources.namespaces.nsfs import parse_link
+from enricher.sources.namespaces.nsfs import read_link
 from enricher.sources.namespaces.survey import TIME_UP, Survey
 from enricher.sources.namespaces.tasks import cgroup_path
 
@@ -116,7 +116,7 @@ def _comparable(initial: tuple[int, ...], proc: Path, ours: bool | None) -> tupl
 def _inum(proc: Path, who: int | str, kind: str) -> int:
     """Return which namespace a link names, 0 where it may not be read. It is not followed: see `nsfs`."""
     try:
-        ns = parse_link(str((proc / str(who) / "ns" / kind).readlink()))
+        ns = read_link(f"{proc}/{who}/ns/{kind}")
     except OSError:
         return 0
     return ns.inum if ns else 0
@@ -145,7 +145,7 @@ def _no_process(pid: int, proc: Path) -> None:
     if not base.exists():
         raise UsageError(f"there is no process {pid} here", "give the pid as this host sees it")
     try:
-        (base / "ns" / "mnt").readlink()
+        read_link(f"{base}/ns/mnt")
     except PermissionError:
         why = _forbidden(host.CAP_SYS_PTRACE, "CAP_SYS_PTRACE is missing", proc)
         raise MissingCapability(

@@ -173,6 +173,16 @@ def test_what_may_not_be_read_is_counted(proc: FakeProc, monkeypatch: pytest.Mon
     assert {task.pid for task in looked.tasks} == {2, 12}
 
 
+def test_what_5_10_says_without_an_error_is_no_namespace(
+    proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.readlink
+    monkeypatch.setattr(os, "readlink", lambda path: "" if "/1/ns/" in str(path) else real(path))
+    looked = tasks.look(proc.root, WATCHED)
+    assert (looked.denied, {task.pid for task in looked.tasks}) == (1, {2, 12})
+    assert nsfs.read_link(f"{proc.root}/2/ns/gone") is None
+
+
 def test_there_is_a_bound(proc: FakeProc, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "MOST", 2)
     looked = tasks.look(proc.root, WATCHED)

@@ -100,7 +100,7 @@ def _fds(root: str, pid: int, found: dict[Ns, list[Fd]], room: int) -> int:
     """Enter the process's descriptors of namespaces; returns how many it has."""
     directory = f"{root}/{pid}/fd"
     try:
-        names = os.listdir(directory)  # noqa: PTH208 - as below
+        names = os.listdir(directory)  # noqa: PTH208 - as for links
     except OSError:
         return 0
     for name in names[:room]:

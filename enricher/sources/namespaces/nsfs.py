@@ -5,8 +5,8 @@ Owns the links' format, the check that what was opened is the namespace that was
 linux/nsfs.h. Never enters a namespace, and never looks for one.
 
 A link is read, not followed, wherever its text is enough: on Linux 5.10 one that may not be followed leads to the
-process's own directory, without an error. What is followed is first opened as a mere place (O_PATH), which neither
-waits nor starts anything, whatever it turns out to be.
+process's own directory, and one that may not be read has another text, both without an error. What is followed is
+first opened as a mere place (O_PATH), which neither waits nor starts anything, whatever it turns out to be.
 """
 
 from __future__ import annotations
@@ -75,6 +75,21 @@ def parse_link(text: str) -> Ns | None:
     if not match or match[1] not in OWN_KINDS:
         return None
     return Ns(match[1], int(match[2]))
+
+
+def read_link(path: str) -> Ns | None:
+    """Return the namespace that a link of /proc/PID/ns names, None where the kernel has none to name.
+
+    Raises OSError: PermissionError where we may not know, which 5.10 says by a text that names nothing.
+    """
+    try:
+        text = os.readlink(path)  # noqa: PTH115 - a Path for each of thousands of links is most of the time
+    except FileNotFoundError:
+        return None
+    ns = parse_link(text)
+    if ns is None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+    return ns
 
 
 def device(proc: Path = PROC) -> int:

@@ -10,13 +10,12 @@ their own here. Threads share their user and their pid namespace always (user_na
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.model import KINDS
 from enricher.sources.cgroups import V2
-from enricher.sources.namespaces.nsfs import Ns, parse_link
+from enricher.sources.namespaces.nsfs import Ns, read_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +108,7 @@ def is_still(proc: Path, task: Task) -> bool:
 
 def _numbers(directory: str) -> list[int]:
     try:
-        return sorted(int(name) for name in os.listdir(directory) if name.isascii() and name.isdigit())  # noqa: PTH208 - as below
+        return sorted(int(name) for name in os.listdir(directory) if name.isascii() and name.isdigit())  # noqa: PTH208 - as for links
     except OSError:
         return []
 
@@ -157,16 +156,11 @@ def _elsewhere(root: str, process: Task, watched: Hierarchy) -> Iterator[Task]:
 
 
 def _inums(base: str, places: tuple[int, ...] | range) -> tuple[int, ...]:
-    """Raises PermissionError; a link that is not there is 0, as the time namespace's before Linux 5.6."""
+    """Raises OSError; a link that is not there is 0, as the time namespace's before Linux 5.6."""
     found = []
     for place in places:
         kind = KINDS[place]
-        try:
-            ns = parse_link(os.readlink(f"{base}/ns/{kind}"))  # noqa: PTH115 - a Path for each of thousands of links is most of the time
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM):
-                raise
-            ns = None
+        ns = read_link(f"{base}/ns/{kind}")
         found.append(ns.inum if ns and ns.kind == kind.removesuffix("_for_children") else 0)
     return tuple(found)
 
