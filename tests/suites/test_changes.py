@@ -33,7 +33,7 @@ STORM_TASKS = 8
 STORM_EACH, STORM_EACH_FULL = 250, 1250
 """Namespaces that each task makes."""
 
-_BALANCE_LIMIT = 30.0
+_BALANCE_LIMIT = 120.0
 
 
 def own(events: list[Json], kind: str) -> list[Json]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.vm.guest import Guest
 
-pytestmark = pytest.mark.only_on("5.10", "newest")
+pytestmark = pytest.mark.full  # it needs a guest in which no table of netfilter is left
 
 IMAGE = "localhost/busybox:latest"
 PINGS = 20

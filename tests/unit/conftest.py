@@ -21,3 +21,10 @@ def every_native_event_keeps_to_the_schema(monkeypatch: pytest.MonkeyPatch) -> N
         return native
 
     monkeypatch.setattr(NativeBuilder, "build", build)
+
+
+@pytest.fixture(autouse=True)
+def the_tests_own_variables_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the guests' kernels are kept is said in a variable that to the program is a setting it does not know."""
+    for name in ("AUDIT_ENRICHER_CACHE", "AUDIT_ENRICHER_ACCEL"):
+        monkeypatch.delenv(name, raising=False)
