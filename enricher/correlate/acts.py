@@ -121,11 +121,20 @@ class Acts:
             del calls[key]
             self._due += [(change, call.since) for change in call.changes]
         if self._lives and now - self._lives[0][1] >= SETTLED:
-            self._lives.sort(key=_time)
-            self._due += self._lives
-            self._lives = []
+            self._settle(now - SETTLED)
         due, self._due = self._due, []
         return due
+
+    def _settle(self, limit: float) -> None:
+        """Have told what came up to this moment, with what began before it and was read later."""
+        newest = max(life.time for life, came in self._lives if came <= limit)
+        told, left = [], []
+        for life, came in self._lives:
+            early = life.op != NamespaceOp.FREED and life.time <= newest
+            (told if came <= limit or early else left).append((life, came))
+        told.sort(key=_time)
+        self._due += told
+        self._lives = left
 
     def finish(self) -> list[tuple[Told, float]]:
         """Take all that is left: the stream has ended."""

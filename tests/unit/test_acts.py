@@ -74,6 +74,16 @@ def test_lives_are_told_in_the_order_of_time_when_all_rings_were_read() -> None:
     assert not acts.waits
 
 
+def test_only_what_has_settled_is_told() -> None:
+    """Of the second one the beginning may still be in a ring that was read before it."""
+    acts = Acts()
+    first, second = freed(7, 2_000), freed(8, 2_001)
+    acts.learn([first], 2.0)
+    acts.learn([second], 2.04)
+    assert acts.due(2.001 + SETTLED) == [(first, 2.0)]
+    assert acts.due(2.05 + SETTLED) == [(second, 2.04)]
+
+
 def test_a_packet_is_of_its_record() -> None:
     acts = Acts()
     packet = PacketNet(STAMP, 1, 1324, 7, 0)
