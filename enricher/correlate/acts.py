@@ -128,7 +128,8 @@ class Acts:
     def _settle(self, limit: float) -> None:
         """Have told what came up to this moment, with what began before it and was read later."""
         newest = max(life.time for life, came in self._lives if came <= limit)
-        told, left = [], []
+        told: list[tuple[NamespaceLife, float]] = []
+        left: list[tuple[NamespaceLife, float]] = []
         for life, came in self._lives:
             early = life.op != NamespaceOp.FREED and life.time <= newest
             (told if came <= limit or early else left).append((life, came))
