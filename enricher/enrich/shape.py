@@ -216,7 +216,17 @@ class Container(ContainerName):
 
 
 Cause = Literal[
-    "netlink", "ring", "kernel", "rate_limit", "backlog", "memory", "hold_queue", "reentry", "queue", "sink"
+    "netlink",
+    "ring",
+    "kernel",
+    "rate_limit",
+    "backlog",
+    "memory",
+    "hold_queue",
+    "reentry",
+    "queue",
+    "sink",
+    "facts",
 ]
 Stage = Literal["kernel", "netlink", "ring", "queue", "sink"]
 

@@ -37,8 +37,9 @@ CAUSES: Final = (
     Cause("backlog", "kernel", ("backlog",)),
     Cause("memory", "kernel", ("memory",)),
     Cause("kernel", "kernel", ("lost_other", "lost_unseen")),
-    Cause("reentry", "ring", ("hook_misses", "facts_missed"), "messages"),
-    Cause("ring", "ring", ("contexts_dropped", "tallies_dropped", "facts_dropped"), "messages"),
+    Cause("reentry", "ring", ("hook_misses",), "messages"),
+    Cause("ring", "ring", ("contexts_dropped", "tallies_dropped"), "messages"),
+    Cause("facts", "ring", ("facts_dropped", "facts_missed"), "messages"),
 )
 """In the order in which they are told. What auditd's own queue lost is not lost here."""
 

@@ -277,7 +277,7 @@ def test_lives_of_numbers_that_are_used_again(
     parents = {subject["pid"]: subject["ppid"] for subject in subjects}
     # Where a task was preempted inside of a program, the kernel skips it for the next: that is told as a loss.
     skipped = sum(
-        event["lost"]["messages"] for event in own(events, "LOST") if event["lost"]["cause"] == "reentry"
+        event["lost"]["messages"] for event in own(events, "LOST") if event["lost"]["cause"] == "facts"
     )
     wrong = []
     unseen = 0

@@ -233,7 +233,12 @@ def test_ordinary_user(guest: Guest, split: bool) -> None:  # noqa: FBT001 - a f
     if split:
         failing |= {"kprobes", "cap-sys-admin"}
     assert in_state(rows, "fail") == failing
-    assert in_state(rows, "warn") == {"cap-audit-control", "cap-net-admin", "cap-sys-ptrace"}
+    assert in_state(rows, "warn") == {
+        "cap-audit-control",
+        "cap-net-admin",
+        "cap-sys-ptrace",
+        "cap-dac-override",
+    }
     for name in ("audit", "rules", "excluded-types", "audit-probes", "net-namespace"):
         assert rows[name]["state"] == "unknown"
     assert "CAP_AUDIT_CONTROL" in rows["audit"]["detail"]

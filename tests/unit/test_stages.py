@@ -181,11 +181,11 @@ def test_the_end_tells_what_is_left_at_once(run: Run) -> None:
 
 def test_causes_are_told_in_one_order_with_a_name_each(run: Run) -> None:
     run.take(tallies_dropped=1, contexts_dropped=2, hook_misses=3, lost_other=4, memory=5, backlog=6)
-    run.take(rate_limit=7, netlink_drops=8)
+    run.take(rate_limit=7, netlink_drops=8, facts_dropped=2)
     told = run.take(counted=1, after=TOLD_AFTER)
     assert [event.loss.cause for event in told if event.loss] == [cause.name for cause in CAUSES]
-    assert [event.loss.lost for event in told if event.loss] == [8, 7, 6, 5, 4, 3, 3]
-    assert [event.own_id for event in told] == [f"0badcafe/{i}" for i in range(1, 8)]
+    assert [event.loss.lost for event in told if event.loss] == [8, 7, 6, 5, 4, 3, 3, 2]
+    assert [event.own_id for event in told] == [f"0badcafe/{i}" for i in range(1, 9)]
     run.take(netlink_drops=9)
     (last,) = run.finish()
     assert last.own_id == "0badcafe/8"
