@@ -188,8 +188,8 @@ def test_causes_are_told_in_one_order_with_a_name_each(run: Run) -> None:
     assert [event.own_id for event in told] == [f"0badcafe/{i}" for i in range(1, 9)]
     run.take(netlink_drops=9)
     (last,) = run.finish()
-    assert last.own_id == "0badcafe/8"
-    assert len({native(event)["uid"] for event in run.events}) == 8
+    assert last.own_id == "0badcafe/9"
+    assert len({native(event)["uid"] for event in run.events}) == 9
 
 
 def test_a_kernel_that_counts_less(run: Run) -> None:
