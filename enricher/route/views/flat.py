@@ -7,6 +7,7 @@ members are told.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ LONGEST: Final = 4000
 """Bytes of all fields together; ausearch reads no more than 8970 characters of a line."""
 
 _PLAIN: Final = frozenset(range(0x21, 0x7F)) - frozenset(b'"')
+_name = re.compile("[A-Za-z0-9_]{1,200}").fullmatch
 _WORDS: Final = ("no", "yes")
 
 
@@ -31,6 +33,8 @@ def flat(members: Mapping[str, object]) -> list[bytes]:
     parts: list[bytes] = []
     left = LONGEST
     for name, value in _pairs("", members):
+        if _name(name) is None:
+            continue  # a container's label has the name that somebody gave it
         part = told(name.encode("ascii"), value.encode("utf-8", "replace"))
         if len(part) > left:
             parts.append(b'cut="yes"')
@@ -45,7 +49,7 @@ def _pairs(above: str, value: object) -> Iterator[tuple[str, str]]:
         for name, member in value.items():
             yield from _pairs(f"{above}_{name}" if above else str(name), member)
     elif isinstance(value, list):
-        if value and all(set(entry) == {"ns", "pid"} for entry in value if isinstance(entry, dict)):
+        if value and all(isinstance(entry, dict) and set(entry) == {"ns", "pid"} for entry in value):
             yield above, ",".join(f"{entry['ns']}:{entry['pid']}" for entry in value)
             return
         for number, member in enumerate(value, start=1):
