@@ -119,11 +119,23 @@ def pair(request: pytest.FixtureRequest, slot: str) -> Pair:  # noqa: ARG001 - r
 
 
 def context_of(event: Json) -> Json:
-    """Everything that comes from the kernel side, and the records that it was joined with."""
-    return {
+    """Everything that comes from the hook, and the records that it was joined with.
+
+    What other programs tell beside the records, bcc has none of (docs/kernel-support.md): lives, changes, owners.
+    """
+    found = {
         name: event.get(name)
         for name in ("time", "type", "namespaces", "subject", "cgroup", "records", "enrichment")
     }
+    found["namespaces"] = {
+        kind: {name: value for name, value in entry.items() if name != "life"}
+        if isinstance(entry, dict)
+        else entry
+        for kind, entry in event.get("namespaces", {}).items()
+        if kind not in {"change", "of"}
+    }
+    found["subject"] = {name: value for name, value in event.get("subject", {}).items() if name != "inside"}
+    return found
 
 
 def test_the_loader_is_bcc(pair: Pair) -> None:
