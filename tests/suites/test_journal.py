@@ -95,7 +95,21 @@ def differences(event: Json, then: Json | None) -> list[str]:
     """In what an event of the log differs from the same one when it was written live."""
     if then is None:
         return [f"{event['id']} is in the journal, and was not in the output"]
-    return [f"{event['id']} {name}" for name in SAME if event.get(name) != then.get(name)]
+    return [f"{event['id']} {name}" for name in SAME if kept(event, name) != kept(then, name)]
+
+
+def kept(event: Json, name: str) -> object:
+    """What a journal keeps of a member: of namespaces the numbers, not their lives, changes and owners."""
+    member = event.get(name)
+    if name != "namespaces" or member is None:
+        return member
+    return {
+        kind: {key: value for key, value in entry.items() if key != "life"}
+        if isinstance(entry, dict)
+        else entry
+        for kind, entry in member.items()
+        if kind not in {"change", "of"}
+    }
 
 
 def untrue(event: Json, truth: Truth, ident: str) -> list[str]:
