@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which facts are of which event: by the link that a system call's facts carry until its stamp is known.
 
-Owns the waiting, in two tables that are bounded. Never guesses: facts whose link nobody named are of no event, and a
+Owns the waiting, in tables that are bounded. Never guesses: facts whose link nobody named are of no event, and a
 change of namespaces among them is told by itself.
 """
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 1.0
 """Seconds after which a change has no record: its call is over, and said of no stamp. One that waits longer inside
-its call is told twice, by itself and with its event."""
+its call is told twice, by itself and with its event. A call whose stamp was said waits for its records, however far
+behind the reader is."""
 
 SETTLED: Final = 0.05
 """Seconds after which a namespace's beginning and end are told, in the order of time: one ring may have been read
@@ -50,6 +51,7 @@ class Acts:
 
     def __init__(self) -> None:
         self._calls: OrderedDict[_Call, _Facts] = OrderedDict()
+        self._linked: OrderedDict[_Call, _Facts] = OrderedDict()  # whose stamp was said
         self._links: OrderedDict[bytes, Link] = OrderedDict()
         self._packets: OrderedDict[bytes, PacketNet] = OrderedDict()
         self._due: list[tuple[Told, float]] = []
@@ -70,8 +72,7 @@ class Acts:
                 else:
                     self._due.append((fact, now))
             elif isinstance(fact, Link):
-                self._links[fact.stamp] = fact
-                self._bound(self._links, STAMPS_MAX)
+                self._link(fact, now)
             elif isinstance(fact, Target):
                 targets = self._call((fact.link, fact.actor_tid), now).targets
                 if len(targets) < TARGETS_MAX:
@@ -85,15 +86,27 @@ class Acts:
             elif isinstance(fact, Refused):
                 self._due.append((fact, now))
 
+    def _link(self, link: Link, now: float) -> None:
+        key = link.link, link.tid
+        if key not in self._linked:
+            # Its facts may be in a ring that is read later.
+            self._linked[key] = self._calls.pop(key, _Facts(now))
+            self._bound_calls(self._linked)
+        self._links[link.stamp] = link
+        self._bound(self._links, STAMPS_MAX)
+
     def _call(self, key: _Call, now: float) -> _Facts:
-        call = self._calls.get(key)
+        call = self._linked.get(key) or self._calls.get(key)
         if call is None:
             call = self._calls[key] = _Facts(now)
-            if len(self._calls) > CALLS_MAX:
-                _, oldest = self._calls.popitem(last=False)
-                self._due += [(change, oldest.since) for change in oldest.changes]
-                self.forgotten += 1
+            self._bound_calls(self._calls)
         return call
+
+    def _bound_calls(self, calls: OrderedDict[_Call, _Facts]) -> None:
+        if len(calls) > CALLS_MAX:
+            _, oldest = calls.popitem(last=False)
+            self._due += [(change, oldest.since) for change in oldest.changes]
+            self.forgotten += 1
 
     def _bound(self, table: OrderedDict[bytes, Link] | OrderedDict[bytes, PacketNet], most: int) -> None:
         if len(table) > most:
@@ -106,7 +119,7 @@ class Acts:
         packet = self._packets.pop(stamp, None) if self._packets else None
         if link is None:
             return None if packet is None else Beside(packet=packet)
-        call = self._calls.pop((link.link, link.tid), None)
+        call = self._linked.pop((link.link, link.tid), None)
         if call is None:
             return Beside(link=link, packet=packet)
         return Beside(tuple(call.changes), tuple(call.targets), link, packet)
@@ -138,7 +151,9 @@ class Acts:
         self._lives = left
 
     def finish(self) -> list[tuple[Told, float]]:
-        """Take all that is left: the stream has ended."""
+        """Take all that is left: the stream has ended. Of a call whose records never came the changes are told, too."""
+        self._due += [(change, call.since) for call in self._linked.values() for change in call.changes]
+        self._linked.clear()
         return self.due(float("inf"))
 
 

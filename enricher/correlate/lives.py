@@ -31,7 +31,7 @@ class Life(NamedTuple):
     """One namespace from its making to its end, both in nanoseconds since boot.
 
     ``born`` is 0 where it was there before this program; ``ended`` is `FOREVER` while it lives. ``kind`` is an index
-    into `model.KINDS`, -1 where nobody told; the rest is as in `facts.NamespaceLife`, 0 and b"" where not known.
+    into `model.KINDS`, -1 where nobody told; the rest is as in `facts.NamespaceLife`, 0 where not known.
     """
 
     inum: int
@@ -41,11 +41,6 @@ class Life(NamedTuple):
     id: int = 0
     parent: int = 0
     owner: int = 0
-    creator_pid: int = 0
-    creator_start: int = 0
-    creator_cgroup: int = 0
-    creator_uid: int = 0
-    creator_comm: bytes = b""
 
 
 class _Number:
@@ -149,23 +144,13 @@ class Lives:
     def _before(self, inum: int, number: _Number, time: int, ident: int) -> Life | None:
         """Return what had the number before it was given out while somebody looked."""
         if ident and number.births and number.births[0].born <= time:
-            return (
-                None  # a message did not come: a program is skipped where a task was preempted inside of it
-            )
+            # A message did not come: a program is skipped where a task was preempted inside of it.
+            return None
         first = number.births[0].born if number.births else FOREVER
         ended = number.deaths[0][0] if number.deaths else 0
         if not time <= ended < first or self._doubted:
             return None
         return Life(inum, 0, ended)
-
-    def alive(self) -> list[Life]:
-        """Return what lives now, of what was told."""
-        found = [
-            (number.births[-1], number.ending(len(number.births) - 1))
-            for number in self._numbers.values()
-            if number.births
-        ]
-        return [life for life, ended in found if ended == FOREVER]
 
 
 def _life(fact: NamespaceLife) -> Life:
@@ -177,11 +162,6 @@ def _life(fact: NamespaceLife) -> Life:
         fact.id,
         fact.parent,
         fact.owner,
-        fact.creator_pid,
-        fact.creator_start,
-        fact.creator_cgroup,
-        fact.creator_uid,
-        fact.creator_comm,
     )
 
 

@@ -33,6 +33,8 @@ CGROUPS_MAX: Final = 32
 OWNED: Final = tuple(KINDS.index(kind) for kind in ("mnt", "net", "pid"))
 """Kinds by which one says "inside of a container"."""
 
+_NOT_KNOWN: Final = 0  # no cgroup's id
+
 _Key = tuple[int, int]  # inum, life
 
 
@@ -53,7 +55,13 @@ class Tenants:
             for kind in OWNED:
                 inum = member.inums[kind]
                 if inum and inum != self._initial[kind]:
-                    self._enter(inum, member.time, member.ids[kind], member.cgroup_id)
+                    self._enter(inum, member.time, member.ids[kind], self._cgroup_of(member))
+
+    def _cgroup_of(self, member: Member) -> int:
+        """Return the cgroup, `_NOT_KNOWN` where it does not tell whether the program is in a container."""
+        home = self._cgroups.of(member.cgroup_id)
+        doubted = home is not None and home.seen_by(member.inums, self._initial) is not home
+        return _NOT_KNOWN if doubted else member.cgroup_id
 
     def _enter(self, inum: int, time: int, ident: int, cgroup: int) -> None:
         life = self._lives.at(inum, time, ident)
@@ -114,6 +122,8 @@ class Tenants:
             return None
         cgroups = self._members.get((inum, life.born), ())
         found: dict[str, Home] = {}
+        if _NOT_KNOWN in cgroups:
+            return None
         for cgroup in cgroups:
             home = self._cgroups.of(cgroup)
             if home is None or (home.ended and home.ended < time):

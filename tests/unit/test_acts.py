@@ -108,3 +108,29 @@ def test_stamps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     acts.learn([link(b"1.000:%d" % number, number) for number in range(5)], 1.0)
     assert acts.forgotten == 3
     assert acts.of(b"1.000:0") is None
+
+
+def test_a_call_whose_stamp_was_said_waits_for_a_reader_that_lags() -> None:
+    acts = Acts()
+    acts.learn([change(link=5), target(context(pid=4800)), link(number=5)], 1.0)
+    assert acts.due(1.0 + 100 * PATIENCE) == []
+    beside = acts.of(STAMP)
+    assert beside is not None
+    assert (len(beside.changes), len(beside.targets)) == (1, 1)
+
+
+def test_the_link_may_be_in_a_ring_that_was_read_first() -> None:
+    acts = Acts()
+    acts.learn([link(number=5)], 1.0)
+    acts.learn([change(link=5)], 1.1)
+    beside = acts.of(STAMP)
+    assert beside is not None
+    assert len(beside.changes) == 1
+    assert (acts.finish(), acts.waits) == ([], False)
+
+
+def test_of_a_call_whose_records_never_came_the_change_is_told_at_the_end() -> None:
+    acts = Acts()
+    one = change(link=5)
+    acts.learn([one, link(number=5)], 1.0)
+    assert acts.finish() == [(one, 1.0)]

@@ -21,7 +21,7 @@ from enricher.sources.bpf.families import Chosen, all_programs
 from enricher.sources.bpf.features import Answer, Found
 from enricher.sources.bpf.hook import Hook
 from enricher.sources.bpf.libbpf import ProgramInfo
-from enricher.sources.bpf.loader import LibbpfObject, ring_size
+from enricher.sources.bpf.loader import LibbpfLoader, LibbpfObject, ring_size
 from enricher.sources.cgroups import Hierarchy
 
 CPUS = 2
@@ -400,3 +400,25 @@ def test_the_verifiers_refusal_is_quoted(lib: Lib, load: Load) -> None:
         assert "R0 invalid mem access" in caught.value.message
         assert ("BEGIN PROG LOAD LOG" in caught.value.message) == quoted
         assert "--verbose" in caught.value.hint
+
+
+# -- what records do not rest on ---------------------------------------------------------------------
+
+
+def test_a_kernel_that_refuses_a_family_still_has_the_records(
+    lib: Lib, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(_: Lib, __: int) -> int:
+        return -errno.EINVAL if lib.autoloaded["unshare_enter"] else 0
+
+    chosen = Chosen(["unshare_enter"], {"changes": "", "lives": "not on this kernel"})
+    monkeypatch.setattr(Lib, "do_bpf_object__load", load, raising=False)
+    monkeypatch.setattr("enricher.sources.bpf.loader.library", lambda: lib)
+    monkeypatch.setattr("enricher.sources.bpf.loader.families.choose", lambda _: chosen)
+    image = tmp_path / "x.bpf.o"
+    image.write_bytes(b"ELF")
+    loaded = LibbpfLoader(image).load(Hook.PLAIN, NONCE, 1 << 20)
+    assert "record_end" in lib.attached
+    assert "unshare_enter" not in lib.attached
+    assert all(why.startswith("the kernel refused") for why in loaded.families.values())
+    loaded.close()

@@ -58,6 +58,14 @@ def test_behind_one_that_nobody_knows_it_is_nobodys() -> None:
     assert owner(known) == ""
 
 
+def test_a_user_may_run_a_container_without_a_cgroup_in_a_hosts_cgroup() -> None:
+    known = around()
+    foreign = (*BOX_INUMS[:5], 4026539000, *BOX_INUMS[6:])
+    known.learn(batch(member(HOSTS, foreign, 1_500), member(WEB, time=2_000)))
+    assert owner(known) == ""
+    assert known.tenants.inside(NET, 5_000) is None
+
+
 def test_what_was_there_before_is_nobodys() -> None:
     known = around(watched=False)
     known.learn(batch(member(WEB, time=2_000)))

@@ -148,7 +148,8 @@ class AuditText:
         records = event.records
         lines = [_prefix(record.type) + record.text for record in records]
         joined = b"".join(lines)
-        ours = [self._ns_info(event), *self._beside(event)]
+        context, doubt = attribute(event)
+        ours = [self._ns_info(event, context, doubt), *self._beside(event, context)]
         if joined.translate(_SPACED) != joined or not joined.isascii():
             ours += self._defuse(event, lines)
         node = _node_of(event.node) if event.node else b""
@@ -161,8 +162,7 @@ class AuditText:
         lines.append(b"")
         return b"\n".join(lines)
 
-    def _ns_info(self, event: Event) -> bytes:
-        context, doubt = attribute(event)
+    def _ns_info(self, event: Event, context: Context | None, doubt: str) -> bytes:
         parts = [_NS_INFO % event.stamp]
         if event.recalled is not None:
             doubt = self._recalled(event.recalled, parts)
@@ -235,13 +235,12 @@ class AuditText:
             known = self._homes[ident] = (home, _home(home))
         return known[1]
 
-    def _beside(self, event: Event) -> list[bytes]:
+    def _beside(self, event: Event, context: Context | None) -> list[bytes]:
         """Return lines for a packet, for what the call changed or made, whose namespaces the task has, and targets."""
         about = None if event.beside is None else event.beside.packet
         lines: list[list[bytes]] = []
         if about is not None:
             lines.append([_NS_INFO_MORE % event.stamp, *flat({"packet": self._where.packets.of(about)})])
-        context = attribute(event).context
         if context is None:
             return [b" ".join(parts) for parts in lines]
         members: dict[str, object] = {}
