@@ -73,7 +73,12 @@ def losses(events: list[Json], cause: str) -> list[Json]:
 
 
 def causes(events: list[Json]) -> set[str]:
-    return {event["lost"]["cause"] for event in events if event["type"] == "LOST"}
+    """Why records and their contexts were lost.
+
+    What is told beside them may be lost at any load: a program of ours is skipped where the scheduler takes its CPU
+    for a task that calls it again.
+    """
+    return {event["lost"]["cause"] for event in events if event["type"] == "LOST"} - {"facts"}
 
 
 @pytest.fixture
@@ -142,7 +147,7 @@ def test_ring_full(guest: Guest) -> None:
     assert account.hook_records == account.counted + account.uncounted
     # The hook's count begins behind the first nonce, which the window contains.
     assert account.hook_records >= second.counted["records"] - 1
-    assert causes(events) - {"facts"} == {"ring"}
+    assert causes(events) == {"ring"}
     told = losses(events, "ring")
     assert sum(lost["messages"] for lost in told) == account.contexts_dropped + account.tallies_dropped
 
