@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * Whom a signal or a trace is aimed at: each task that the kernel is about to write an OBJ_PID record of,
- * with its namespaces and its cgroup at that moment. Both functions note the task in the audit context of the
- * caller; their records come at the end of the call, when the target may be gone.
+ * Whom a signal, a trace or a pidfd is aimed at, with its namespaces and its cgroup at that moment. Of the
+ * first two the kernel is about to write an OBJ_PID record: its functions note the task in the audit context
+ * of the caller; their records come at the end of the call, when the target may be gone. A pidfd is but a
+ * number in the records.
  */
+#include <bpf/bpf_core_read.h>
+
 #include "acts.h"
 
-#define TARGETS_MAX 256 /* of one call: kill(-1) reaches every process */
+#define TARGETS_MAX   256 /* of one call: kill(-1) reaches every process */
+#define NR_PIDFD_OPEN 434 /* on every architecture */
 
-static __always_inline int on_target(const struct task_struct *task)
+static __always_inline int on_target(const struct task_struct *task, int by_pidfd)
 {
 	const struct task_struct *actor = (const void *)bpf_get_current_task();
 	const struct audit_context *context = BPF_CORE_READ(actor, audit_context);
@@ -34,7 +38,7 @@ static __always_inline int on_target(const struct task_struct *task)
 	fill_facts(&event->who, task);
 	event->link = act->link;
 	event->actor_tid = BPF_CORE_READ(actor, pid);
-	event->pad = 0;
+	event->by_pidfd = by_pidfd;
 	COUNT(facts);
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return 0;
@@ -43,11 +47,48 @@ static __always_inline int on_target(const struct task_struct *task)
 SEC("fentry/audit_signal_info_syscall")
 int BPF_PROG(signal_sent, struct task_struct *task)
 {
-	return on_target(task);
+	return on_target(task, 0);
 }
 
 SEC("fentry/__audit_ptrace")
 int BPF_PROG(task_traced, struct task_struct *task)
 {
-	return on_target(task);
+	return on_target(task, 0);
+}
+
+/* Of whom a struct pid is, as pid_task() has it; the kernel frees neither while a program runs (RCU). */
+static __always_inline int on_pid(const struct pid *pid)
+{
+	const struct hlist_node *first = pid ? BPF_CORE_READ(pid, tasks[0].first) : NULL;
+
+	/* A process that is gone has no task any more. */
+	if (!first)
+		return 0;
+	return on_target((const void *)first - bpf_core_field_offset(struct task_struct, pid_links), 1);
+}
+
+/* pidfd_open(): on every kernel it makes the descriptor there. So do others, which aim at nobody. */
+SEC("fentry/pidfd_prepare")
+int BPF_PROG(pidfd_made, struct pid *pid)
+{
+	const struct task_struct *task = (const void *)bpf_get_current_task();
+	const struct audit_context *context = BPF_CORE_READ(task, audit_context);
+
+	if (!context || BPF_CORE_READ(context, major) != NR_PIDFD_OPEN)
+		return 0;
+	return on_pid(pid);
+}
+
+/* pidfd_getfd(). */
+SEC("fentry/pidfd_getfd")
+int BPF_PROG(pidfd_robbed, struct pid *pid)
+{
+	return on_pid(pid);
+}
+
+/* waitid(), process_madvise() and process_mrelease(). */
+SEC("fexit/pidfd_get_pid")
+int BPF_PROG(pidfd_used, unsigned int fd, unsigned int *flags, struct pid *pid)
+{
+	return (unsigned long)pid < (unsigned long)-4095 ? on_pid(pid) : 0; /* no error in its place */
 }

@@ -69,11 +69,12 @@ class Change(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A task to which a signal was sent, or which was traced, as it was at that moment."""
+    """A task to which a signal was sent, which was traced, or which a pidfd was made or used of, at that moment."""
 
     who: Context
     link: int
     actor_tid: int
+    by_pidfd: bool = False
 
 
 class NamespaceLife(NamedTuple):

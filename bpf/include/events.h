@@ -206,12 +206,12 @@ struct change_event {
 	__u64 actor_cgroup;
 };
 
-/* A signal was sent to a task, or it was traced. */
+/* A signal was sent to a task, it was traced, or it was aimed at by a pidfd, which no record tells. */
 struct target_event {
 	struct task_facts who;
 	__u64 link;
 	__u32 actor_tid;
-	__u32 pad;
+	__u32 by_pidfd;
 };
 
 struct namespace_event {

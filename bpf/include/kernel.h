@@ -134,8 +134,17 @@ struct upid {
 	struct pid_namespace *ns;
 };
 
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
 struct pid {
 	unsigned int level;
+	struct hlist_head tasks[1]; /* by enum pid_type; the first is of whom the number itself is */
 	struct upid numbers[1];
 };
 
@@ -178,6 +187,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
+	struct hlist_node pid_links[1];
 	__u64 start_boottime;
 	const struct cred *real_cred;
 	const struct cred *cred;
@@ -220,6 +230,7 @@ struct audit_buffer {
 struct audit_context {
 	unsigned int serial;
 	int dummy;
+	int major;
 	int in_syscall;
 };
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an event's system call did beside its records: namespaces changed, a child made, targets.
 
-Owns those members. Never tells a target that no record names: only what the kernel recorded was aimed at.
+Owns those members. Never tells of a signal or a trace that no record names: only what the kernel recorded was aimed
+at. Of whom a pidfd is no record names.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def enter(
     if beside.targets:
         told = {target.who.pid: target.who for target in beside.targets}
         targets = [_target(told[pid], where) for pid in objects(records) if pid in told]
+        targets += [_target(target.who, where) for target in beside.targets if target.by_pidfd]
         if targets:
             native["targets"] = targets
     return UNTOLD if link is not None and link.untold else ""

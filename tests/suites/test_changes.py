@@ -126,7 +126,14 @@ def test_what_no_rule_asked_for(guest: Guest, box: tuple[str, str]) -> None:
 def test_who_is_aimed_at(guest: Guest, rules: Rules, box: tuple[str, str]) -> None:
     ident, pid = box
     rules.add(
-        "-a", "always,exit", "-F", "arch=b64", "-S", "kill,tgkill,ptrace,pidfd_send_signal", "-k", "aim"
+        "-a",
+        "always,exit",
+        "-F",
+        "arch=b64",
+        "-S",
+        "kill,tgkill,ptrace,pidfd_send_signal,pidfd_open,pidfd_getfd,waitid",
+        "-k",
+        "aim",
     )
     script = (
         "import ctypes, os, signal, sys, time\n"
@@ -134,7 +141,11 @@ def test_who_is_aimed_at(guest: Guest, rules: Rules, box: tuple[str, str]) -> No
         "os.kill(pid, 0)\n"
         "assert libc.ptrace(0x4206, ctypes.c_long(pid), None, None) == 0, ctypes.get_errno()\n"
         "assert libc.syscall(234, pid, pid, 0) == 0\n"
-        "signal.pidfd_send_signal(os.pidfd_open(pid), 0)\n"
+        "fd = os.pidfd_open(pid)\n"
+        "signal.pidfd_send_signal(fd, 0)\n"
+        "assert libc.syscall(438, fd, 0, 0) > 0, ctypes.get_errno()\n"  # pidfd_getfd
+        "try: os.waitid(os.P_PIDFD, fd, os.WEXITED)\n"
+        "except ChildProcessError: pass\n"
     )
     namespaces = {
         kind: int(
@@ -156,7 +167,7 @@ def test_who_is_aimed_at(guest: Guest, rules: Rules, box: tuple[str, str]) -> No
     }
     outside = [event for event in events if event["subject"]["pid"] == aiming]
     calls = [record["fields"]["SYSCALL"] for event in outside for record in event["records"][:1]]
-    assert calls == ["kill", "ptrace", "tgkill", "pidfd_send_signal"]
+    assert calls == ["kill", "ptrace", "tgkill", "pidfd_open", "pidfd_send_signal", "pidfd_getfd", "waitid"]
     for event in outside:
         (target,) = event["targets"]
         assert target["pid"] == int(pid)

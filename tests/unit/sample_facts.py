@@ -52,8 +52,8 @@ def link(stamp: bytes = STAMP, number: int = 5, tid: int = 4712, *, untold: int 
     return Link(stamp, number, tid, untold, child, child and 7)
 
 
-def target(who: Context, number: int = 5, tid: int = 4712) -> Target:
-    return Target(who, number, tid)
+def target(who: Context, number: int = 5, tid: int = 4712, *, by_pidfd: bool = False) -> Target:
+    return Target(who, number, tid, by_pidfd)
 
 
 def member(cgroup: int, inums: Sequence[int] = BOX_INUMS, time: int = 2_000) -> Member:

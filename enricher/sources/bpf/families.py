@@ -84,10 +84,13 @@ def families(machine: str = "") -> tuple[Family, ...]:
         ),
         Family(
             "targets",
-            "the namespaces and the container of whom a signal or a trace is aimed at",
+            "the namespaces and the container of whom a signal, a trace or a pidfd is aimed at",
             (
                 Program("signal_sent", "audit_signal_info_syscall"),
                 Program("task_traced", "__audit_ptrace"),
+                Program("pidfd_made", "pidfd_prepare", required=False),
+                Program("pidfd_robbed", "pidfd_getfd", required=False),
+                Program("pidfd_used", "pidfd_get_pid", required=False),
             ),
         ),
         Family(

@@ -57,7 +57,7 @@ CHANGE_FIELDS: Final[wire.Fields] = (
     ("before_unique", f"{_N}Q"),
     ("actor_cgroup", "Q"),
 )
-TARGET_FIELDS: Final[wire.Fields] = (*_TASK_BYTES, ("link", "Q"), ("actor_tid", "I"), ("pad", "I"))
+TARGET_FIELDS: Final[wire.Fields] = (*_TASK_BYTES, ("link", "Q"), ("actor_tid", "I"), ("by_pidfd", "I"))
 NAMESPACE_FIELDS: Final[wire.Fields] = (
     *wire.HEADER,
     ("unique", "Q"),
@@ -172,8 +172,8 @@ def _change(data: memoryview, at: int) -> facts.Change:
 
 
 def _target(data: memoryview, at: int) -> facts.Target:
-    _, link, actor_tid, _ = _TARGET.unpack_from(data, at)
-    return facts.Target(wire.decode_context(data, at), link, actor_tid)
+    _, link, actor_tid, by_pidfd = _TARGET.unpack_from(data, at)
+    return facts.Target(wire.decode_context(data, at), link, actor_tid, bool(by_pidfd))
 
 
 def _namespace(data: memoryview, at: int) -> facts.NamespaceLife:
