@@ -6,8 +6,8 @@ Owns pytest's own options and reports. Never boots anything: fixtures for guests
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -24,6 +24,10 @@ LAST = "interop"
 
 VM_TIMEOUT = 1200
 """Seconds for a test that may have to build its guest first; the global limit is for all others."""
+
+
+SECONDS: Final = pytest.StashKey[dict[str, defaultdict[str, float]]]()
+"""By kernel, how long each suite took: `make test` has a limit, and this is where it goes."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,8 +98,14 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     marker = item.get_closest_marker("kernel")
+    slot = marker.args[0] if marker else "own"
     if marker:
-        report.user_properties.append(("kernel", marker.args[0]))
+        report.user_properties.append(("kernel", slot))
+    if marker or item.get_closest_marker("vm"):
+        suite = item.path.stem.removeprefix("test_")
+        item.config.stash.setdefault(SECONDS, {}).setdefault(slot, defaultdict(float))[suite] += (
+            report.duration
+        )
     return report
 
 
@@ -118,3 +128,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{kernel:8} {said[kernel].pop('release', ''):32} {outcomes}")
         for name, value in said[kernel].items():
             terminalreporter.write_line(f"         {name}: {value}")
+    for kernel, seconds in terminalreporter.config.stash.get(SECONDS, {}).items():
+        suites = ", ".join(
+            f"{suite} {took:.0f}" for suite, took in sorted(seconds.items(), key=lambda pair: -pair[1])
+        )
+        terminalreporter.write_line(f"{kernel:8} {sum(seconds.values()):.0f} seconds: {suites}")

@@ -33,7 +33,8 @@ STORM_TASKS = 8
 STORM_EACH, STORM_EACH_FULL = 256, 1256
 """Namespaces that each task makes."""
 
-_BALANCE_LIMIT = 120.0
+_NO_MORE = 15.0
+"""Seconds without another end: one whose telling was skipped never comes."""
 
 
 def own(events: list[Json], kind: str) -> list[Json]:
@@ -321,10 +322,15 @@ def test_lives_of_numbers_that_are_used_again(
 
 
 def _await_balance(guest: Guest, live: Live, least: int) -> None:
-    """Frees are asynchronous: wait until all that were made are told of and have ended, or the limit."""
-    end = time.monotonic() + _BALANCE_LIMIT
+    """Frees are asynchronous: wait until all that were made are told of and have ended, or no more come."""
     script = 'a=$(grep -c \'"type":"NS_INIT"\' "$1"); b=$(grep -c \'"type":"NS_DEL"\' "$1"); echo $a $b'
-    while time.monotonic() < end:
-        made, freed = guest.run(["sh", "-c", script, "sh", live.path], check=True).stdout.split()
-        if least <= int(made) <= int(freed):
+    before = (0, 0)
+    limit = time.monotonic() + _NO_MORE
+    while time.monotonic() < limit:
+        told = guest.run(["sh", "-c", script, "sh", live.path], check=True).stdout.split()
+        made, freed = int(told[0]), int(told[1])
+        if least <= made <= freed:
             return
+        if (made, freed) != before:
+            before = made, freed
+            limit = time.monotonic() + _NO_MORE
