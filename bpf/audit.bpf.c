@@ -48,8 +48,9 @@ static __always_inline void account_alone(__u32 flags, int sent)
 	}
 }
 
-static __noinline int emit_context(const struct event_stamp *stamp, __u32 type, __u32 flags)
+VERIFIED_ALONE int emit_stamped(__u64 sec, __u32 ms, __u32 serial, __u32 type, __u32 flags)
 {
+	struct event_stamp stamp = {sec, ms, serial};
 	const struct task_struct *task = (const void *)bpf_get_current_task();
 	const struct pid *pid = BPF_CORE_READ(task, group_leader, thread_pid);
 	__u32 level = pid ? BPF_CORE_READ(pid, level) : 0;
@@ -72,7 +73,7 @@ static __noinline int emit_context(const struct event_stamp *stamp, __u32 type, 
 			return 0;
 		}
 		fill_header(&event->header, EVENT_CONTEXT, sizeof(*event));
-		event->stamp = *stamp;
+		event->stamp = stamp;
 		event->record_type = type;
 		event->flags = flags;
 		fill_context(event, NULL, task, pid, level);
@@ -87,7 +88,7 @@ static __noinline int emit_context(const struct event_stamp *stamp, __u32 type, 
 		}
 		__builtin_memset(deep->more, 0, sizeof(deep->more));
 		fill_header(&deep->c.header, EVENT_CONTEXT, sizeof(*deep));
-		deep->c.stamp = *stamp;
+		deep->c.stamp = stamp;
 		deep->c.record_type = type;
 		deep->c.flags = flags;
 		fill_context(&deep->c, deep->more, task, pid, level);
@@ -96,6 +97,11 @@ static __noinline int emit_context(const struct event_stamp *stamp, __u32 type, 
 	COUNT(contexts);
 	account_alone(flags, 1);
 	return 0;
+}
+
+static __always_inline void emit_context(const struct event_stamp *stamp, __u32 type, __u32 flags)
+{
+	emit_stamped(stamp->sec, stamp->ms, stamp->serial, type, flags);
 }
 
 /* Runs of equal types cost one addition each, and keep the order in which the kernel wrote them. */
@@ -118,14 +124,15 @@ static __always_inline void count_record(struct open_event *open, __u16 type)
 	open->runs = last + 1;
 }
 
-static __always_inline void close_event(__u64 key, __u16 flags, __u64 wakeup)
+VERIFIED_ALONE int close_event(__u64 key, __u32 flags, __u64 wakeup)
 {
 	struct open_event *open = bpf_map_lookup_elem(&open_events, &key);
 
 	if (!open)
-		return;
+		return 0;
 	emit_tally(open, flags, wakeup);
 	bpf_map_delete_elem(&open_events, &key);
+	return 0;
 }
 
 /* No record will come through netlink to drive the drain: wake the reader. */
@@ -250,6 +257,23 @@ static __always_inline void on_further_record(__u64 key, const struct sk_buff *s
 		COUNT(uncounted);
 }
 
+/* The records behind the first one of a buffer. */
+VERIFIED_ALONE int on_further_records(__u64 key, __u64 from, __u64 to)
+{
+	const struct sk_buff *next = (const void *)from, *end = (const void *)to;
+
+	for (int i = 1; i < BUFFER_RECORDS_MAX && next && next != end; i++) {
+		on_further_record(key, next);
+		next = BPF_CORE_READ(next, next);
+	}
+	if (next != end)
+		COUNT(fail_list);
+	/* An event of its own is whole now; its records are about to be queued and will drive the drain. */
+	if (key & 1)
+		close_event(key, TALLY_BUFFER, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
 static __always_inline int on_buffer(const struct audit_buffer *ab, const void *here)
 {
 	const struct sk_buff *skb, *end, *next;
@@ -275,17 +299,8 @@ static __always_inline int on_buffer(const struct audit_buffer *ab, const void *
 	}
 	next = BPF_CORE_READ(skb, next);
 	key = on_record(serial, skb, next != end, here);
-	if (next == end)
-		return 0;
-	for (int i = 1; i < BUFFER_RECORDS_MAX && next && next != end; i++) {
-		on_further_record(key, next);
-		next = BPF_CORE_READ(next, next);
-	}
 	if (next != end)
-		COUNT(fail_list);
-	/* An event of its own is whole now; its records are about to be queued and will drive the drain. */
-	if (key & 1)
-		close_event(key, TALLY_BUFFER, BPF_RB_NO_WAKEUP);
+		on_further_records(key, (__u64)next, (__u64)end);
 	return 0;
 }
 
@@ -405,9 +420,11 @@ int BPF_PROG(uring_exit)
 
 /* audit_free comes before sched_process_exit in do_exit: no event of this task can be begun after. */
 SEC("tp_btf/sched_process_exit")
-int BPF_PROG(task_exit, struct task_struct *task)
+int BPF_PROG(task_exit)
 {
-	close_silently_ended((__u64)task, TALLY_ORPHAN);
-	end_act((__u64)task);
+	__u64 key = bpf_get_current_task();
+
+	close_silently_ended(key, TALLY_ORPHAN);
+	end_act(key);
 	return 0;
 }

@@ -27,34 +27,28 @@ static __always_inline int within_limit(void)
 	return bucket->count++ < CHANGES_PER_SECOND;
 }
 
-/* A message to be filled in, or NULL; act may be. */
-static __always_inline struct change_event *begin_change(struct act *act)
+/* A message to be filled in, or NULL. */
+static __always_inline struct change_event *begin_change(void)
 {
 	struct change_event *event;
 	void *ring;
 
 	if (!within_limit()) {
 		COUNT(limited_change);
-		if (act)
-			act->untold++;
 		return 0;
 	}
 	ring = ring_of_cpu();
 	event = ring ? bpf_ringbuf_reserve(ring, sizeof(*event), 0) : NULL;
-	if (event)
-		return event;
-	if (ring)
+	if (!event && ring)
 		COUNT(drop_fact);
-	if (act)
-		act->untold++;
-	return 0;
+	return event;
 }
 
-static __always_inline void fill_change(struct change_event *event, const struct act *act, __u16 op,
+static __always_inline void fill_change(struct change_event *event, __u64 link, __u16 op,
 					const struct task_struct *actor)
 {
 	fill_header(&event->who.c.header, EVENT_CHANGE, sizeof(*event));
-	event->link = act ? act->link : 0;
+	event->link = link;
 	event->actor_pid = BPF_CORE_READ(actor, tgid);
 	event->actor_tid = BPF_CORE_READ(actor, pid);
 	event->op = op;
@@ -79,24 +73,22 @@ static __always_inline int enter_call(void)
 	return 0;
 }
 
-/* It is through with it: one message where something is another than it was. */
-static __always_inline int leave_call(__u16 op)
+/* One message where something is another than it was. Returns 1 where that cannot be told. */
+VERIFIED_ALONE int tell_change(__u64 link, __u32 op)
 {
 	const struct task_struct *task = (const void *)bpf_get_current_task();
 	__u64 key = (__u64)task;
 	const struct place *place = bpf_map_lookup_elem(&places, &key);
 	struct change_event *event;
-	struct act *act;
 	int changed = 0;
 
 	if (!place)
 		return 0;
-	act = act_of(task);
-	event = begin_change(act);
+	event = begin_change();
 	if (!event)
-		goto out;
+		return 1;
 	fill_facts(&event->who, task);
-	fill_change(event, act, op, task);
+	fill_change(event, link, op, task);
 	event->actor_cgroup = event->who.c.cgroup_id;
 	event->before_missing = place->missing;
 	__builtin_memcpy(event->before_inum, place->inum, sizeof(place->inum));
@@ -113,7 +105,20 @@ static __always_inline int leave_call(__u16 op)
 	} else {
 		bpf_ringbuf_discard(event, BPF_RB_NO_WAKEUP);
 	}
-out:
+	return 0;
+}
+
+/* It is through with it. */
+static __always_inline int leave_call(__u16 op)
+{
+	__u64 key = bpf_get_current_task();
+	struct act *act;
+
+	if (!bpf_map_lookup_elem(&places, &key))
+		return 0;
+	act = act_of((const void *)key);
+	if (tell_change(act ? act->link : 0, op) && act)
+		act->untold++;
 	bpf_map_delete_elem(&places, &key);
 	return 0;
 }
@@ -191,21 +196,22 @@ static __always_inline __u32 seen_from(const struct pid *pid, const struct pid *
 	return BPF_CORE_READ(at, nr);
 }
 
-/* The child's namespaces may differ from its maker's. */
-static __always_inline void tell_clone(const struct task_struct *child, const struct task_struct *maker,
-				       struct act *act)
+/* The child's namespaces may differ from its maker's. Returns 1 where that cannot be told. */
+VERIFIED_ALONE int tell_clone(__u64 made, __u64 link)
 {
+	const struct task_struct *maker = (const void *)bpf_get_current_task();
 	const struct pid *pid = BPF_CORE_READ(maker, group_leader, thread_pid);
 	__u32 level = pid ? BPF_CORE_READ(pid, level) : 0;
-	struct change_event *event = begin_change(act);
+	const struct task_struct *child = (const void *)made;
+	struct change_event *event = begin_change();
 	struct namespaces to;
 
 	if (!event)
-		return;
+		return 1;
 	if (level >= LEVELS_MAX)
 		level = LEVELS_MAX - 1;
 	fill_facts(&event->who, child);
-	fill_change(event, act, CHANGE_CLONE, maker);
+	fill_change(event, link, CHANGE_CLONE, maker);
 	event->actor_cgroup = tell_cgroup(maker);
 	event->before_missing = 0;
 	__builtin_memset(event->before_inum, 0, sizeof(event->before_inum));
@@ -214,6 +220,7 @@ static __always_inline void tell_clone(const struct task_struct *child, const st
 	read_namespaces(to, maker, pid, level);
 	COUNT(facts);
 	bpf_ringbuf_submit(event, 0);
+	return 0;
 }
 
 SEC("tp_btf/task_newtask")
@@ -243,7 +250,7 @@ int BPF_PROG(task_made, struct task_struct *child, __u64 clone_flags)
 		act->child_pid = BPF_CORE_READ(child, pid);
 		act->child_seen = seen_from(made, own);
 	}
-	if (moved)
-		tell_clone(child, maker, act);
+	if (moved && tell_clone(number_of(child), act ? act->link : 0) && act)
+		act->untold++;
 	return 0;
 }

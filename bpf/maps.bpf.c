@@ -19,6 +19,7 @@ struct abouts_map abouts SEC(".maps");
 struct told_users_map told_users SEC(".maps");
 struct refused_senders_map refused_senders SEC(".maps");
 struct buckets_map refused_bucket SEC(".maps");
+struct parsed_map parsed SEC(".maps");
 struct counters_map counters SEC(".maps");
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

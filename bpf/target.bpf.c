@@ -12,13 +12,33 @@
 #define TARGETS_MAX   256 /* of one call: kill(-1) reaches every process */
 #define NR_PIDFD_OPEN 434 /* on every architecture */
 
+VERIFIED_ALONE int tell_target(__u64 aimed_at, __u64 link, __u32 by_pidfd)
+{
+	const struct task_struct *actor = (const void *)bpf_get_current_task();
+	struct target_event *event;
+	void *ring = ring_of_cpu();
+
+	event = ring ? bpf_ringbuf_reserve(ring, sizeof(*event), 0) : NULL;
+	if (!event) {
+		if (ring)
+			COUNT(drop_fact);
+		return 0;
+	}
+	fill_header(&event->who.c.header, EVENT_TARGET, sizeof(*event));
+	fill_facts(&event->who, (const void *)aimed_at);
+	event->link = link;
+	event->actor_tid = BPF_CORE_READ(actor, pid);
+	event->by_pidfd = by_pidfd;
+	COUNT(facts);
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
 static __always_inline int on_target(const struct task_struct *task, int by_pidfd)
 {
 	const struct task_struct *actor = (const void *)bpf_get_current_task();
 	const struct audit_context *context = BPF_CORE_READ(actor, audit_context);
-	struct target_event *event;
 	struct act *act;
-	void *ring;
 
 	/* Without a rule that could ask for it nothing is recorded. */
 	if (!task || !context || BPF_CORE_READ(context, dummy))
@@ -27,20 +47,7 @@ static __always_inline int on_target(const struct task_struct *task, int by_pidf
 	if (!act || act->targets >= TARGETS_MAX)
 		return 0;
 	act->targets++;
-	ring = ring_of_cpu();
-	event = ring ? bpf_ringbuf_reserve(ring, sizeof(*event), 0) : NULL;
-	if (!event) {
-		if (ring)
-			COUNT(drop_fact);
-		return 0;
-	}
-	fill_header(&event->who.c.header, EVENT_TARGET, sizeof(*event));
-	fill_facts(&event->who, task);
-	event->link = act->link;
-	event->actor_tid = BPF_CORE_READ(actor, pid);
-	event->by_pidfd = by_pidfd;
-	COUNT(facts);
-	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	tell_target(number_of(task), act->link, by_pidfd);
 	return 0;
 }
 

@@ -157,5 +157,5 @@ int bcc_cgroup_release(struct bpf_raw_tracepoint_args *ctx)
 
 int bcc_task_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	return task_exit((void *)ctx->args[0]);
+	return task_exit();
 }

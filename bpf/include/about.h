@@ -33,16 +33,6 @@ static __always_inline void tell_about(const struct event_stamp *stamp, __u16 ty
 /* A note that no exit took away: the kernel has only so many return probes at a time. */
 #define ABOUT_NS      1000000000ULL
 
-/* The verifier lets nobody calculate with the address of a context: through memory it is a number. */
-static __always_inline __u64 number_of(const void *address)
-{
-	const void *volatile place = address;
-	__u64 number = 0;
-
-	bpf_probe_read_kernel(&number, sizeof(number), (const void *)&place);
-	return number;
-}
-
 static __always_inline void tell_about(const struct event_stamp *stamp, __u16 type, const void *here)
 {
 	__u64 key = bpf_get_current_task();

@@ -45,23 +45,24 @@ static __always_inline struct act *act_of(const struct task_struct *task)
 	return bpf_map_lookup_elem(&acts, &key);
 }
 
-static __always_inline void tell_link(__u64 key, const struct event_stamp *stamp)
+VERIFIED_ALONE int emit_link(__u64 key, __u64 sec, __u32 ms, __u32 serial)
 {
 	struct act *act = bpf_map_lookup_elem(&acts, &key);
+	struct event_stamp stamp = {sec, ms, serial};
 	struct link_event *event;
 	void *ring;
 
 	if (!act)
-		return;
+		return 0;
 	ring = ring_of_cpu();
 	event = ring ? bpf_ringbuf_reserve(ring, sizeof(*event), 0) : NULL;
 	if (!event) {
 		if (ring)
 			COUNT(drop_fact);
-		return;
+		return 0;
 	}
 	fill_header(&event->header, EVENT_LINK, sizeof(*event));
-	event->stamp = *stamp;
+	event->stamp = stamp;
 	event->link = act->link;
 	event->tid = BPF_CORE_READ((const struct task_struct *)key, pid);
 	event->untold = act->untold;
@@ -69,6 +70,12 @@ static __always_inline void tell_link(__u64 key, const struct event_stamp *stamp
 	event->child_seen = act->child_seen;
 	COUNT(facts);
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+static __always_inline void tell_link(__u64 key, const struct event_stamp *stamp)
+{
+	emit_link(key, stamp->sec, stamp->ms, stamp->serial);
 }
 
 static __always_inline void end_act(__u64 key)

@@ -30,8 +30,9 @@ static __always_inline void remember_told(__u64 id)
 	bpf_map_update_elem(&told_cgroups, &id, &told, BPF_ANY);
 }
 
-static __noinline int walk_cgroup(const struct kernfs_node *kn, __u64 id)
+VERIFIED_ALONE int walk_cgroup(__u64 node, __u64 id)
 {
+	const struct kernfs_node *kn = (const void *)node;
 	void *ring = ring_of_cpu();
 	struct walk_event *walk;
 
@@ -77,7 +78,7 @@ static __always_inline __u64 tell_cgroup(const struct task_struct *task)
 	if (!id)
 		COUNT(fail_cgroup);
 	else if (!bpf_map_lookup_elem(&told_cgroups, &id))
-		walk_cgroup(kn, id);
+		walk_cgroup((__u64)kn, id);
 	return id;
 }
 

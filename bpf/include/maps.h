@@ -196,6 +196,14 @@ struct refused_senders_map {
 	__type(value, struct bucket);
 };
 
+/* The stamp that was parsed last. */
+struct parsed_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct event_stamp);
+};
+
 struct counters_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -215,6 +223,7 @@ extern struct abouts_map abouts SEC(".maps");
 extern struct told_users_map told_users SEC(".maps");
 extern struct refused_senders_map refused_senders SEC(".maps");
 extern struct buckets_map refused_bucket SEC(".maps");
+extern struct parsed_map parsed SEC(".maps");
 extern struct counters_map counters SEC(".maps");
 
 /*

@@ -117,8 +117,9 @@ dropped:
  * To be called before a message about a task is put into a ring; it costs a task of the host three reads. A
  * map that is being written has no extents before it has them all (smp_wmb() in map_write()).
  */
-static __noinline __attribute__((unused)) int tell_users(const struct task_struct *task)
+VERIFIED_ALONE int tell_users_of(__u64 of)
 {
+	const struct task_struct *task = (const void *)of;
 	const struct user_namespace *ns = BPF_CORE_READ(task, real_cred, user_ns);
 	struct told_users now = {};
 	struct told_users *told;
@@ -136,6 +137,11 @@ static __noinline __attribute__((unused)) int tell_users(const struct task_struc
 	    told->gids != now.gids)
 		emit_users(ns, inum, &now);
 	return 0;
+}
+
+static __always_inline void tell_users(const struct task_struct *task)
+{
+	tell_users_of((__u64)task);
 }
 
 #endif

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from typing import TYPE_CHECKING
 
 from enricher import __version__
@@ -67,15 +67,19 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    with Signals() as signals:
-        summary = _run(options, signals)
-    if summary is not None:
-        tell(ledger.words(summary))
+    with Signals() as signals, ExitStack() as attached:
+        summary = _run(options, signals, attached)
+        # Before the programs are let go of, for which the kernel takes a tenth of a second each.
+        if summary is not None:
+            tell(ledger.words(summary))
     return 0
 
 
-def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
-    """The run's account; None where the reader of the output went away before its end."""
+def _run(options: argparse.Namespace, signals: Signals, attached: ExitStack) -> Summary | None:
+    """The run's account; None where the reader of the output went away before its end.
+
+    `attached` takes what ends the run after its outputs are closed.
+    """
     _keep_apart(options)
     settings = settings_of(options)
     reading = read_host_facts()
@@ -109,6 +113,7 @@ def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
             verbose=options.verbose,
             loader=pick(settings[rows.LOADER], say, verbose=options.verbose),
         )
+        attached.callback(startup.stop, started)
         try:
             say(startup.describe(started))
             opening = Opening(os.getpid(), os.urandom(4).hex(), started.trial.serial)
@@ -123,8 +128,6 @@ def _run(options: argparse.Namespace, signals: Signals) -> Summary | None:
         except OutputClosed:
             say("the reader of the output went away")
             return None
-        finally:
-            startup.stop(started)
 
 
 def _keep_apart(options: argparse.Namespace) -> None:

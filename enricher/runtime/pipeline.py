@@ -242,7 +242,7 @@ class Pipeline:
             counts = counts._replace(netlink_drops=drops - self._base.netlink_drops)
         if self._base.status_lost is not None and (lost := self._lost()) is not None:
             counts = counts._replace(status_lost=(lost - self._base.status_lost) & 0xFFFFFFFF)
-        self._loaded.detach()
+        # The programs stay attached till the account is out: the kernel takes some seconds to let go of them all.
         now = time.monotonic()
         if self._capture is not None:
             self._capture.end(now, now + self._wall, counts)

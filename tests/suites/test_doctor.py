@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.suites.live import Live
+from tests.suites.live import Live, await_ends
 from tests.suites.rules import Rules
 from tests.suites.staging import COMMAND
 from tests.suites.test_beside_auditd import settings
@@ -122,6 +122,7 @@ def test_all_is_well_and_nothing_is_changed(
     assert rows["audit-probes"]["detail"] == "nobody else probes audit's functions"
     assert "nobody" in rows["listeners"]["detail"]
     assert settings(guest) == before
+    await_ends(guest)
     assert guest.run(["sh", "-c", f"grep -c '{hook}' /sys/kernel/tracing/enabled_functions"]).stdout == b"0\n"
 
 

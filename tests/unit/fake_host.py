@@ -183,10 +183,6 @@ class Host:
     def missed_losses(self) -> int | None:
         return self.skipped_losses
 
-    def detach(self) -> None:
-        self.log.append("detach")
-        self.hook_sees = False
-
     def close(self) -> None:
         self.log.append("close")
 

@@ -220,11 +220,10 @@ def test_ends_before_the_record_hook(lib: Lib, hook: Hook, program: str) -> None
     ]
     names = [line.split()[-1] for line in log[1:]]
     assert all(f"int {name}(" in (ROOT / "bpf/bcc/audit.c").read_text() for name in names)
-    made.detach()
-    assert log[11:] == [f"detach {hook.value}", "cleanup"]
-    made.detach()
+    made.close()
     assert log[11:] == [f"detach {hook.value}", "cleanup"]
     made.close()
+    assert log[11:] == [f"detach {hook.value}", "cleanup"]
 
 
 def test_what_the_kernel_lacks_is_left_out(lib: Lib, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +234,7 @@ def test_what_the_kernel_lacks_is_left_out(lib: Lib, monkeypatch: pytest.MonkeyP
     made.close()
 
 
-def test_rings_and_counters_stay_readable_after_detach(lib: Lib) -> None:
+def test_rings_and_counters_are_read(lib: Lib) -> None:
     made = loaded(lib)
     ring = lib.open["audit_ring"][1]
     tally = struct.pack("=HHIQQIIIHHHH", 2, 1, 168, 9, 1700000000, 12, 34, 3, 1, 1, 1300, 3).ljust(168, b"\0")
@@ -243,7 +242,6 @@ def test_rings_and_counters_stay_readable_after_detach(lib: Lib) -> None:
     os.pwrite(ring, struct.pack("=Q", len(tally) + 8), PAGE)
     for cpu in range(2):
         os.pwrite(lib.open["counters"][0], struct.pack("=Q", 5 + cpu), cpu * wire.COUNTERS_SIZE)
-    made.detach()
     made.tap = []
     contexts, tallies = made.drain()
     assert contexts == []

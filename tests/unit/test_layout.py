@@ -157,6 +157,7 @@ def test_programs_and_maps_that_the_loader_asks_for(lib: Libbpf, opened: int) ->
         "places",
         "members",
         "change_bucket",
+        "parsed",
         "rings",
         "counters",
         "open_events",

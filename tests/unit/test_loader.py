@@ -275,10 +275,9 @@ def test_life(lib: Lib, load: Load) -> None:
     assert (loaded.ring_count, loaded.ring_size) == (CPUS, 512 << 10)
     assert loaded.wake_fds() == lib.rings == [lib.inner[cpu] for cpu in range(CPUS)]
     assert (loaded.drain(), loaded.parked) == (([], []), False)
-    loaded.detach()
+    loaded.close()
     assert lib.detached == lib.attached[::-1]
     assert loaded.drain() == ([], [])
-    loaded.close()
     loaded.close()
     assert (lib.closed, len(lib.detached)) == (1, 10)
     assert descriptors() == before

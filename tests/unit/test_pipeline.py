@@ -309,13 +309,6 @@ def test_the_end_does_not_last(run: Run, host: Host) -> None:
     assert summary.incomplete_events == 1
 
 
-def test_nothing_is_read_once_the_hook_is_gone(run: Run, host: Host) -> None:
-    """Records that no hook has seen would be called unjoined."""
-    host.log.clear()
-    run.pipeline.finish()
-    assert host.log[-2:] == ["detach", "epoll closed"]
-
-
 def test_drops_after_the_last_nonce_are_not_of_the_run(run: Run, host: Host) -> None:
     def burst() -> None:
         host.dropped += 7

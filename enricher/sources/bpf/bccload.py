@@ -355,8 +355,7 @@ class BccObject(ReadingSide):
             )
         return missing
 
-    def detach(self) -> None:
-        """See `Loaded.detach`."""
+    def _detach(self) -> None:
         module, self._module = self._module, None
         if module is None:
             return
@@ -367,7 +366,7 @@ class BccObject(ReadingSide):
 
     def close(self) -> None:
         """See `Loaded.close`."""
-        self.detach()
+        self._detach()
         while self._rings:
             self._rings.pop().close()
         self._ring_fds.clear()

@@ -64,8 +64,5 @@ class Blind:
     def look_for_missed(self) -> None:
         """See `loader.Loaded`."""
 
-    def detach(self) -> None:
-        """See `loader.Loaded`."""
-
     def close(self) -> None:
         """See `loader.Loaded`."""
