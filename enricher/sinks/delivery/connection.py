@@ -11,11 +11,13 @@ A name is looked up by the host's resolver, whose time is its own (`/etc/resolv.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import select
 import socket
 import ssl
+import termios
 import time
 from typing import Final, NamedTuple
 
@@ -25,6 +27,8 @@ from enricher.sinks.delivery.message import Unreachable
 _CHUNK: Final = 64 << 10
 _LINGER: Final = 1 << 20
 """Bytes that a receiver may still say after we have said all: more than that is no farewell."""
+
+_ESTABLISHED: Final = 1  # TCP_ESTABLISHED of the kernel, the first member of struct tcp_info
 
 _KEEPALIVE: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -185,53 +189,55 @@ class Connection:
         return True  # one that talks without an end is not of our protocol
 
     def finish(self, deadline: float) -> bool:
-        """Say that all was said, and wait until the receiver has read it and closes. Return whether it did.
+        """Say that all was said, and wait until the receiver closes. Return whether it has read everything.
 
-        A Linux peer that closes with something unread resets the connection: then the answer is False.
+        It has where it closes after we said so, with everything acknowledged: a Linux peer that closes with something
+        unread resets the connection, and one that had closed before acknowledges nothing more.
         """
-        try:
-            raw = self._farewell(deadline)
-        except OSError:
-            return False
+        raw = socket.socket(fileno=os.dup(self._socket.fileno()))
         with raw:
             try:
-                raw.shutdown(socket.SHUT_WR)
+                if raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED:
+                    return False
+                if isinstance(self._socket, ssl.SSLSocket):
+                    self._notify(self._socket, raw, deadline)
+                else:
+                    raw.shutdown(socket.SHUT_WR)
                 rest = _LINGER
                 while rest > 0:
                     raw.settimeout(_left(deadline))
                     said = len(raw.recv(_CHUNK))
                     if not said:
-                        return True
+                        return not _unacknowledged(raw)
                     rest -= said
             except OSError:
                 pass
         return False
 
-    def _farewell(self, deadline: float) -> socket.socket:
-        """Send TLS's own end, and return the stream below, which alone tells an end from a reset."""
-        raw = socket.socket(fileno=os.dup(self._socket.fileno()))
-        if not isinstance(self._socket, ssl.SSLSocket):
-            return raw
-        try:
-            self._socket.settimeout(0)
-            while True:
-                try:
-                    self._socket.unwrap()
-                except ssl.SSLWantWriteError:
-                    if not select.select([], [raw], [], _left(deadline))[1]:
-                        raise TimeoutError from None
-                    continue
-                except (ssl.SSLError, OSError, ValueError):
-                    pass  # ours is sent; the peer's end need not come
-                return raw
-        except OSError:
-            raw.close()
-            raise
+    @staticmethod
+    def _notify(wrapped: ssl.SSLSocket, raw: socket.socket, deadline: float) -> None:
+        """Send TLS's own end. The stream below is not ended: only so does its end tell that ours was read."""
+        wrapped.settimeout(0)
+        while True:
+            try:
+                wrapped.unwrap()
+            except ssl.SSLWantWriteError:
+                select.select([], [raw], [], _left(deadline))
+            except (ssl.SSLError, OSError, ValueError):
+                return  # ours is sent; the peer's need not come
+            else:
+                return
 
     def close(self) -> None:
         """Release it, whatever state it is in; a second call does nothing."""
         with contextlib.suppress(OSError):
             self._socket.close()
+
+
+def _unacknowledged(raw: socket.socket) -> bool:
+    """Whether the other end's kernel has not said that it has everything."""
+    unsent = fcntl.ioctl(raw, termios.TIOCOUTQ, bytes(4))
+    return unsent != bytes(4) or raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
 def _left(deadline: float) -> float:
