@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -241,27 +242,26 @@ def test_a_peer_that_had_closed_before_is_no_peer_that_has_read(monkeypatch: pyt
         assert sender.unsure() == (5 if transport_ended else 3)
 
 
-@pytest.mark.parametrize("over_tls", [False, True])
-def test_an_end_that_crosses_ours_is_no_sign_either(
-    monkeypatch: pytest.MonkeyPatch, authority: Authority, server_side: ssl.SSLContext, *, over_tls: bool
+def test_an_end_that_comes_before_the_receiver_has_everything_is_no_sign_either(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The peer closes when we have looked and before it has read: what it acknowledges counts, not its end."""
+    """Its end crosses ours: it had said all, and what we wrote is still here."""
+    done = threading.Event()
 
-    def close_unread(connection: socket.socket) -> None:
-        connection.recv(65536)
+    def say_all_and_stand_still(connection: socket.socket) -> None:
+        connection.shutdown(socket.SHUT_WR)
+        done.wait(SECONDS)
 
-    with Receiver(close_unread, context=server_side if over_tls else None) as receiver:
-        tls = {"transport": "tls", "tls_ca_file": authority.file} if over_tls else {}
-        sender = sender_for(receiver.address, **tls)
-        sender.send(messages(3))
-        wait_for(lambda: receiver.served == 1)
-        monkeypatch.setattr(Connection, "ended", lambda _: False)
+    with Receiver(say_all_and_stand_still, buffer=4096) as receiver:
+        made = Connection(address_of(receiver.address), 5.0)
+        made.send(b"x" * 60_000, time.monotonic() + SECONDS)
+        wait_for(lambda: made.pending() == b"")
         monkeypatch.setattr(
             connections, "_ESTABLISHED", 8
-        )  # CLOSE_WAIT: as if its end had come a moment later
-        sender.send(messages(2, 3))
-        sender.close()
-        assert sender.unsure() == 5
+        )  # CLOSE_WAIT: as if its end came after we had looked
+        assert not made.finish(time.monotonic() + SECONDS)
+        made.close()
+        done.set()
 
 
 # UDP
