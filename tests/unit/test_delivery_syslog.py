@@ -473,6 +473,7 @@ def test_keepalive_is_on() -> None:
         made = Connection(address_of(receiver.address), 5.0)
         assert made._socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert made._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+        assert made._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
         made.close()
     assert connections._KEEPALIVE
 

@@ -35,9 +35,11 @@ _KEEPALIVE: Final = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
 )
-"""A peer that is gone without a word is noticed after a minute, also by a connection that has nothing to send."""
+"""A peer that is gone without a word is noticed after a minute: where there is nothing to send by probes, and else
+because nothing is acknowledged, for which the kernel would wait a quarter of an hour."""
 
 
 class Address(NamedTuple):

@@ -9,7 +9,7 @@ message can end it. A batch is one stretch of bytes. That it was handed over mea
 or further: what was handed over before a break may be lost, and is counted as `unsure`. So that this count has
 an end, the connection is ended in good order after every `renew` messages: we say that all was said, the receiver
 reads it and closes, and a new connection is made. A receiver that has read something may still die with it: so
-the count at a break is of what was handed over since the renewal before the last, `2 * renew` and a batch at most.
+the count at a break is of what was handed over since the renewal before the last, `2 * renew` and two batches at most.
 
 Over UDP everything since the last break, or since the start, may be lost.
 """
