@@ -21,6 +21,8 @@ VENV := .venv
 STAMPS := .cache/stamps
 HOST := $(STAMPS)/host-packages
 PACKAGE_LISTS := $(wildcard packaging/build-packages.txt tests/vm/packages.txt)
+# The receivers that tests of delivery start; not for the demo, since they bring services of their own.
+RECEIVERS := $(STAMPS)/receiver-packages
 
 ##@ Use
 
@@ -56,11 +58,13 @@ vm: bpf workload $(VENV)/.stamp ## Boot a guest and open a shell in it; the chec
 
 .PHONY: setup
 setup: ## Install the host packages that are missing (apt-get, as root)
-	@rm -f $(HOST)
-	@$(MAKE) --no-print-directory $(HOST)
+	@rm -f $(HOST) $(RECEIVERS)
+	@$(MAKE) --no-print-directory $(HOST) $(RECEIVERS)
 
 # Asks dpkg rather than PATH, so that headers and libraries are covered too.
 $(HOST): $(PACKAGE_LISTS)
+$(RECEIVERS): tests/delivery/packages.txt | $(HOST)
+$(HOST) $(RECEIVERS):
 	@mkdir -p $(@D)
 	@wanted=$$(sed 's/#.*//' $^ | xargs -n1 | sort -u); \
 	missing=; \
@@ -159,7 +163,7 @@ PYTEST := $(VENV)/bin/python -m pytest $(if $(KERNEL),--kernel $(KERNEL)) $(ARGS
 READY := bpf workload $(VENV)/.stamp
 
 .PHONY: test
-test: $(READY) ## Everything: unit, lint, and the suites on real kernels in virtual machines
+test: $(READY) $(RECEIVERS) ## Everything: unit, lint, and the suites on real kernels in virtual machines
 	@$(PYTEST) --durations=30 --durations-min=4
 
 .PHONY: unit

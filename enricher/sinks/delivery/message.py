@@ -10,7 +10,7 @@ for ever, or given up by the queue's policy. At least once: what was not told to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from enricher.errors import EnricherError
 
@@ -76,6 +76,18 @@ class Sender(Protocol):
 
     def close(self) -> None:
         """Release the connection; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class Unacknowledged(Sender, Protocol):
+    """A sender whose receiver never says what it has."""
+
+    def unsure(self) -> int:
+        """Return how many messages that were taken the receiver may not have all the same: an upper bound.
+
+        Of what became known since the last call: to be asked after `Unreachable`, from time to time, and after `close`.
+        """
         ...
 
 
