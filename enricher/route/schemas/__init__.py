@@ -14,10 +14,7 @@ import msgpack
 
 from enricher.codec import dumps
 from enricher.errors import UsageError
-from enricher.route.schemas.cef import cef
-from enricher.route.schemas.ecs import ecs
-from enricher.route.schemas.ocsf import ocsf
-from enricher.route.schemas.otlp import otlp
+from enricher.route.schemas import cef, ecs, ocsf, otlp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,19 +43,19 @@ def _msgpack(host: HostEntry, *, raw: bool) -> Render:  # noqa: ARG001
 
 
 def _ecs(host: HostEntry, *, raw: bool) -> Render:  # noqa: ARG001
-    return lambda native: dumps(ecs(native, raw=raw))
+    return lambda native: dumps(ecs.document(native, raw=raw))
 
 
 def _ocsf(host: HostEntry, *, raw: bool) -> Render:  # noqa: ARG001
-    return lambda native: dumps(ocsf(native, raw=raw))
+    return lambda native: dumps(ocsf.event(native, raw=raw))
 
 
 def _otlp(host: HostEntry, *, raw: bool) -> Render:
-    return lambda native: dumps(otlp(native, host, raw=raw))
+    return lambda native: dumps(otlp.log_record(native, host, raw=raw))
 
 
 def _cef(host: HostEntry, *, raw: bool) -> Render:  # noqa: ARG001
-    return cef
+    return cef.line
 
 
 SCHEMAS: Final[dict[str, _Maker]] = {

@@ -111,6 +111,8 @@ _HEADER: Final = f"CEF:0|audit-enricher|audit-enricher|{__version__}"
 _LABELS: Final = {name: f"{name}Label={label} {name}=" for name, label in LABELS.items()}
 _CONTROL: Final = re.compile("[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 
+_special: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029=\\\\]").search
+
 
 def escape_header(value: str) -> str:
     """Return a field of the header: no bar ends it, and it has no line end."""
@@ -120,11 +122,13 @@ def escape_header(value: str) -> str:
 
 def escape(value: str) -> str:
     """Return a value of the extension: no equals sign in it makes a key, and no line end a line."""
+    if not _special(value):
+        return value[:LONGEST]
     shown = _CONTROL.sub("\ufffd", value[:LONGEST])
     return shown.replace("\\", "\\\\").replace("=", "\\=").replace("\n", "\\n").replace("\r", "\\r")
 
 
-def cef(native: NativeEvent) -> bytes:
+def line(native: NativeEvent) -> bytes:
     """Return the event as a line of CEF, UTF-8, without its newline."""
     kind, members, read = see(native)
     made: Made = TABLE.apply(members, {})

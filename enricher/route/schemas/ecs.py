@@ -131,6 +131,7 @@ ROWS: Final = (
     Row("schema", "audit_enricher.schema", same, "own"),
     Row("id", "audit_enricher.id", same, "own"),
     Row("where", "audit_enricher.where", same, "own"),
+    Row("container.image", "audit_enricher.image", same, "own: as it was asked for, with its digest"),
     Row("container.chain", "audit_enricher.chain", same, "own"),
     Row("subject.comm_hex", "audit_enricher.comm_hex", same, "own"),
     Row("subject.exe_hex", "audit_enricher.exe_hex", same, "own"),
@@ -164,7 +165,7 @@ def extension(path: str) -> str | None:
 TABLE: Final = Table(ROWS)
 
 
-def ecs(native: NativeEvent, *, raw: bool = False) -> Made:
+def document(native: NativeEvent, *, raw: bool = False) -> Made:
     """Return the event as one ECS document, to be read only; ``event.original`` with `raw` alone."""
     kind, members, _ = see(native, raw=raw)
     event: Made = {

@@ -225,7 +225,7 @@ def _fits(kind: Kind, members: dict[str, object], read: dict[str, object]) -> bo
 _OTHER_PROCESS: Final = {"signal": "peer.pid", "trace": "peer.pid", "fork": "child.pid"}
 
 
-def ocsf(native: NativeEvent, *, raw: bool = False) -> Made:
+def event(native: NativeEvent, *, raw: bool = False) -> Made:
     """Return the event as one object of its OCSF class, to be read only; ``raw_data`` with `raw` alone."""
     seen = see(native, raw=raw)
     kind, members, read = seen

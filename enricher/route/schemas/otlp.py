@@ -146,7 +146,7 @@ def resource(host: HostEntry) -> Made:
     return {"attributes": attributes(RESOURCE_TABLE.apply(dict(host), fixed))}
 
 
-def otlp(native: NativeEvent, of: HostEntry | None = None, *, raw: bool = False) -> Made:
+def log_record(native: NativeEvent, of: HostEntry | None = None, *, raw: bool = False) -> Made:
     """Return the event as one logRecord. A host that is not the resource's (`of`) is told in its own attributes."""
     _, members, read = see(native, raw=raw)
     host = native["host"]
