@@ -65,6 +65,8 @@ MADE: dict[str, Callable[[], NativeEvent]] = {
                           (1302, path(1, "/srv/d", "CREATE", "040755"))),
     "unlink": lambda: made((1300, call(87)), CWD, (1302, path(0, "/srv", "PARENT", "040755")),
                            (1302, path(1, "/srv/old=a|b", "DELETE"))),
+    "unlink of ?": lambda: made((1300, call(87)), CWD, (1302, path(0, "/srv/?", "DELETE"))),
+    "unlink of what is not": lambda: made((1300, call(87)), CWD, (1302, path(0, "unset", "DELETE"))),
     "rename": lambda: made((1300, call(82)), CWD, (1302, path(0, "/srv/", "PARENT", "040755")),
                            (1302, path(1, "/srv/", "PARENT", "040755")), (1302, path(2, "/srv/one", "DELETE")),
                            (1302, path(3, "two", "CREATE"))),

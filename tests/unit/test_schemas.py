@@ -161,6 +161,8 @@ def flat(made: Json, above: str = "") -> Json:
         ("open", {"file.path": "/srv/app/notes/a.txt", "file.extension": "txt", "file.type": "file"}),
         ("open elsewhere", {"file.name": "a.txt", "file.path": None}),
         ("open refused", {"event.outcome": "failure", "error.code": "EACCES", "event.action": "open"}),
+        ("unlink of ?", {"file.path": "/srv/?", "file.name": "?"}),
+        ("unlink of what is not", {"file.path": "/srv/app/unset", "file.name": "unset"}),
         ("rename", {"file.path": "/srv/one", "file.target_path": "/srv/app/two"}),
         ("connect", {"destination.ip": "192.0.2.7", "destination.port": 8080, "source.ip": None}),
         ("accept", {"source.ip": "192.0.2.7", "source.port": 8080, "destination.ip": None}),

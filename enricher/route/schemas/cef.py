@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from enricher import __version__
 from enricher.model import KINDS as NAMESPACES
 from enricher.route.schemas.seen import see
-from enricher.route.schemas.table import Row, Table, base, same, some, text, whole
+from enricher.route.schemas.table import Row, Table, base, plain, same, some, text, whole
 
 if TYPE_CHECKING:
     from enricher.enrich.shape import NativeEvent
@@ -52,21 +52,21 @@ def _pod(value: object) -> str | None:
 ROWS: Final = (
     Row("=ms", "rt", same, _DICTIONARY + ", milliseconds"),
     Row("uid", "externalId", same, _DICTIONARY),
-    Row("=action", "act", text, _DICTIONARY),
+    Row("=action", "act", plain, _DICTIONARY),
     Row("outcome", "outcome", same, _DICTIONARY),
     Row("=error", "reason", text, _DICTIONARY),
-    Row("=message", "msg", text, _DICTIONARY),
+    Row("=message", "msg", plain, _DICTIONARY),
     Row("host.name", "dvchost", same, _DICTIONARY),
     Row("host.machine_id", "deviceExternalId", same, _DICTIONARY),
     Row("subject.pid", "spid", same, _DICTIONARY),
-    Row("subject.exe", "sproc", text, _DICTIONARY),
+    Row("subject.exe", "sproc", plain, _DICTIONARY),
     Row("subject.uid", "suid", same, _DICTIONARY),
     Row("primary.UID", "suser", text, _DICTIONARY),
     Row("=account.id", "duid", text, _DICTIONARY),
     Row("=account.name", "duser", text, _DICTIONARY),
     Row("=peer.pid", "dpid", whole, _DICTIONARY),
-    Row("=peer.name", "dproc", text, _DICTIONARY),
-    Row("=file.path", "filePath", text, _DICTIONARY),
+    Row("=peer.name", "dproc", plain, _DICTIONARY),
+    Row("=file.path", "filePath", plain, _DICTIONARY),
     Row("=file.name", "fname", base, _DICTIONARY),
     Row("=file.inode", "fileId", text, _DICTIONARY),
     Row("=file.mode", "filePermission", text, _DICTIONARY),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from enricher.model import KINDS as NAMESPACES
 from enricher.route.schemas.seen import see
-from enricher.route.schemas.table import Row, Table, base, count, one, same, some, text, whole
+from enricher.route.schemas.table import Row, Table, base, count, one, plain, same, some, text, whole
 
 if TYPE_CHECKING:
     from enricher.enrich.shape import NativeEvent
@@ -42,12 +42,12 @@ def _file_type(value: object) -> str | None:
 ROWS: Final = (
     Row("time", "@timestamp", same, "ECS base"),
     Row("keys", "tags", some, "ECS base"),
-    Row("=message", "message", text, "ECS base"),
+    Row("=message", "message", plain, "ECS base"),
     Row("uid", "event.id", same, "ECS event"),
-    Row("=action", "event.action", text, "ECS event"),
+    Row("=action", "event.action", plain, "ECS event"),
     Row("outcome", "event.outcome", same, "ECS event, allowed values"),
     Row("=serial", "event.sequence", whole, "ECS event"),
-    Row("=original", "event.original", text, "ECS event"),
+    Row("=original", "event.original", plain, "ECS event"),
     Row("=error", "error.code", text, "ECS error"),
     Row("host.name", "host.name", same, "ECS host"),
     Row("host.name", "host.hostname", same, "ECS host"),
@@ -59,13 +59,13 @@ ROWS: Final = (
     Row("subject.tid", "process.thread.id", same, "ECS process"),
     Row("subject.ppid", "process.parent.pid", same, "ECS process, parent"),
     Row("=entity", "process.entity_id", text, "ECS process"),
-    Row("subject.comm", "process.name", text, "ECS process"),
-    Row("subject.exe", "process.executable", text, "ECS process"),
+    Row("subject.comm", "process.name", plain, "ECS process"),
+    Row("subject.exe", "process.executable", plain, "ECS process"),
     Row("=args", "process.args", same, "ECS process"),
     Row("=args", "process.args_count", count, "ECS process"),
-    Row("=command_line", "process.command_line", text, "ECS process"),
-    Row("=title", "process.title", text, "ECS process"),
-    Row("CWD.cwd", "process.working_directory", text, "ECS process"),
+    Row("=command_line", "process.command_line", plain, "ECS process"),
+    Row("=title", "process.title", plain, "ECS process"),
+    Row("CWD.cwd", "process.working_directory", plain, "ECS process"),
     Row("subject.uid", "user.id", text, "ECS user"),
     Row("primary.UID", "user.name", text, "ECS user"),
     Row("subject.gid", "user.group.id", text, "ECS group, nested in user"),
@@ -97,11 +97,11 @@ ROWS: Final = (
     Row("=pod", "orchestrator.resource.type", _pod, "ECS orchestrator"),
     Row("container.pod.name", "orchestrator.resource.name", same, "ECS orchestrator"),
     Row("container.pod.uid", "orchestrator.resource.id", same, "ECS orchestrator"),
-    Row("=file.path", "file.path", text, "ECS file"),
-    Row("=file.name", "file.name", text, "ECS file"),
-    Row("=file.directory", "file.directory", text, "ECS file"),
+    Row("=file.path", "file.path", plain, "ECS file"),
+    Row("=file.name", "file.name", plain, "ECS file"),
+    Row("=file.directory", "file.directory", plain, "ECS file"),
     Row("=file.path", "file.extension", lambda value: extension(str(value)), "ECS file, without the dot"),
-    Row("=file.target", "file.target_path", text, "ECS file"),
+    Row("=file.target", "file.target_path", plain, "ECS file"),
     Row("=file.type", "file.type", _file_type, "ECS file: file, dir or symlink"),
     Row("=file.mode", "file.mode", text, "ECS file, octal"),
     Row("=file.inode", "file.inode", text, "ECS file"),

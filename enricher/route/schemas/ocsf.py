@@ -24,7 +24,7 @@ from enricher.route.schemas.kinds import (
     PROCESS,
 )
 from enricher.route.schemas.seen import see
-from enricher.route.schemas.table import Row, Table, base, same, some, text, whole
+from enricher.route.schemas.table import Row, Table, base, plain, same, some, text, whole
 
 if TYPE_CHECKING:
     from enricher.enrich.shape import NativeEvent
@@ -71,9 +71,9 @@ def _kubernetes(_: object) -> str:
 
 BASE: Final = (
     Row("=ms", "time", same, "OCSF 1.8 base event, timestamp_t in milliseconds"),
-    Row("=message", "message", text, "OCSF 1.8 base event"),
+    Row("=message", "message", plain, "OCSF 1.8 base event"),
     Row("=error", "status_code", text, "OCSF 1.8 base event"),
-    Row("=original", "raw_data", text, "OCSF 1.8 base event"),
+    Row("=original", "raw_data", plain, "OCSF 1.8 base event"),
     Row("uid", "metadata.uid", same, "OCSF 1.8 metadata"),
     Row("id", "metadata.original_event_uid", same, "OCSF 1.8 metadata"),
     Row("time", "metadata.original_time", same, "OCSF 1.8 metadata"),
@@ -92,10 +92,10 @@ BASE: Final = (
     Row("=vpid", "actor.process.namespace_pid", whole, "OCSF 1.8 process, profile container"),
     Row("subject.tid", "actor.process.tid", same, "OCSF 1.8 process"),
     Row("=entity", "actor.process.uid", text, "OCSF 1.8 process"),
-    Row("subject.comm", "actor.process.name", text, "OCSF 1.8 process"),
-    Row("subject.exe", "actor.process.path", text, "OCSF 1.8 process"),
-    Row("=title", "actor.process.cmd_line", text, "OCSF 1.8 process"),
-    Row("CWD.cwd", "actor.process.working_directory", text, "OCSF 1.8 process"),
+    Row("subject.comm", "actor.process.name", plain, "OCSF 1.8 process"),
+    Row("subject.exe", "actor.process.path", plain, "OCSF 1.8 process"),
+    Row("=title", "actor.process.cmd_line", plain, "OCSF 1.8 process"),
+    Row("CWD.cwd", "actor.process.working_directory", plain, "OCSF 1.8 process"),
     Row("subject.ppid", "actor.process.parent_process.pid", same, "OCSF 1.8 process"),
     Row("subject.uid", "actor.process.user.uid", text, "OCSF 1.8 process, user"),
     Row("primary.UID", "actor.process.user.name", text, "OCSF 1.8 process, user"),
@@ -131,9 +131,9 @@ _USER: Final = (
 CLASSES: Final = {
     PROCESS: (),
     FILE: (
-        Row("=file.name", "file.name", text, "OCSF 1.8 file"),
-        Row("=file.path", "file.path", text, "OCSF 1.8 file"),
-        Row("=file.directory", "file.parent_folder", text, "OCSF 1.8 file"),
+        Row("=file.name", "file.name", plain, "OCSF 1.8 file"),
+        Row("=file.path", "file.path", plain, "OCSF 1.8 file"),
+        Row("=file.directory", "file.parent_folder", plain, "OCSF 1.8 file"),
         Row("=file.type", "file.type_id", _file_type, "OCSF 1.8 file; 0 where not known"),
         Row("=file.inode", "file.uid", text, "OCSF 1.8 file"),
         Row("=file.uid", "file.owner.uid", text, "OCSF 1.8 user"),
@@ -141,12 +141,12 @@ CLASSES: Final = {
         Row("=file.mode", "file.xattributes.mode", text, "OCSF 1.8 file, free object"),
         Row("=file.gid", "file.xattributes.gid", text, "OCSF 1.8 file, free object"),
         Row("=file.group", "file.xattributes.group", text, "OCSF 1.8 file, free object"),
-        Row("=file.target", "file_result.path", text, "OCSF 1.8 file"),
+        Row("=file.target", "file_result.path", plain, "OCSF 1.8 file"),
         Row("=file.target", "file_result.name", base, "OCSF 1.8 file"),
     ),
     EXTENSION: (Row("=module", "driver.file.name", text, "OCSF 1.8 kernel driver"),),
     KERNEL: (
-        Row("=action", "kernel.name", text, "OCSF 1.8 kernel"),
+        Row("=action", "kernel.name", plain, "OCSF 1.8 kernel"),
         Row("SYSCALL.SYSCALL", "kernel.system_call", text, "OCSF 1.8 kernel"),
     ),
     LOG: (),
@@ -160,7 +160,7 @@ CLASSES: Final = {
     ),
     AUTHENTICATION: (
         *_USER,
-        Row("=service", "service.name", text, "OCSF 1.8 service"),
+        Row("=service", "service.name", plain, "OCSF 1.8 service"),
         Row("subject.ses", "session.uid", text, "OCSF 1.8 session"),
         Row("msg.terminal", "session.terminal", text, "OCSF 1.8 session"),
     ),
@@ -213,7 +213,7 @@ def _fits(kind: Kind, members: dict[str, object], read: dict[str, object]) -> bo
         return "src.ip" in read or "dst.ip" in read
     if uid in (AUTHENTICATION, ACCOUNT):
         known = text(read.get("account.id")) or text(read.get("account.name"))
-        return bool(known) and (uid == ACCOUNT or text(read.get("service")) is not None)
+        return bool(known) and (uid == ACCOUNT or plain(read.get("service")) is not None)
     if uid == LOG or not _acts(members):
         return uid == LOG
     if uid == PROCESS:
@@ -295,7 +295,7 @@ def _process(kind: Kind, read: Made, actor: Made) -> Made:
             process["cmd_line"] = read["command_line"]
         return process
     process = {"pid": whole(read[needed])}
-    if needed == "peer.pid" and (name := text(read.get("peer.name"))) is not None:
+    if needed == "peer.pid" and (name := plain(read.get("peer.name"))) is not None:
         process["name"] = name
     return process
 

@@ -17,7 +17,7 @@ from enricher.codec import dumps
 from enricher.model import KINDS as NAMESPACES
 from enricher.route.schemas.kinds import Severity
 from enricher.route.schemas.seen import see
-from enricher.route.schemas.table import Row, Table, base, one, same, some, text, whole
+from enricher.route.schemas.table import Row, Table, base, one, plain, same, some, text, whole
 
 if TYPE_CHECKING:
     from enricher.enrich.shape import HostEntry, NativeEvent
@@ -34,7 +34,7 @@ _NET: Final = "OpenTelemetry semantic conventions, network, source, destination"
 
 ROWS: Final = (
     Row("uid", "log.record.uid", same, "OpenTelemetry semantic conventions, log"),
-    Row("=original", "log.record.original", text, "OpenTelemetry semantic conventions, log"),
+    Row("=original", "log.record.original", plain, "OpenTelemetry semantic conventions, log"),
     Row("=error", "error.type", text, "OpenTelemetry semantic conventions, error"),
     Row("subject.pid", "process.pid", same, _PROCESS),
     Row("=vpid", "process.vpid", whole, _PROCESS),
@@ -46,11 +46,11 @@ ROWS: Final = (
         text,
         "OpenTelemetry semantic conventions, thread: comm is the thread's name",
     ),
-    Row("subject.exe", "process.executable.path", text, _PROCESS),
+    Row("subject.exe", "process.executable.path", plain, _PROCESS),
     Row("subject.exe", "process.executable.name", base, _PROCESS),
     Row("=args", "process.command_args", same, _PROCESS),
-    Row("=title", "process.title", text, _PROCESS),
-    Row("CWD.cwd", "process.working_directory", text, _PROCESS),
+    Row("=title", "process.title", plain, _PROCESS),
+    Row("CWD.cwd", "process.working_directory", plain, _PROCESS),
     Row("subject.euid", "process.user.id", same, _PROCESS + ": the effective user"),
     Row("primary.EUID", "process.user.name", text, _PROCESS + ": the effective user"),
     Row("subject.uid", "process.real_user.id", same, _PROCESS),
@@ -66,9 +66,9 @@ ROWS: Final = (
     Row("container.pod.uid", "k8s.pod.uid", same, _K8S),
     Row("container.pod.name", "k8s.pod.name", same, _K8S),
     Row("container.pod.namespace", "k8s.namespace.name", same, _K8S),
-    Row("=file.path", "file.path", text, _FILE),
-    Row("=file.name", "file.name", text, _FILE),
-    Row("=file.directory", "file.directory", text, _FILE),
+    Row("=file.path", "file.path", plain, _FILE),
+    Row("=file.name", "file.name", plain, _FILE),
+    Row("=file.directory", "file.directory", plain, _FILE),
     Row("=file.inode", "file.inode", text, _FILE),
     Row("=file.mode", "file.mode", text, _FILE),
     Row("=file.uid", "file.owner.id", text, _FILE),

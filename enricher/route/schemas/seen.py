@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.enrich import describe
 from enricher.route.schemas.kinds import Kind, kind_of
-from enricher.route.schemas.table import base, text, whole
+from enricher.route.schemas.table import base, plain, text, whole
 from enricher.sources.audit.text import split_stamp
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ _OF_PATH: Final = (
 
 
 def _named(path: Fields) -> bool:
-    return text(path.get("name")) is not None and isinstance(path["name"], str)
+    return plain(path.get("name")) not in (None, "(null)")
 
 
 def _path(name: str, members: dict[str, object], call: str) -> str | None:
@@ -277,7 +277,7 @@ def _path(name: str, members: dict[str, object], call: str) -> str | None:
         directories = [fields.get("A0")] + [fields.get("A2")] * call.startswith(("rename", "link"))
         if any(directory != "AT_FDCWD" for directory in directories):
             return None
-    above = text(cwd.get("cwd"))
+    above = plain(cwd.get("cwd"))
     if above is None or not above.startswith("/"):
         return None
     return f"{above.rstrip('/')}/{name.removeprefix('./')}"
@@ -348,7 +348,7 @@ def _account(kind: Kind, members: dict[str, object], read: dict[str, object]) ->
             read["group.id"], read["group.name"] = ident, message.get("grp", name)
         else:
             read["account.id"], read["account.name"] = ident, name
-        if (exe := base(message.get("exe"))) is not None:
+        if (exe := base(text(message.get("exe")))) is not None:
             read["service"] = exe
     if "service" not in read:
         subject = members.get("subject")

@@ -141,6 +141,11 @@ def text(value: object) -> str | None:
     return str(value) if isinstance(value, int) else None
 
 
+def plain(value: object) -> str | None:
+    """A text that somebody chose, as a file's name: it may be a word that elsewhere says that there is nothing."""
+    return value if isinstance(value, str) and value else None
+
+
 def whole(value: object) -> int | None:
     """A number, or the digits of one of up to 63 bits."""
     if isinstance(value, int):
@@ -168,7 +173,7 @@ def count(value: object) -> int | None:
 
 def base(value: object) -> str | None:
     """The last component of a path."""
-    made = text(value)
+    made = plain(value)
     return None if made is None else made.rstrip("/").rpartition("/")[2] or made
 
 
