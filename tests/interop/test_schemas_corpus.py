@@ -27,6 +27,9 @@ ELSEWHERE: HostEntry = {"name": "elsewhere"}
 HIDING = Selection(redact=["records.fields.argv", "records.fields.name", "subject.exe", "host.name"])
 KEEPING = Selection(["subject", "container", "records.PATH", "records.fields.exit"])
 
+EVERY = 10
+"""Of events that have the same members every so many are cut down and validated: their records differ still."""
+
 
 def test_real_events_are_valid_in_every_schema(run: str, tmp_path: Path) -> None:
     path = CORPUS / f"{run}.capture"
@@ -34,14 +37,15 @@ def test_real_events_are_valid_in_every_schema(run: str, tmp_path: Path) -> None
     lines = replayed(path.read_bytes(), tmp_path / "json", raw=True).splitlines()
     renders = [renderer(name, ELSEWHERE, raw=True) for name in SCHEMAS]
     seen: set[object] = set()
-    for line in lines:
+    for number, line in enumerate(lines):
         native = json.loads(line)
         assert all(render(native) for render in renders)
-        for choice in (HIDING, KEEPING):
-            compiled()(choice.apply(native))
         ecs, ocsf = document(native, raw=True), ocsf_event(native, raw=True)
         faults = ecs_complaints(ecs)
         alike = (ocsf["class_uid"], shape(ocsf))
+        if alike not in seen or number % EVERY == 0:
+            for choice in (HIDING, KEEPING):
+                compiled()(choice.apply(native))
         if alike not in seen:
             seen.add(alike)
             faults += ocsf_complaints(ocsf)
