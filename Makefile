@@ -198,6 +198,11 @@ soak-namespaces: $(READY) ## Namespaces at full size on every kernel: the storm,
 soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without
 	@$(PYTEST) --full tests/suites/test_bcc.py
 
+# The package with ECS's definitions is not in the test tools: npm, and what it is configured with, fetches it.
+.PHONY: soak-schemas
+soak-schemas: $(VENV)/.stamp ## The ECS fields that the tests know against the published package; needs npm
+	@$(PYTEST) --full tests/unit/test_ecs_package.py
+
 # Four boots where KERNEL does not say otherwise: both kernels with cgroup v2, and 6.1 with v1 and hybrid.
 .PHONY: accuracy
 accuracy: $(READY) ## Attribution of every runtime against auditd and LAUREL; tables in build/accuracy

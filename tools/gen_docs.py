@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Write what derives from the settings' rows and from the command line: reference, sample, completion, manuals.
+"""Write what derives from the settings' rows, the command line and the mapping tables: references, sample, manuals.
 
 Owns which files there are. What is in them is in tools/docs. The files are checked in; a test compares them with
 what would be written now. Nothing in them depends on the machine, the time, the terminal or the environment.
@@ -26,7 +26,7 @@ from docs.manual_events import events_page  # noqa: E402
 from docs.manual_service import service_page  # noqa: E402
 from docs.roff import roff  # noqa: E402
 
-from docs import completion, reference, settings  # noqa: E402
+from docs import completion, reference, schemas, settings  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +38,7 @@ def texts() -> dict[str, str]:
     pages = (command_page(program, commands), settings_page(commands), events_page(), service_page())
     return {
         "docs/configuration.md": reference.markdown(commands),
+        "docs/schemas.md": schemas.markdown(),
         "packaging/audit-enricher.toml": settings.sample(),
         "packaging/completions/audit-enricher.bash": completion.bash(program, commands),
         "packaging/completions/_audit-enricher": completion.zsh(program, commands),
