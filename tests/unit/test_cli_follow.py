@@ -21,7 +21,7 @@ from enricher.route.views import native_json
 from enricher.route.views.table import Table
 from enricher.runtime.control import ControlServer
 from enricher.sources.names import NoNames
-from tests.unit.fake_control import FakeService
+from tests.unit.fake_control import FakeService, offer
 from tests.unit.sample_events import BOX_INUMS, HOST, USER_LOGIN, context, event, exec_event
 
 Act = Callable[[ControlServer], None]
@@ -37,7 +37,7 @@ LINES = [native_json.render(native) for native in NATIVE]
 
 
 def publish(lines: list[bytes]) -> Act:
-    return lambda server: server.publish([Event(b"1.000:1", 0.0) for _ in lines], lines)
+    return lambda server: offer(server, [Event(b"1.000:1", 0.0) for _ in lines], lines)
 
 
 def follow(service: FakeService, *options: str) -> int:
@@ -72,7 +72,7 @@ def test_the_filters_are_the_services(tmp_path: Path, capfdbinary: pytest.Captur
     events = [EVENTS[2], ours, EVENTS[0]]
 
     def act(server: ControlServer) -> None:
-        server.publish(events, [b'{"schema":"audit-enricher/1","n":%d}\n' % number for number in range(3)])
+        offer(server, events, [b'{"schema":"audit-enricher/1","n":%d}\n' % number for number in range(3)])
 
     with FakeService(tmp_path, act=act) as service:
         assert follow(service, "--key", "exec", "--type", "EXECVE", "--no-self", "--count", "1") == 0

@@ -15,6 +15,7 @@ from enricher.config import settings as rows
 from enricher.config.load import Settings
 from enricher.errors import OutputFailed, UsageError
 from enricher.model import Event, Loss, Notice, Record
+from enricher.route.expression import Native
 from enricher.runtime import serviceoutput
 from enricher.runtime.serviceoutput import RETRY, ServiceOutput
 from enricher.sources.names import NoNames
@@ -26,7 +27,8 @@ class Followers:
         self.wants_events = True
         self.got: list[tuple[Event, bytes]] = []
 
-    def publish(self, events: Sequence[Event], lines: Sequence[bytes]) -> None:
+    def publish(self, events: Sequence[Event], lines: Sequence[bytes], natives: Sequence[Native]) -> None:
+        assert [native()["id"] for native in natives] == [event.stamp.decode() for event in events]
         self.got += zip(events, lines, strict=True)
 
 
@@ -191,7 +193,7 @@ def test_what_does_not_fit_into_memory_is_counted_and_told(
     made: Made, full: Full, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full.room = 0
-    size = len(made.output._render(of_serial(1)))
+    size = len(made.output._view.line(of_serial(1)))
     monkeypatch.setattr(serviceoutput, "HELD_MAX", 2 * size)
     made.output.emit([of_serial(serial) for serial in range(1, 6)])
     made.output.emit([own()])
