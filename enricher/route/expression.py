@@ -169,7 +169,7 @@ def _is_in(wanted: frozenset[Scalar]) -> Test:
 
 def _is_like(row: Row, pattern: str) -> Test:
     if len(pattern) > GLOB_MAX:
-        raise UsageError(f"a pattern of more than {GLOB_MAX} characters")
+        raise UsageError(f"a pattern of more than {GLOB_MAX} characters", "in holds several values")
     if row.kind.known is None:
         like = glob(pattern)
         return lambda values: any(isinstance(value, str) and like(value) for value in values)

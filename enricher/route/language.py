@@ -57,8 +57,8 @@ def invalid(text: str, at: int, reason: str, hint: str = "") -> FilterInvalid:
         place = f"line {text.count(chr(10), 0, at) + 1}, {place}"
     line = text[begin:].partition("\n")[0]
     first = max(0, min(column - _SHOWN // 2, len(line) - _SHOWN))
-    shown, caret = _plain(line[first : first + _SHOWN]), " " * (column - 1 - first) + "^"
-    reason = _plain(reason)
+    shown, caret = plain(line[first : first + _SHOWN]), " " * (column - 1 - first) + "^"
+    reason = plain(reason)
     error = FilterInvalid(f"filter, {place}: {reason}\n  {shown}\n  {caret}", hint)
     error.place, error.reason = place, reason
     return error
@@ -188,13 +188,22 @@ def _check(text: str) -> None:
     if len(text) > LENGTH_MAX or len(text.encode("utf-8", "surrogatepass")) > LENGTH_MAX:
         raise invalid(text, 0, f"more than {LENGTH_MAX} bytes", "several values go into one: key in (a, b)")
     if (found := _UNFIT.search(text)) is not None:
-        raise invalid(text, found.start(), f"U+{ord(found[0]):04X} cannot be in a filter")
+        raise invalid(
+            text,
+            found.start(),
+            f"U+{ord(found[0]):04X} cannot be in a filter",
+            "no value has it that can be asked for",
+        )
 
 
 def _stray(text: str, at: int) -> FilterInvalid:
     char = text[at]
     if char in "\"'":
-        hint = 'within "..." a backslash stands before " and \\ only' if char == '"' else ""
+        hint = (
+            'within "..." a backslash stands before " and \\ only'
+            if char == '"'
+            else "put another one behind it"
+        )
         return invalid(text, at, "this quote is not closed", hint)
     shown = char if char.isprintable() else f"U+{ord(char):04X}"
     return invalid(
@@ -282,7 +291,11 @@ class _Parser:
     def _deeper(self, opening: _Token) -> None:
         self._depth += 1
         if self._depth > DEPTH_MAX:
-            raise self._wrong(f"more than {DEPTH_MAX} ( and not within each other", token=opening)
+            raise self._wrong(
+                f"more than {DEPTH_MAX} ( and not within each other",
+                "several values go into one: key in (a, b)",
+                opening,
+            )
 
     def _member(self) -> Member:
         token = self._take()
@@ -321,7 +334,9 @@ class _Parser:
     def _value(self) -> Value:
         token = self._take()
         if token.kind not in {"word", "string"}:
-            raise self._wrong(f"{_shown(token)} where a value is expected", token=token)
+            raise self._wrong(
+                f"{_shown(token)} where a value is expected", "a word, or text in quotes", token
+            )
         if token.kind == "word" and token.text in KEYWORDS:
             raise self._wrong(
                 f"{_shown(token)} where a value is expected",
@@ -336,7 +351,7 @@ def _shown(token: _Token) -> str:
     return "the end" if token.kind == "end" else token.text or '""'
 
 
-def _plain(text: str) -> str:
-    """Return a line of a message: what is in a filter is shown as one short line, whatever it holds."""
+def plain(text: str) -> str:
+    """Return a line of a message: what is in a filter is one short line, as wide as it was, whatever it holds."""
     text = text if len(text) <= 2 * _SHOWN else text[: 2 * _SHOWN] + "..."
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -125,7 +125,7 @@ def _text(value: str) -> frozenset[Scalar]:
 
 def _number(value: str) -> frozenset[Scalar]:
     if not _is_number(value):
-        raise UsageError(f"{value} is no number")
+        raise UsageError(f"{value} is no number", "a number is written in decimal digits")
     return frozenset((int(value),))
 
 
@@ -143,7 +143,9 @@ def _type(value: str) -> frozenset[Scalar]:
 def _one_of(*words: str) -> Callable[[str], frozenset[Scalar]]:
     def wanted(value: str) -> frozenset[Scalar]:
         if value not in words:
-            raise UsageError(f"{value} is none of {', '.join(words)}", meant(value, words))
+            raise UsageError(
+                f"no such value: {value}", meant(value, words) or f"there are {', '.join(words)}"
+            )
         return frozenset((value,))
 
     return wanted
@@ -186,7 +188,10 @@ def _namespace(value: str) -> frozenset[Scalar]:
     if value == "host":
         return frozenset((value,))
     if not _is_number(value):
-        raise UsageError(f"{value} is neither the number of a namespace nor host", meant(value, ["host"]))
+        raise UsageError(
+            f"{value} is neither the number of a namespace nor host",
+            meant(value, ["host"]) or "such as 4026531840",
+        )
     return _number(value)
 
 

@@ -13,6 +13,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from enricher.errors import NotRunning, UsageError
+from enricher.route.language import plain
 from enricher.route.views.table import escape
 
 if TYPE_CHECKING:
@@ -135,9 +136,11 @@ def _answer(path: str, line: bytes, member: str = "") -> dict[str, object]:
     if not isinstance(answer, dict):
         raise _strange(path)
     if "error" in answer:
-        # The line of a filter and the caret below it stand in lines of their own.
-        error = "\n".join(map(escape, str(answer["error"]).split("\n")))
-        raise UsageError(error, escape(str(answer.get("hint", ""))))
+        error, *drawing = str(answer["error"]).split("\n")
+        # A filter's line and the caret below it keep their width.
+        raise UsageError(
+            "\n".join([escape(error), *map(plain, drawing[:2])]), escape(str(answer.get("hint", "")))
+        )
     if member and answer.get(member) is not True:
         raise _strange(path)
     return answer

@@ -103,6 +103,11 @@ def test_a_client_that_says_nothing_costs_nothing(server: ControlServer) -> None
         b'{"op":"follow","types":["SYSCALLS"]}',
         b'{"op":"follow","types":["' + b"\\u001b" * 1000 + b'"]}',
         b'{"op":"follow","skip_self":1}',
+        b'{"op":"follow","filter":1}',
+        b'{"op":"follow","filter":null}',
+        b'{"op":"follow","filter":"where == here"}',
+        b'{"op":"follow","filter":"key == \\ud800"}',
+        b'{"op":"follow","filter":"' + b"(" * 10_000 + b'"}',
     ],
 )
 def test_what_is_no_request_is_told_so(server: ControlServer, request_line: bytes) -> None:
@@ -115,6 +120,16 @@ def test_what_is_no_request_is_told_so(server: ControlServer, request_line: byte
 
 def test_a_type_that_there_is_not_comes_with_those_that_are_close(server: ControlServer) -> None:
     assert "SYSCALL" in answer(server, b'{"op":"follow","types":["SYSCALLS"]}\n')["hint"]
+
+
+def test_what_is_wrong_with_a_filter_is_shown_with_its_place(server: ControlServer) -> None:
+    said = answer(server, b'{"op":"follow","filter":"key == a\\n  and where == contaner"}\n')
+    assert said == {
+        "error": "filter, line 2, column 16: no such value: contaner\n"
+        "    and where == contaner\n"
+        "                 ^",
+        "hint": "did you mean container?",
+    }
 
 
 def test_two_requests_are_one_too_many(server: ControlServer) -> None:
@@ -196,6 +211,12 @@ def test_nobody_is_served_for_nobody(server: ControlServer) -> None:
         ({"skip_self": True}, [0, 1, 3, 4]),
         ({"skip_self": True, "keys": ["a"]}, [0, 3]),
         ({"skip_self": False}, [0, 1, 2, 3, 4]),
+        ({"filter": ""}, [0, 1, 2, 3, 4]),
+        ({"filter": "key in (a, b)"}, [0, 1, 2, 3]),
+        ({"filter": "syscall == execve and key != a"}, [1, 3, 4]),
+        ({"filter": "syscall == open"}, [3]),
+        ({"filter": "pid == 4711 and type != LOST"}, [0, 1, 2, 4]),
+        ({"filter": "pid == 4711", "keys": ["a"], "skip_self": True}, [0, 3]),
     ],
 )
 def test_a_follower_gets_what_it_asks_for(
