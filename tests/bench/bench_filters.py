@@ -4,7 +4,8 @@
     python -m tests.bench.bench_filters [events]
 
 The events are the execs of `bench_views`, seven records each, in forty containers with names. "early" is what is told
-from the records alone; all else includes making the native event, which the view of an accepted event needs as well. Best of five runs.
+from the records alone; all else includes making the native event, which the view of an
+accepted event needs as well. Best of five runs.
 """
 
 from __future__ import annotations
