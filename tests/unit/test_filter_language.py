@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from enricher.errors import UsageError
@@ -94,6 +94,7 @@ def test_what_is_well_formed_and_what_it_says(text: str, tree: object) -> None:
         assert parse(text) == tree
 
 
+@settings(deadline=None)
 @given(TREES)
 def test_what_is_written_is_read_again(tree: object) -> None:
     text = unparse(tree)  # type: ignore[arg-type]
@@ -108,6 +109,7 @@ WORDS = [
 ]
 
 
+@settings(deadline=None)
 @given(st.text() | st.lists(st.sampled_from(WORDS), max_size=40).map("".join) | TREES.map(unparse))
 def test_any_text_is_a_filter_or_a_usage_error(text: str) -> None:
     error = None

@@ -7,7 +7,7 @@ import time
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from enricher.enrich.native import NativeBuilder
 from enricher.enrich.shape import NativeEvent
@@ -267,6 +267,7 @@ EVENTS = [
 ]
 
 
+@settings(deadline=None)
 @given(COMPILED)
 def test_early_and_full_agree(text: str) -> None:
     made = compile_filter(text)
