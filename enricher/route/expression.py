@@ -50,11 +50,17 @@ _ORDERS: Final[dict[str, Callable[[int, int], bool]]] = {
 _CONTRARY: Final = {"!=": "==", "not in": "in", "!~": "~"}
 
 
+Full = Callable[["Event", "NativeEvent"], bool]
+
+
 class _Part(NamedTuple):
-    """One node of the tree, compiled."""
+    """One node of the tree, compiled. ``always``: early always knows."""
 
     early: Callable[[Event], bool | None]
-    full: Callable[[Event, NativeEvent], bool]
+    full: Full
+    rest: Full
+    """As full, for an event of which early did not know: what it always knows is not asked again."""
+    always: bool
 
 
 class Expression:
@@ -77,7 +83,7 @@ class Expression:
     def matches(self, event: Event, native: Native) -> bool:
         """Whether it passes; `native` is called, once, if that depends on it."""
         known = self.early(event)
-        return self._part.full(event, native()) if known is None else known
+        return self._part.rest(event, native()) if known is None else known
 
 
 def compile_filter(text: str) -> Expression:
@@ -153,9 +159,17 @@ class _Compiler:
 
 def _leaf(row: Row, test: Test) -> _Part:
     if (early := row.early) is not None:
-        return _Part(lambda event: test(early(event)), lambda event, _: test(early(event)))
+
+        def asked(event: Event, _: NativeEvent) -> bool:
+            return test(early(event))
+
+        return _Part(lambda event: test(early(event)), asked, asked, always=True)
     read = cast("Callable[[NativeEvent], Read]", row.read)
-    return _Part(lambda _: None, lambda _, native: test(read(native)))
+
+    def read_and_asked(_: Event, native: NativeEvent) -> bool:
+        return test(read(native))
+
+    return _Part(lambda _: None, read_and_asked, read_and_asked, always=False)
 
 
 def _has_number(values: Read) -> bool:
@@ -197,19 +211,23 @@ def _is_beyond(order: Callable[[int, int], bool], bound: int) -> Test:
 
 def _negated(part: _Part) -> _Part:
     """What is not known stays so."""
-    early, full = part
+    early, full, rest, always = part
 
     def not_early(event: Event) -> bool | None:
         known = early(event)
         return None if known is None else not known
 
-    return _Part(not_early, lambda event, native: not full(event, native))
+    return _Part(
+        not_early,
+        lambda event, native: not full(event, native),
+        lambda event, native: not rest(event, native),
+        always,
+    )
 
 
 def _combined(parts: Sequence[_Part], *, decisive: bool) -> _Part:
     """One part that is `decisive` decides: a false one of "and", a true one of "or"."""
     earlies = [part.early for part in parts]
-    fulls = [part.full for part in parts]
 
     def early(event: Event) -> bool | None:
         unknown = False
@@ -220,10 +238,12 @@ def _combined(parts: Sequence[_Part], *, decisive: bool) -> _Part:
             unknown = unknown or known is None
         return None if unknown else not decisive
 
-    def full(event: Event, native: NativeEvent) -> bool:
-        return any(each(event, native) is decisive for each in fulls) is decisive
+    def any_of(fulls: Sequence[Full]) -> Full:
+        return lambda event, native: any(each(event, native) is decisive for each in fulls) is decisive
 
-    return _Part(early, full)
+    # Where early did not know, no part that always knows was decisive.
+    left = [part.full for part in parts if not part.always]
+    return _Part(early, any_of([part.full for part in parts]), any_of(left), always=not left)
 
 
 def _own_types(node: Node) -> Iterator[int]:

@@ -238,6 +238,22 @@ def test_what_is_known_before_the_native_event_is_made(text: str, known: object)
         assert made.matches(exec_event(), never) is known
 
 
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("(where == host or key == exec) and ses == 3", True),
+        ("(where == unknown and key == other) or ses == 1", False),
+        ("not ((where == host or key == exec) and ses == 3)", False),
+        ("key == exec and (where == unknown and type == PATH) and ses == 3", True),
+        ("key == other or (where == host or type == LOGIN) or ses == 1", False),
+    ],
+)
+def test_what_a_part_knew_early_still_counts(text: str, *, verdict: bool) -> None:
+    """Parts that decide early stand within others that do not."""
+    assert compile_filter(text).early(exec_event()) is None
+    assert passes(text, exec_event()) is verdict
+
+
 def told() -> Event:
     made = event(stamp=b"1772366400.042:0")
     made.own_id, made.told = "5eed0001/12", change()
