@@ -29,14 +29,24 @@ if TYPE_CHECKING:
 
 
 class Shared:
-    """An event and its native form, made when it is first asked for and then kept: for several routes, and a view."""
+    """An event and its native form, made when it is first asked for and then kept: for several routes, and a view.
 
-    __slots__ = ("_build", "_made", "event")
+    `build` and `place` are those of a `NativeBuilder`.
+    """
 
-    def __init__(self, event: Event, build: Callable[[Event], NativeEvent]) -> None:
+    __slots__ = ("_build", "_made", "_place", "_placed", "event")
+
+    def __init__(
+        self,
+        event: Event,
+        build: Callable[[Event], NativeEvent],
+        place: Callable[[Event], NativeEvent] | None = None,
+    ) -> None:
         self.event = event
         self._build = build
+        self._place = place
         self._made: NativeEvent | None = None
+        self._placed: NativeEvent | None = None
 
     def native(self) -> NativeEvent:
         """Return the native event; read-only, since others get the same."""
@@ -44,6 +54,15 @@ class Shared:
         if made is None:
             made = self._made = self._build(self.event)
         return made
+
+    def place(self) -> NativeEvent:
+        """Return what of it is known without its records; the whole, if that is there."""
+        if self._made is not None or self._place is None:
+            return self.native()
+        placed = self._placed
+        if placed is None:
+            placed = self._placed = self._place(self.event)
+        return placed
 
 
 class Filter:
@@ -63,11 +82,11 @@ class Filter:
             return False
         return True if self._expression is None else self._expression.early(event)
 
-    def matches(self, event: Event, native: Native) -> bool:
-        """Whether the event passes; `native` is called, once, if that depends on it."""
+    def matches(self, event: Event, native: Native, place: Native | None = None) -> bool:
+        """Whether the event passes; `native` is called, once, if that depends on it. See `Expression.matches`."""
         if not self._short(event):
             return False
-        return self._expression is None or self._expression.matches(event, native)
+        return self._expression is None or self._expression.matches(event, native, place)
 
     def _short(self, event: Event) -> bool:
         if event.own_id and event.told is None:

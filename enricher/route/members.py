@@ -58,12 +58,13 @@ class Kind(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One member. Just one of ``early`` and ``read`` is there."""
+    """One member. Just one of ``early`` and ``read`` is there; with ``place`` `NativeBuilder.place` has it."""
 
     kind: Kind
     doc: str
     read: Callable[[NativeEvent], Read] | None = None
     early: Callable[[Event], Read] | None = None
+    place: bool = False
 
 
 def meant(word: str, known: Iterable[str]) -> str:
@@ -276,7 +277,7 @@ def _container_id(native: NativeEvent) -> Read:
 
 def label(name: str) -> Row:
     """Return the row of one label."""
-    return Row(TEXT, "", _at("container", "labels", name))
+    return Row(TEXT, "", _at("container", "labels", name), place=True)
 
 
 def _namespace_of(kind: str) -> Callable[[NativeEvent], Read]:
@@ -304,20 +305,7 @@ _SUBJECT: Final = {
     "fsgid": "the group id for files",
 }
 
-MEMBERS: Final[dict[str, Row]] = {
-    "type": Row(TYPE, "of any of its records", early=types_of),
-    "key": Row(TEXT, "any of its audit keys", early=_keys),
-    "syscall": Row(CALL, "the system call", _of_record(("SYSCALL", "SECCOMP"), "syscall")),
-    "outcome": Row(OUTCOME, "how it ended; `failed` is the same as `failure`", _outcome),
-    "exit": Row(ERROR, "what the system call returned; `EACCES` is -13", _of_record(("SYSCALL",), "exit")),
-    "user": Row(PERSON, "the same as `uid`", _who("uid")),
-    **{name: Row(PERSON, doc, _who(name)) for name, doc in _SUBJECT.items()},
-    "ses": Row(NUMBER, "the login session", _at("subject", "ses")),
-    "pid": Row(NUMBER, "the process, in the initial pid namespace", _at("subject", "pid")),
-    "tid": Row(NUMBER, "the thread, likewise", _at("subject", "tid")),
-    "ppid": Row(NUMBER, "the parent process, likewise", _at("subject", "ppid")),
-    "comm": Row(TEXT, "the task's name", _at("subject", "comm")),
-    "exe": Row(TEXT, "the program", _at("subject", "exe")),
+_PLACE: Final = {
     "where": Row(WHERE, "where the subject's cgroup is; every event has it", _at("where")),
     "container": Row(TEXT, "the container's id or name", _both(_container_id, _at("container", "name"))),
     "container.id": Row(TEXT, "its id, whole or the first 12 of 64 digits", _container_id),
@@ -334,6 +322,23 @@ MEMBERS: Final[dict[str, Row]] = {
     "cgroup.unit": Row(TEXT, "the systemd unit", _at("cgroup", "unit")),
     "host.name": Row(TEXT, "the host's name", _at("host", "name")),
     **{f"namespace.{kind}": Row(NAMESPACE, f"the `{kind}` namespace", _namespace_of(kind)) for kind in KINDS},
+}
+
+MEMBERS: Final[dict[str, Row]] = {
+    "type": Row(TYPE, "of any of its records", early=types_of),
+    "key": Row(TEXT, "any of its audit keys", early=_keys),
+    "syscall": Row(CALL, "the system call", _of_record(("SYSCALL", "SECCOMP"), "syscall")),
+    "outcome": Row(OUTCOME, "how it ended; `failed` is the same as `failure`", _outcome),
+    "exit": Row(ERROR, "what the system call returned; `EACCES` is -13", _of_record(("SYSCALL",), "exit")),
+    "user": Row(PERSON, "the same as `uid`", _who("uid")),
+    **{name: Row(PERSON, doc, _who(name)) for name, doc in _SUBJECT.items()},
+    "ses": Row(NUMBER, "the login session", _at("subject", "ses")),
+    "pid": Row(NUMBER, "the process, in the initial pid namespace", _at("subject", "pid")),
+    "tid": Row(NUMBER, "the thread, likewise", _at("subject", "tid")),
+    "ppid": Row(NUMBER, "the parent process, likewise", _at("subject", "ppid")),
+    "comm": Row(TEXT, "the task's name", _at("subject", "comm")),
+    "exe": Row(TEXT, "the program", _at("subject", "exe")),
+    **{name: row._replace(place=True) for name, row in _PLACE.items()},
 }
 """In the order of the documentation. Beside these there is ``label.NAME`` for any name."""
 

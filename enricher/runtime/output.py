@@ -52,9 +52,10 @@ class Wanted(NamedTuple):
 
 
 class Renderer(NamedTuple):
-    """What makes an event's line, or lines. ``native`` makes the event that a filter is asked about, and most views."""
+    """What makes an event's line, or lines; ``native`` and ``place`` make what a filter is asked about."""
 
     native: Callable[[Event], NativeEvent]
+    place: Callable[[Event], NativeEvent]
     line: Callable[[Event], bytes]
     line_of: Callable[[NativeEvent], bytes] | None
     """The line of an event whose native form is there; None where the view does not start from it."""
@@ -77,10 +78,16 @@ def renderer(  # noqa: PLR0913 - what an event is made from
     if view == "text":
         # Made when a filter asks for it: the tables behind it take time to load.
         builder = cache(lambda: NativeBuilder(facts, names=names, around=around))
-        return Renderer(lambda event: builder().build(event), AuditText(facts, around).render, None)
-    build = NativeBuilder(facts, raw=raw, names=names, around=around).build
+        return Renderer(
+            lambda event: builder().build(event),
+            lambda event: builder().place(event),
+            AuditText(facts, around).render,
+            None,
+        )
+    made = NativeBuilder(facts, raw=raw, names=names, around=around)
+    build = made.build
     render = native_json.render if table is None else table.render
-    return Renderer(build, lambda event: render(build(event)), render)
+    return Renderer(build, made.place, lambda event: render(build(event)), render)
 
 
 class Output:
@@ -141,8 +148,8 @@ class Output:
         if (passes := self._filter) is None:
             lines = list(map(view.line, self._cut(chosen)))
         else:
-            shared = [Shared(event, view.native) for event in chosen]
-            passed = [one for one in shared if passes.matches(one.event, one.native)]
+            shared = [Shared(event, view.native, view.place) for event in chosen]
+            passed = [one for one in shared if passes.matches(one.event, one.native, one.place)]
             lines = list(map(view.shared, self._cut(passed)))
         if lines:
             self._sink.write(lines)

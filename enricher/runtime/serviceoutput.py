@@ -162,13 +162,14 @@ class ServiceOutput:
             self.journal.take(events)
         followers = self.followers if self.followers is not None and self.followers.wants_events else None
         same = self._plain and followers is not None
-        build = self._json.native if same else self._view.native
-        shared = [Shared(event, build) for event in events]
+        view = self._json if same else self._view
+        # Where somebody follows each is made anyhow.
+        shared = [Shared(event, view.native, None if same else view.place) for event in events]
         chosen = shared
         if self._skip_self:
             chosen = [one for one in chosen if not one.event.self_caused]
         if (passes := self._filter) is not None:
-            chosen = [one for one in chosen if passes.matches(one.event, one.native)]
+            chosen = [one for one in chosen if passes.matches(one.event, one.native, one.place)]
         lines = list(map(self._view.shared, chosen))
         if lines:
             self._write([one.event for one in chosen], lines)

@@ -254,6 +254,66 @@ def test_what_a_part_knew_early_still_counts(text: str, *, verdict: bool) -> Non
     assert passes(text, exec_event()) is verdict
 
 
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("where == container", False),
+        ("not where == container", True),
+        ("container.name ~ web* and pid == 3 and key == exec", False),
+        ("namespace.net == host or comm == x", True),
+        ("has label.a or has pod or has cgroup.unit", False),
+        ("host.name == web1", True),
+        ("where == unknown and pid == 4711", None),
+        ("pid == 4711 and comm == ls", None),
+    ],
+)
+def test_what_is_known_of_the_place_alone(text: str, known: object) -> None:
+    made = compile_filter(text)
+    shared = Shared(exec_event(), built, NativeBuilder(HOST).place)
+    assert made.early(shared.event) is None
+    assert made._part.early(shared.event, shared.place()) is known
+    if known is None:
+        assert made.matches(shared.event, shared.native, shared.place) is True
+        assert shared.place() is shared.native(), "what is there already is not made again"
+    else:
+        assert made.matches(shared.event, never, shared.place) is known
+        assert shared.place() is shared.place()
+
+
+def test_no_place_is_made_for_a_filter_that_has_no_use_for_it() -> None:
+    made = compile_filter("pid == 4711 and comm == ls")
+    assert made.matches(exec_event(), lambda: built(exec_event()), never)
+
+
+def test_a_place_is_that_of_the_native_event() -> None:
+    """Every member that is said to be there is the same, wherever an event comes from."""
+    builder = NativeBuilder(HOST, around=sample_native.around())
+    events = [
+        *EVENTS,
+        sample_native.journalled(),
+        exec_event(context(flags=0)),
+        exec_event(context(inums=(0,) * 10)),
+    ]
+    events.append(exec_event(context(cgroup_id=1, inums=sample_native.ENTERED, ids=sample_native.IDS)))
+    from_elsewhere = exec_event()
+    from_elsewhere.context, from_elsewhere.node = None, b"elsewhere"
+    events.append(from_elsewhere)
+    lists = []
+    for made in events:
+        native, place = builder.build(made), builder.place(made)
+        said = [name for name, row in MEMBERS.items() if row.place and row.read and row.read(native)]
+        for name in [name for name, row in MEMBERS.items() if row.place]:
+            read = MEMBERS[name].read
+            assert read is not None
+            assert read(place) == read(native), name
+        lists.append(len(said))
+    assert max(lists) >= 15, "too little is known of these events to tell anything"
+    unplaced = {name for name, row in MEMBERS.items() if row.read and not row.place}
+    assert unplaced == {*OF_EXEC} - {"type", "key", "where", "host.name"} - {
+        f"namespace.{kind}" for kind in KINDS
+    }
+
+
 def told() -> Event:
     made = event(stamp=b"1772366400.042:0")
     made.own_id, made.told = "5eed0001/12", change()
@@ -292,8 +352,11 @@ def test_early_and_full_agree(text: str) -> None:
         known = made.early(one)
         verdict = made.matches(one, lambda native=native: native)  # type: ignore[misc]
         assert known in (None, verdict)
+        place = NativeBuilder(HOST).place(one)
+        assert made.matches(one, lambda native=native: native, lambda place=place: place) is verdict  # type: ignore[misc]
         if not one.own_id:
             assert made._part.full(one, native) is verdict
+            assert made._part.early(one, place) in (None, verdict)
 
 
 @pytest.mark.parametrize("made", EVENTS[:7])
