@@ -52,26 +52,26 @@ def passes(text: str, made: Event, native: Json | None = None) -> bool:
 FAILED = SYSCALL.replace(b"success=yes exit=0", b"success=no exit=-13")
 
 OF_EXEC = {
-    "type": (["type == EXECVE", "type == execve", "type in (1, PATH)", "type == 1300", 'type ~ "EXEC*"'], 0),
-    "key": (["key == exec", 'key ~ "e?e*"', "key in (x, exec)", "has key"], 0),
-    "syscall": (["syscall == execve", "syscall == 59", 'syscall ~ "exec*"', "syscall in (open, execve)"], 0),
-    "outcome": (["outcome == success", "outcome in (success, failure)", "outcome != failed"], 0),
-    "exit": (["exit == 0", "exit >= 0", "exit < 1", "exit != EACCES", "has exit"], 0),
-    "user": (["user == root", "user == 0", "user < 1", 'user ~ "r*t"', "user in (alice, root)"], 0),
-    "uid": (["uid == root", "uid == 0"], 0),
-    "auid": (["auid == alice", "auid == 1000", "auid >= 1000", "auid != unset", "has auid"], 0),
-    **{name: ([f"{name} == root", f"{name} <= 0"], 0) for name in ("euid", "suid", "fsuid")},
-    **{name: ([f"{name} == wheel", f"{name} == 0", f"{name} != users"], 0) for name in ("gid", "egid")},
-    **{name: ([f"{name} == wheel"], 0) for name in ("sgid", "fsgid")},
-    "ses": (["ses == 3", "ses > 2", "ses <= 3", "ses in (1, 3)"], 0),
-    "pid": (["pid == 4711", "pid >= 4711", "pid < 4712", "pid in (1, 4711)", "pid != 1"], 0),
-    "tid": (["tid == 4712"], 0),
-    "ppid": (["ppid == 4000"], 0),
-    "comm": (["comm == ls", 'comm ~ "l*"', "comm !~ x", "comm in (ls)"], 0),
-    "exe": (["exe == /usr/bin/ls", 'exe ~ "/usr/*/ls"', "has exe"], 0),
-    "where": (["where == unknown", "where in (unknown, host)", "where != host", "has where"], 0),
-    "host.name": (["host.name == web1", 'host.name ~ "web?"'], 0),
-    **{f"namespace.{kind}": ([f"namespace.{kind} == host", f"has namespace.{kind}"], 0) for kind in KINDS},
+    "type": ["type == EXECVE", "type == execve", "type in (1, PATH)", "type == 1300", 'type ~ "EXEC*"'],
+    "key": ["key == exec", 'key ~ "e?e*"', "key in (x, exec)", "has key"],
+    "syscall": ["syscall == execve", "syscall == 59", 'syscall ~ "exec*"', "syscall in (open, execve)"],
+    "outcome": ["outcome == success", "outcome in (success, failure)", "outcome != failed"],
+    "exit": ["exit == 0", "exit >= 0", "exit < 1", "exit != EACCES", "has exit"],
+    "user": ["user == root", "user == 0", "user < 1", 'user ~ "r*t"', "user in (alice, root)"],
+    "uid": ["uid == root", "uid == 0"],
+    "auid": ["auid == alice", "auid == 1000", "auid >= 1000", "auid != unset", "has auid"],
+    **{name: [f"{name} == root", f"{name} <= 0"] for name in ("euid", "suid", "fsuid")},
+    **{name: [f"{name} == wheel", f"{name} == 0", f"{name} != users"] for name in ("gid", "egid")},
+    **{name: [f"{name} == wheel"] for name in ("sgid", "fsgid")},
+    "ses": ["ses == 3", "ses > 2", "ses <= 3", "ses in (1, 3)"],
+    "pid": ["pid == 4711", "pid >= 4711", "pid < 4712", "pid in (1, 4711)", "pid != 1"],
+    "tid": ["tid == 4712"],
+    "ppid": ["ppid == 4000"],
+    "comm": ["comm == ls", 'comm ~ "l*"', "comm !~ x", "comm in (ls)"],
+    "exe": ["exe == /usr/bin/ls", 'exe ~ "/usr/*/ls"', "has exe"],
+    "where": ["where == unknown", "where in (unknown, host)", "where != host", "has where"],
+    "host.name": ["host.name == web1", 'host.name ~ "web?"'],
+    **{f"namespace.{kind}": [f"namespace.{kind} == host", f"has namespace.{kind}"] for kind in KINDS},
 }
 ID = "ab" * 32
 OF_CONTAINER = {
@@ -95,7 +95,7 @@ OF_CONTAINER = {
 }
 
 
-@pytest.mark.parametrize("text", [text for texts, _ in OF_EXEC.values() for text in texts])
+@pytest.mark.parametrize("text", [text for texts in OF_EXEC.values() for text in texts])
 def test_what_is_true_of_an_event(text: str) -> None:
     made = exec_event()
     assert passes(text, made)
@@ -123,7 +123,7 @@ def test_every_member_is_tried() -> None:
     "text",
     [
         *[
-            "type == CWDX",
+            "type == CRED_ACQ",
             "key == ex",
             "key == EXEC",
             "syscall == open",
@@ -138,8 +138,6 @@ def test_every_member_is_tried() -> None:
     ],
 )
 def test_what_is_false_of_an_event(text: str) -> None:
-    if text == "type == CWDX":
-        text = "type == CRED_ACQ"
     assert not passes(text, exec_event())
     assert passes(f"not {text}", exec_event())
 
