@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from enricher.cli.options import add_config, put, tell
 from enricher.config import load
 from enricher.config.load import Problem
-from enricher.config.settings import GROUP, OUTPUT_PATH, OUTPUT_TYPES, SECTIONS, SETTINGS
+from enricher.config.settings import GROUP, OUTPUT_FILTER, OUTPUT_PATH, OUTPUT_TYPES, SECTIONS, SETTINGS
 from enricher.errors import ConfigInvalid, UsageError
-from enricher.route.filters import type_number
+from enricher.route.expression import compile_filter
+from enricher.route.language import FilterInvalid
+from enricher.route.members import type_number
 
 if TYPE_CHECKING:
     import argparse
@@ -60,7 +62,7 @@ def check(options: argparse.Namespace) -> int:
 def examine(path: str | None, environment: Mapping[str, str]) -> tuple[Settings, list[Problem]]:
     """Return what could be read, and everything with which the service would not start."""
     settings, problems = load.read(path, environment)
-    return settings, [*problems, *_unknown_types(settings)]
+    return settings, [*problems, *_unknown_types(settings), *_wrong_filter(settings)]
 
 
 def doubts(settings: Settings) -> Iterator[Problem]:
@@ -115,6 +117,14 @@ def _unknown_types(settings: Settings) -> Iterator[Problem]:
             type_number(name)
         except UsageError as error:
             yield _about(OUTPUT_TYPES, settings, error.message, error.hint)
+
+
+def _wrong_filter(settings: Settings) -> Iterator[Problem]:
+    try:
+        if settings[OUTPUT_FILTER].strip():
+            compile_filter(settings[OUTPUT_FILTER])
+    except FilterInvalid as error:
+        yield _about(OUTPUT_FILTER, settings, f"{error.place}: {error.reason}", error.hint)
 
 
 def _about(row: Setting[Any], settings: Settings, message: str, hint: str) -> Problem:

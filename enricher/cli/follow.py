@@ -59,7 +59,12 @@ def follow(options: argparse.Namespace) -> int:
     with (
         Signals() as signals,
         Following(
-            settings[SOCKET], settings[GROUP], options.key, options.type, skip_self=options.no_self
+            settings[SOCKET],
+            settings[GROUP],
+            options.key,
+            options.type,
+            options.filter,
+            skip_self=options.no_self,
         ) as following,
     ):
         try:

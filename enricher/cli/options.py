@@ -89,7 +89,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Declare which events are wanted: `key` and `type`, as `route.filters.Filter` takes them."""
+    """Declare which events are wanted: `key`, `type` and `filter`, as `route.filters.Filter` takes them."""
     parser.add_argument(
         "--key",
         action="append",
@@ -104,6 +104,13 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="only events with a record of this type, by name or number, and those about losses and the service"
         " (may be repeated)",
+    )
+    parser.add_argument(
+        "--filter",
+        default="",
+        metavar="EXPR",
+        help="only events for which this holds, such as 'where == container and not user == root', and those about"
+        " losses and the service",
     )
 
 
@@ -147,6 +154,7 @@ def wanted(options: argparse.Namespace) -> Wanted:
         options.raw,
         getattr(options, "ns_changes", "none"),  # not of every command
         getattr(options, "ns_lives", False),
+        options.filter,
     )
 
 

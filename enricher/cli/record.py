@@ -44,6 +44,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         count=None,
         key=[],
         type=[],
+        filter="",
         no_self=False,
         raw=False,
     )

@@ -19,6 +19,7 @@ from enricher.correlate import ledger
 from enricher.correlate.logjoin import LogJoin
 from enricher.errors import DamagedInput, EnricherError, UsageError
 from enricher.model import KINDS, HostFacts
+from enricher.route.filters import made_of
 from enricher.route.views.table import escape
 from enricher.runtime.output import Output
 from enricher.runtime.replay import Recall, replay
@@ -65,6 +66,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code. Raises DamagedInput when everything else is done."""
+    made_of(options.key, options.type, options.filter)  # raises for what is wrong before anything is read
     stdin = _stdin(options.files)
     capture = _names_capture(options.files, stdin)
     if capture and options.journal is not None:

@@ -212,6 +212,19 @@ class Name(Kind[str]):
         return text
 
 
+class Text(Kind[str]):
+    """Any text, of one line or more; whoever takes it says what is wrong with it. `metavar` names it."""
+
+    what = "a text"
+
+    def __init__(self, metavar: str) -> None:
+        self.metavar = metavar
+
+    def parse(self, text: str) -> str:
+        """See `Kind`."""
+        return text
+
+
 class Words(Kind[tuple[str, ...]]):
     """Any number of words: an array in a file, separated by commas in a variable, an option given again and again."""
 

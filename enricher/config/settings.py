@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from enricher.config.kinds import Choice, Count, Duration, Flag, Kind, Name, Path, Size, Words
+from enricher.config.kinds import Choice, Count, Duration, Flag, Kind, Name, Path, Size, Text, Words
 
 T = TypeVar("T")
 
@@ -148,6 +148,14 @@ OUTPUT_TYPES: Final = Setting(
     " service; empty for all",
     live=True,
 )
+OUTPUT_FILTER: Final = Setting(
+    "output.filter",
+    Text("EXPR"),
+    "",
+    'only events for which this holds, such as "where == container", and those about losses and about the service;'
+    " empty for all. filters.md among the documents has the language",
+    live=True,
+)
 OUTPUT_SKIP_SELF: Final = Setting(
     "output.skip_self",
     Flag(),
@@ -217,6 +225,7 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
     OUTPUT_RAW,
     OUTPUT_KEYS,
     OUTPUT_TYPES,
+    OUTPUT_FILTER,
     OUTPUT_SKIP_SELF,
     ROTATE_SIZE,
     ROTATE_KEEP,

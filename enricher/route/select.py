@@ -15,14 +15,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 from enricher.errors import UsageError
-from enricher.route import members
+from enricher.route import paths
 from enricher.route.recordfields import REDACTED, RecordFields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from enricher.enrich.shape import NativeEvent, RecordEntry
-    from enricher.route.members import Node
+    from enricher.route.paths import Node
 
 Tree = dict[str, "Tree | None"]
 """What is kept of an object, by name; None: all of the member."""
@@ -52,7 +52,7 @@ class Selection:
         self._all = not fields
         self._records = RecordFields()
         self._record_members: set[str] = set()
-        self._tree: Tree = dict.fromkeys(members.required(members.root()))
+        self._tree: Tree = dict.fromkeys(paths.required(paths.root()))
         self._tree["namespaces"] = {}
         self._every_record = False
         for path in (*fields, *_RESTS_ON, *_WHOLE) if fields else ():
@@ -92,7 +92,7 @@ class Selection:
         if path == "records":
             self._every_record = True
             return
-        for names, _, _ in members.find(path):
+        for names, _, _ in paths.find(path):
             _enter_kept(self._tree, names)
 
     @staticmethod
@@ -138,25 +138,25 @@ class Selection:
 
 
 def _enter_kept(tree: Tree, names: tuple[str, ...]) -> None:
-    at, node = tree, members.root()
+    at, node = tree, paths.root()
     for name in names[:-1]:
-        node = members.properties(node).get(name) or members.open_members(node) or {}
+        node = paths.properties(node).get(name) or paths.open_members(node) or {}
         inner = at.setdefault(name, _minimal(node))
         if inner is None:
             return  # all of it is kept already
         at = inner
     plain = names[-1].removesuffix("_hex")
     for name in (names[-1], plain, f"{plain}_hex"):  # a text, and its bytes where it does not show them all
-        if name == names[-1] or name in members.properties(node):
+        if name == names[-1] or name in paths.properties(node):
             at[name] = None
 
 
 def _minimal(node: Node) -> Tree | None:
     """Return what an object keeps in any case: what is required of it, and of that again as little."""
-    known = members.properties(node)
+    known = paths.properties(node)
     if known:
-        return {name: _minimal(known[name]) for name in members.required(node)}
-    return {} if members.open_members(node) else None
+        return {name: _minimal(known[name]) for name in paths.required(node)}
+    return {} if paths.open_members(node) else None
 
 
 def _cut(value: dict[str, object], tree: Tree) -> dict[str, object]:
@@ -179,7 +179,7 @@ def _cut(value: dict[str, object], tree: Tree) -> dict[str, object]:
 
 def _enter_hidden(tree: Hidden, path: str) -> None:
     """Choose a member to hide. Whether it can be is asked of the schema now, never of an event."""
-    for names, node, needed in members.find(path):
+    for names, node, needed in paths.find(path):
         dotted = ".".join(names)
         tells = _can_tell(node)
         fixed = names[0] == "lost" or dotted in _NOT_TO_HIDE
@@ -197,14 +197,14 @@ def _enter_hidden(tree: Hidden, path: str) -> None:
 
 def _can_tell(node: Node) -> bool:
     """Whether it is a text, or has no other members, so that it can say that it is hidden."""
-    more = members.open_members(node)
-    return members.is_free_text(node) or (more is not None and members.is_free_text(more))
+    more = paths.open_members(node)
+    return paths.is_free_text(node) or (more is not None and paths.is_free_text(more))
 
 
 def _why(dotted: str, node: Node) -> str:
     if dotted == "records":
         return "name fields of records, as records.fields.proctitle or records.EXECVE.argv"
-    texts = [name for name, inner in members.properties(node).items() if members.is_free_text(inner)]
+    texts = [name for name, inner in paths.properties(node).items() if paths.is_free_text(inner)]
     hint = "an event without it would not be valid"
     return f"{hint}; redact {dotted}.{texts[0]}, for example" if texts else hint
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from enricher.model import Event
+    from enricher.route.expression import Native
 
 CLIENTS_MAX: Final = 32
 FOLLOWERS_MAX: Final = 8
@@ -58,11 +59,11 @@ class _Client:
         self.skipped = 0  # events since it was last told
         self.answered = False  # close when everything is sent
 
-    def offer(self, events: Sequence[Event], lines: Sequence[bytes]) -> int:
+    def offer(self, events: Sequence[Event], lines: Sequence[bytes], natives: Sequence[Native]) -> int:
         """Queue what it wants and what there is room for. Return how many events were skipped."""
         skipped = 0
-        for event, line in zip(events, lines, strict=True):
-            if self.wish is None or not self.wish.wants(event):
+        for event, line, native in zip(events, lines, natives, strict=True):
+            if self.wish is None or not self.wish.wants(event, native):
                 continue
             waiting = len(self.out)
             if waiting + len(line) + _NOTE_MAX > QUEUE_MAX or (self.skipped and waiting > _RESUME):
@@ -124,12 +125,15 @@ class ControlServer:
         if knocked:  # last: a new client may get the descriptor of one that has just gone
             self._accept()
 
-    def publish(self, events: Sequence[Event], lines: Sequence[bytes]) -> None:
-        """Give events to those who follow; `lines` are the same events as JSON, each with its newline."""
+    def publish(self, events: Sequence[Event], lines: Sequence[bytes], natives: Sequence[Native]) -> None:
+        """Give events to those who follow; `lines` are the same events as JSON, each with its newline.
+
+        `natives` make their native forms, for filters that ask more than key and type.
+        """
         if not self.followers:
             return
         for client in [client for client in self._clients.values() if client.wish is not None]:
-            self.skipped += client.offer(events, lines)
+            self.skipped += client.offer(events, lines, natives)
             if client.out and not client.mask & _OUT:
                 self._send(client)
 

@@ -13,6 +13,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from enricher.errors import NotRunning, UsageError
+from enricher.route.language import plain
 from enricher.route.views.table import escape
 
 if TYPE_CHECKING:
@@ -39,14 +40,23 @@ def status(path: str, group: str = "") -> dict[str, object]:
 
 
 class Following:
-    """Events as they happen, from when this is made. Raises as `status`, and UsageError for a type there is not."""
+    """Events as they happen, from when this is made. Raises as `status`, and UsageError for a filter that is wrong."""
 
-    def __init__(
-        self, path: str, group: str, keys: Sequence[str], types: Sequence[str], *, skip_self: bool
+    def __init__(  # noqa: PLR0913 - where, who, and what is wanted
+        self,
+        path: str,
+        group: str,
+        keys: Sequence[str],
+        types: Sequence[str],
+        expression: str = "",
+        *,
+        skip_self: bool,
     ) -> None:
         self._path = path
         self._connection = _connect(path, group)
         request = {"op": "follow", "keys": list(keys), "types": list(types), "skip_self": skip_self}
+        if expression:  # a service that does not know the member refuses it
+            request["filter"] = expression
         try:
             line, self._rest = _ask(self._connection, request)
             self._connection.settimeout(None)
@@ -126,7 +136,11 @@ def _answer(path: str, line: bytes, member: str = "") -> dict[str, object]:
     if not isinstance(answer, dict):
         raise _strange(path)
     if "error" in answer:
-        raise UsageError(escape(str(answer["error"])), escape(str(answer.get("hint", ""))))
+        error, *drawing = str(answer["error"]).split("\n")
+        # A filter's line and the caret below it keep their width.
+        raise UsageError(
+            "\n".join([escape(error), *map(plain, drawing[:2])]), escape(str(answer.get("hint", "")))
+        )
     if member and answer.get(member) is not True:
         raise _strange(path)
     return answer

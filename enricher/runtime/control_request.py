@@ -10,15 +10,16 @@ import json
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from enricher.errors import UsageError
-from enricher.route.filters import Filter
+from enricher.route.filters import made_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from enricher.model import Event
+    from enricher.route.expression import Native
 
 HINT: Final = 'a request is one line, such as {"op":"status"} or {"op":"follow","keys":["exec"]}'
-_MEMBERS: Final = {"status": {"op"}, "follow": {"op", "keys", "types", "skip_self"}}
+_MEMBERS: Final = {"status": {"op"}, "follow": {"op", "keys", "types", "filter", "skip_self"}}
 
 
 def read(line: bytes) -> dict[str, object]:
@@ -47,11 +48,13 @@ class Wish:
 
     def __init__(self, request: Mapping[str, object], pid: int) -> None:
         keys, types = request.get("keys", []), request.get("types", [])
-        skip_self = request.get("skip_self", False)
-        if not _are_words(keys) or not _are_words(types) or not isinstance(skip_self, bool):
-            raise UsageError("keys and types are arrays of strings, skip_self is true or false", HINT)
+        expression, skip_self = request.get("filter", ""), request.get("skip_self", False)
+        if not _are_words(keys) or not _are_words(types):
+            raise UsageError("keys and types are arrays of strings", HINT)
+        if not isinstance(expression, str) or not isinstance(skip_self, bool):
+            raise UsageError("filter is a string, skip_self is true or false", HINT)
         try:
-            self._chosen = Filter(keys, types) if keys or types else None
+            self._chosen = made_of(keys, types, expression)
         except UnicodeEncodeError:
             raise UsageError(
                 "a key is no text", "a byte that is not UTF-8 is written as one of U+DC80 to U+DCFF"
@@ -59,11 +62,11 @@ class Wish:
         self._skip_self = skip_self
         self._pid = pid
 
-    def wants(self, event: Event) -> bool:
-        """Whether the follower gets the event."""
+    def wants(self, event: Event, native: Native) -> bool:
+        """Whether the follower gets the event; `native` makes its native form."""
         if self._skip_self and (event.self_caused or self._is_follower(event)):
             return False
-        return self._chosen is None or self._chosen.matches(event)
+        return self._chosen is None or self._chosen.matches(event, native)
 
     def _is_follower(self, event: Event) -> bool:
         context = event.context

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Final, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from enricher.enrich.native import NativeBuilder
 from enricher.enrich.surroundings import Surroundings
-from enricher.route.filters import Filter
+from enricher.route.filters import Shared, made_of
 from enricher.route.own import OwnEvents
 from enricher.route.views import native_json
 from enricher.route.views.audit_text import AuditText
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from enricher.enrich.shape import NativeEvent
     from enricher.model import Event, HostFacts
     from enricher.sinks.stream import Sink
     from enricher.sources.names import Names
+
+T = TypeVar("T")
 
 FORMATS: Final = ("table", "json", "text")
 
@@ -44,6 +48,21 @@ class Wanted(NamedTuple):
     raw: bool = False
     changes: str = "none"
     lives: bool = False
+    expression: str = ""
+
+
+class Renderer(NamedTuple):
+    """What makes an event's line, or lines; ``native`` and ``place`` make what a filter is asked about."""
+
+    native: Callable[[Event], NativeEvent]
+    place: Callable[[Event], NativeEvent]
+    line: Callable[[Event], bytes]
+    line_of: Callable[[NativeEvent], bytes] | None
+    """The line of an event whose native form is there; None where the view does not start from it."""
+
+    def shared(self, one: Shared) -> bytes:
+        """Return the line of an event whose native form may be there already."""
+        return self.line(one.event) if self.line_of is None else self.line_of(one.native())
 
 
 def renderer(  # noqa: PLR0913 - what an event is made from
@@ -54,14 +73,21 @@ def renderer(  # noqa: PLR0913 - what an event is made from
     *,
     raw: bool = False,
     table: Table | None = None,
-) -> Callable[[Event], bytes]:
-    """Return what makes an event's line, or lines, in one of FORMATS; "table" takes a `table`."""
+) -> Renderer:
+    """Return what makes lines in one of FORMATS; "table" takes a `table`."""
     if view == "text":
-        return AuditText(facts, around).render
-    build = NativeBuilder(facts, raw=raw, names=names, around=around).build
-    if table is None:
-        return lambda event: native_json.render(build(event))
-    return lambda event: table.render(build(event))
+        # Made when a filter asks for it: the tables behind it take time to load.
+        builder = cache(lambda: NativeBuilder(facts, names=names, around=around))
+        return Renderer(
+            lambda event: builder().build(event),
+            lambda event: builder().place(event),
+            AuditText(facts, around).render,
+            None,
+        )
+    made = NativeBuilder(facts, raw=raw, names=names, around=around)
+    build = made.build
+    render = native_json.render if table is None else table.render
+    return Renderer(build, made.place, lambda event: render(build(event)), render)
 
 
 class Output:
@@ -75,8 +101,7 @@ class Output:
     ) -> None:
         terminal = wanted.path is None and sys.stdout.isatty()
         view = wanted.view or ("table" if terminal else "json")
-        self._filter = Filter(wanted.keys, wanted.types)
-        self._everything = not wanted.keys and not wanted.types
+        self._filter = made_of(wanted.keys, wanted.types, wanted.expression)
         self._skip_self = wanted.skip_self
         self._left = wanted.limit
         width = terminal_width(sys.stdout.fileno()) if terminal else None
@@ -85,7 +110,7 @@ class Output:
         self.cgroups = around.cgroups
         self.learn = around.learn
         self._own = OwnEvents(facts, around, changes=wanted.changes, lives=wanted.lives)
-        self._render = renderer(
+        self._view = renderer(
             view,
             facts,
             names or NoNames(),
@@ -119,14 +144,22 @@ class Output:
         chosen = self._own.chosen(events)
         if self._skip_self:
             chosen = [event for event in chosen if not event.self_caused]
-        if not self._everything:
-            chosen = [event for event in chosen if self._filter.matches(event)]
+        view = self._view
+        if (passes := self._filter) is None:
+            lines = list(map(view.line, self._cut(chosen)))
+        else:
+            shared = [Shared(event, view.native, view.place) for event in chosen]
+            passed = [one for one in shared if passes.matches(one.event, one.native, one.place)]
+            lines = list(map(view.shared, self._cut(passed)))
+        if lines:
+            self._sink.write(lines)
+
+    def _cut(self, chosen: list[T]) -> list[T]:
         if self._left is not None:
             chosen = chosen[: self._left]
             self._left -= len(chosen)
             self.full = self._left == 0
-        if chosen:
-            self._sink.write(list(map(self._render, chosen)))
+        return chosen
 
     def flush(self) -> None:
         """Hand over what the sink still holds."""

@@ -15,7 +15,7 @@ from enricher.correlate.ledger import serial_before, serial_of
 from enricher.enrich.surroundings import Surroundings
 from enricher.errors import EnricherError
 from enricher.model import Loss
-from enricher.route.filters import Filter
+from enricher.route.filters import Shared, made_of
 from enricher.route.own import OwnEvents
 from enricher.runtime.output import renderer
 from enricher.sinks.rotating import RotatingFile
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from enricher.clock import TurnClock
     from enricher.config.load import Settings
     from enricher.model import Batch, Event, HostFacts
+    from enricher.route.expression import Native
+    from enricher.route.filters import Filter
     from enricher.sinks.journal import Journal
     from enricher.sources.names import Names
 
@@ -44,8 +46,8 @@ class Followers(Protocol):
         """Whether there is anybody."""
         ...
 
-    def publish(self, events: Sequence[Event], lines: Sequence[bytes]) -> None:
-        """Take events and their lines of JSON."""
+    def publish(self, events: Sequence[Event], lines: Sequence[bytes], natives: Sequence[Native]) -> None:
+        """Take events, their lines of JSON, and what makes their native forms."""
         ...
 
 
@@ -114,7 +116,7 @@ class ServiceOutput:
         self._skip_self = settings[rows.OUTPUT_SKIP_SELF]
         self.path, self.format = settings[rows.OUTPUT_PATH], settings[rows.OUTPUT_FORMAT]
         raw = settings[rows.OUTPUT_RAW]
-        self._render = renderer(self.format, self._facts, self._names, self._around, raw=raw)
+        self._view = renderer(self.format, self._facts, self._names, self._around, raw=raw)
         self._own = OwnEvents(
             self._facts, self._around, changes=settings[rows.CHANGES], lives=settings[rows.LIVES]
         )
@@ -126,7 +128,7 @@ class ServiceOutput:
 
         The new file is open before the old one is closed; an unchanged path is opened anew.
         """
-        _filter(settings)  # raises for a type that there is none of
+        _filter(settings)  # raises for what there is not
         fresh = self._open(settings)
         old, self._sink = self._sink, fresh
         self._before += old.written
@@ -158,18 +160,25 @@ class ServiceOutput:
         events = self._own.chosen(events)
         if self.journal is not None:
             self.journal.take(events)
-        chosen = events
+        followers = self.followers if self.followers is not None and self.followers.wants_events else None
+        same = self._plain and followers is not None
+        view = self._json if same else self._view
+        # Where somebody follows each is made anyhow.
+        shared = [Shared(event, view.native, None if same else view.place) for event in events]
+        chosen = shared
         if self._skip_self:
-            chosen = [event for event in chosen if not event.self_caused]
-        if (chooses := self._filter) is not None:
-            chosen = [event for event in chosen if chooses.matches(event)]
-        lines = list(map(self._render, chosen))
+            chosen = [one for one in chosen if not one.event.self_caused]
+        if (passes := self._filter) is not None:
+            chosen = [one for one in chosen if passes.matches(one.event, one.native, one.place)]
+        lines = list(map(self._view.shared, chosen))
         if lines:
-            self._write(chosen, lines)
-        followers = self.followers
-        if followers is not None and followers.wants_events:
-            same = self._plain and len(chosen) == len(events)
-            followers.publish(events, lines if same else list(map(self._json, events)))
+            self._write([one.event for one in chosen], lines)
+        if followers is not None:
+            if not same:
+                shared = [Shared(event, self._json.native) for event in events]
+            if not same or len(chosen) < len(events):
+                lines = list(map(self._json.shared, shared))
+            followers.publish(events, lines, [one.native for one in shared])
 
     def _write(self, events: list[Event], lines: list[bytes]) -> None:
         done = 0
@@ -261,4 +270,4 @@ class ServiceOutput:
 def _filter(settings: Settings) -> Filter | None:
     keys = settings[rows.OUTPUT_KEYS]
     types = settings[rows.OUTPUT_TYPES]
-    return Filter(keys, types) if keys or types else None
+    return made_of(keys, types, settings[rows.OUTPUT_FILTER])

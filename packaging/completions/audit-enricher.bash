@@ -28,7 +28,7 @@ _audit_enricher()
             compopt -o default
             return
             ;;
-        "run --count" | "run --key" | "run --type" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --count" | "replay --key" | "replay --type" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type")
+        "run --count" | "run --key" | "run --type" | "run --filter" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --count" | "replay --key" | "replay --type" | "replay --filter" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type" | "follow --filter")
             return
             ;;
         "run --ns-changes" | "replay --ns-changes")
@@ -62,7 +62,7 @@ _audit_enricher()
             ;;
         run)
             if [[ $word == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "-h --help --format --output --count --key --type --ns-changes --ns-lives --no-self --raw --capture --for --hook --loader --ring-memory --receive-buffer --config --verbose" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --format --output --count --key --type --filter --ns-changes --ns-lives --no-self --raw --capture --for --hook --loader --ring-memory --receive-buffer --config --verbose" -- "$word")
             fi
             ;;
         record)
@@ -74,7 +74,7 @@ _audit_enricher()
             ;;
         replay)
             if [[ $word == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "-h --help --journal --format --output --count --key --type --ns-changes --ns-lives --no-self --raw" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --journal --format --output --count --key --type --filter --ns-changes --ns-lives --no-self --raw" -- "$word")
             else
                 compopt -o default
             fi
@@ -108,7 +108,7 @@ _audit_enricher()
             ;;
         follow)
             if [[ $word == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "-h --help --format --count --key --type --no-self --config" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --format --count --key --type --filter --no-self --config" -- "$word")
             fi
             ;;
         check)

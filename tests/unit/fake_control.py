@@ -8,12 +8,16 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from enricher.enrich.native import NativeBuilder
+from enricher.model import Event
+from enricher.route.filters import Shared
 from enricher.runtime.control import ControlServer
+from tests.unit.sample_events import HOST
 
 
 def wakes(server: ControlServer) -> bool:
@@ -68,6 +72,12 @@ def answer(server: ControlServer, request: bytes) -> dict[str, Any]:
     assert said.count(b"\n") == 1
     read: dict[str, Any] = json.loads(said)
     return read
+
+
+def offer(server: ControlServer, events: Sequence[Event], lines: Sequence[bytes]) -> None:
+    """Give the server events as the service's output does."""
+    shared = [Shared(each, NativeBuilder(HOST).build) for each in events]
+    server.publish(events, lines, [one.native for one in shared])
 
 
 class FakeService(threading.Thread):

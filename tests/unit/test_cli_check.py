@@ -73,6 +73,25 @@ def test_every_problem_with_its_place_and_hint(file: Path, capsys: pytest.Captur
     ]
 
 
+def test_a_wrong_filter_with_its_line_and_column(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text('[control]\ngroup = ""\n[output]\n\nfilter = "key == a and where == contaner"\n')
+    assert run("--config", file) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"{file}:5: output.filter: column 23: no such value: contaner",
+        "  hint: did you mean container?",
+    ]
+    file.write_text("[control]\ngroup = ''\n[output]\nfilter = '''\nhas pod\n  and key = 'a'\n'''\n")
+    assert run("--config", file) == 2
+    assert f"{file}:4: output.filter: line 2, column 11: = means nothing here\n" in capsys.readouterr().err
+
+
+def test_a_right_filter_is_shown_as_it_is(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\n  where == container\n  and not key in ('a', \"b\\\\\")\n"
+    file.write_text(f"[control]\ngroup = ''\n[output]\nfilter = '''{text}'''\n")
+    assert run("--config", file, "--show") == 0
+    assert tomllib.loads(capsys.readouterr().out)["output"]["filter"] == text.removeprefix("\n")
+
+
 def test_a_problem_in_a_variable(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

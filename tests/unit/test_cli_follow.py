@@ -17,11 +17,12 @@ from enricher.cli import main as command
 from enricher.cli.follow import _row
 from enricher.enrich.native import NativeBuilder
 from enricher.model import Event
+from enricher.route.language import LENGTH_MAX
 from enricher.route.views import native_json
 from enricher.route.views.table import Table
 from enricher.runtime.control import ControlServer
 from enricher.sources.names import NoNames
-from tests.unit.fake_control import FakeService
+from tests.unit.fake_control import FakeService, offer
 from tests.unit.sample_events import BOX_INUMS, HOST, USER_LOGIN, context, event, exec_event
 
 Act = Callable[[ControlServer], None]
@@ -37,7 +38,7 @@ LINES = [native_json.render(native) for native in NATIVE]
 
 
 def publish(lines: list[bytes]) -> Act:
-    return lambda server: server.publish([Event(b"1.000:1", 0.0) for _ in lines], lines)
+    return lambda server: offer(server, [Event(b"1.000:1", 0.0) for _ in lines], lines)
 
 
 def follow(service: FakeService, *options: str) -> int:
@@ -72,7 +73,7 @@ def test_the_filters_are_the_services(tmp_path: Path, capfdbinary: pytest.Captur
     events = [EVENTS[2], ours, EVENTS[0]]
 
     def act(server: ControlServer) -> None:
-        server.publish(events, [b'{"schema":"audit-enricher/1","n":%d}\n' % number for number in range(3)])
+        offer(server, events, [b'{"schema":"audit-enricher/1","n":%d}\n' % number for number in range(3)])
 
     with FakeService(tmp_path, act=act) as service:
         assert follow(service, "--key", "exec", "--type", "EXECVE", "--no-self", "--count", "1") == 0
@@ -85,6 +86,52 @@ def test_a_type_that_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[
     err = capsys.readouterr().err
     assert "no such record type: SYSCAL\\x1b" in err
     assert "SYSCALL" in err
+
+
+def test_an_expression_is_compiled_by_the_service(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    def act(server: ControlServer) -> None:
+        offer(server, EVENTS, LINES)
+
+    with FakeService(tmp_path, act=act) as service:
+        assert follow(service, "--filter", "namespace.net != host and ses == 3", "--count", "2") == 0
+    assert capfdbinary.readouterr().out == LINES[1] + LINES[2]
+
+
+def test_a_wrong_expression_is_shown_as_if_it_were_compiled_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeService(tmp_path) as service:
+        assert follow(service, "--filter", "key == 'a\x9b' and\nwhere = host") == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "audit-enricher: filter, line 2, column 7: = means nothing here",
+        "  where = host",
+        "        ^",
+        "  hint: equal is written ==",
+    ]
+    with FakeService(tmp_path) as service:
+        assert follow(service, "--filter", r"comm == a\b and nonsense == 1") == 2
+    assert capsys.readouterr().err.splitlines()[1:3] == [
+        r"  comm == a\b and nonsense == 1",
+        "                  ^",
+    ]
+    for wrong in ("nonsense \x1b[2J == \x9b", "(" * 5_000, "\udcff" * 2_000, "key == \udcff\x9b nonsense"):
+        with FakeService(tmp_path) as service:
+            assert follow(service, "--filter", wrong) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("audit-enricher: filter, column ")
+        assert err.replace("\n", "").isprintable()
+
+
+def test_the_longest_filter_goes_through_the_socket(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    start = "not key in (x"
+    longest = start + ", \U0001f600" * ((LENGTH_MAX - len(start) - 1) // 6) + ")"
+    with FakeService(tmp_path, act=publish(LINES)) as service:
+        assert follow(service, "--filter", longest, "--count", "1") == 0
+    assert capfdbinary.readouterr().out == LINES[0]
 
 
 def test_more_than_can_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

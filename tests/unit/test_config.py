@@ -64,6 +64,7 @@ VALUES: dict[Kind[Any], st.SearchStrategy[Any]] = {
     Duration(): st.floats(min_value=0, max_value=1e15, exclude_min=True),
     kinds.Path(): texts.map(lambda text: "/" + text.replace("\0", "")),
     Name(): texts.filter(lambda text: not any(char.isspace() or char in ":/\0" for char in text)),
+    kinds.Text("EXPR"): texts,
     Words(): st.lists(texts.filter(bool)).map(tuple),
 }
 
@@ -107,6 +108,7 @@ def test_a_text_is_a_value_or_unfit_and_the_value_can_be_shown(kind: Kind[Any], 
         (Duration(), "30d", 2_592_000.0),
         (kinds.Path(), "/a b", "/a b"),
         (Name(), "", ""),
+        (kinds.Text("EXPR"), " a, b", " a, b"),
         (Words(), " a ,, b", ("a", "b")),
         (Words(), "", ()),
     ],

@@ -16,7 +16,7 @@ import pytest
 from enricher.model import ContextFlag, Event, Loss
 from enricher.runtime import control
 from enricher.runtime.control import CLIENTS_MAX, FOLLOWERS_MAX, QUEUE_MAX, REQUEST_MAX, ControlServer
-from tests.unit.fake_control import answer, asked, connected, here, rest_of, run, wakes
+from tests.unit.fake_control import answer, asked, connected, here, offer, rest_of, run, wakes
 from tests.unit.sample_events import SYSCALL, context, event
 
 STATUS: dict[str, object] = {"version": "1", "mode": "full"}
@@ -103,6 +103,11 @@ def test_a_client_that_says_nothing_costs_nothing(server: ControlServer) -> None
         b'{"op":"follow","types":["SYSCALLS"]}',
         b'{"op":"follow","types":["' + b"\\u001b" * 1000 + b'"]}',
         b'{"op":"follow","skip_self":1}',
+        b'{"op":"follow","filter":1}',
+        b'{"op":"follow","filter":null}',
+        b'{"op":"follow","filter":"where == here"}',
+        b'{"op":"follow","filter":"key == \\ud800"}',
+        b'{"op":"follow","filter":"' + b"(" * 10_000 + b'"}',
     ],
 )
 def test_what_is_no_request_is_told_so(server: ControlServer, request_line: bytes) -> None:
@@ -115,6 +120,16 @@ def test_what_is_no_request_is_told_so(server: ControlServer, request_line: byte
 
 def test_a_type_that_there_is_not_comes_with_those_that_are_close(server: ControlServer) -> None:
     assert "SYSCALL" in answer(server, b'{"op":"follow","types":["SYSCALLS"]}\n')["hint"]
+
+
+def test_what_is_wrong_with_a_filter_is_shown_with_its_place(server: ControlServer) -> None:
+    said = answer(server, b'{"op":"follow","filter":"key == a\\n  and where == contaner"}\n')
+    assert said == {
+        "error": "filter, line 2, column 16: no such value: contaner\n"
+        "    and where == contaner\n"
+        "                 ^",
+        "hint": "did you mean container?",
+    }
 
 
 def test_two_requests_are_one_too_many(server: ControlServer) -> None:
@@ -165,13 +180,13 @@ def test_a_follower_gets_events_until_it_goes(server: ControlServer) -> None:
     events = [keyed(b"a"), keyed(b"b")]
     with asked(server, FOLLOW) as client:
         assert (server.followers, server.wants_events) == (1, True)
-        server.publish(events, lines_of(events))
-        server.publish(events[:1], [b"third\n"])
+        offer(server, events, lines_of(events))
+        offer(server, events[:1], [b"third\n"])
         assert here(client) == FOLLOWING + b'{"event":0}\n{"event":1}\nthird\n'
         assert not wakes(server)
     run(server)
     assert (server.followers, server.wants_events, len(server._clients)) == (0, False, 0)
-    server.publish(events, lines_of(events))
+    offer(server, events, lines_of(events))
 
 
 def test_nobody_is_served_for_nobody(server: ControlServer) -> None:
@@ -180,7 +195,7 @@ def test_nobody_is_served_for_nobody(server: ControlServer) -> None:
         run(server)
         epoll, clients = server._epoll, server._clients
         del server._epoll, server._clients
-        server.publish([keyed(b"a")], [b"line\n"])
+        offer(server, [keyed(b"a")], [b"line\n"])
         server._epoll, server._clients = epoll, clients
 
 
@@ -196,6 +211,12 @@ def test_nobody_is_served_for_nobody(server: ControlServer) -> None:
         ({"skip_self": True}, [0, 1, 3, 4]),
         ({"skip_self": True, "keys": ["a"]}, [0, 3]),
         ({"skip_self": False}, [0, 1, 2, 3, 4]),
+        ({"filter": ""}, [0, 1, 2, 3, 4]),
+        ({"filter": "key in (a, b)"}, [0, 1, 2, 3]),
+        ({"filter": "syscall == execve and key != a"}, [1, 3, 4]),
+        ({"filter": "syscall == open"}, [3]),
+        ({"filter": "pid == 4711 and type != LOST"}, [0, 1, 2, 4]),
+        ({"filter": "pid == 4711", "keys": ["a"], "skip_self": True}, [0, 3]),
     ],
 )
 def test_a_follower_gets_what_it_asks_for(
@@ -207,7 +228,7 @@ def test_a_follower_gets_what_it_asks_for(
     lost.loss = Loss("ring", "ring", 1, "messages", None, None, ())
     events = [keyed(b"a"), keyed(b"b"), ours, lost, keyed(b"\xff")]
     with asked(server, json.dumps({"op": "follow"} | wish).encode() + b"\n") as client:
-        server.publish(events, lines_of(events))
+        offer(server, events, lines_of(events))
         assert here(client) == FOLLOWING + b"".join(lines_of(events)[number] for number in passing)
 
 
@@ -217,7 +238,7 @@ def test_a_follower_need_not_follow_itself(server: ControlServer) -> None:
         asked(server, b'{"op":"follow","skip_self":true}\n') as client,
         asked(server, FOLLOW) as other,
     ):
-        server.publish(events, lines_of(events))
+        offer(server, events, lines_of(events))
         assert here(client) == FOLLOWING + b'{"event":0}\n{"event":2}\n'
         assert here(other) == FOLLOWING + b"".join(lines_of(events))
 
@@ -226,7 +247,7 @@ def test_a_follower_that_has_said_all_still_listens(server: ControlServer) -> No
     with asked(server, FOLLOW) as client:
         client.shutdown(socket.SHUT_WR)
         run(server)
-        server.publish([keyed(b"a")], [b"line\n"])
+        offer(server, [keyed(b"a")], [b"line\n"])
         assert here(client) == FOLLOWING + b"line\n"
     run(server)
     assert server.followers == 0
@@ -243,7 +264,7 @@ def test_a_follower_that_goes_on_talking_goes(server: ControlServer) -> None:
 def test_a_follower_that_went_is_found_by_publishing(server: ControlServer) -> None:
     gone, stays = asked(server, FOLLOW), asked(server, FOLLOW)
     gone.close()
-    server.publish([keyed(b"a")], [b"line\n"])
+    offer(server, [keyed(b"a")], [b"line\n"])
     assert server.followers == 1
     run(server)
     assert here(stays) == FOLLOWING + b"line\n"
@@ -256,7 +277,7 @@ def test_a_slow_follower_is_told_what_it_missed_and_keeps_nobody_waiting(server:
     with asked(server, FOLLOW) as client, asked(server, FOLLOW) as quick:
         got, all_of_it = bytearray(), bytearray()
         for number in range(total):
-            server.publish(one, [b'{"event":%d,"%b":0}\n' % (number, b"x" * 8000)])
+            offer(server, one, [b'{"event":%d,"%b":0}\n' % (number, b"x" * 8000)])
             all_of_it += here(quick)
             assert all(len(each.out) <= QUEUE_MAX for each in server._clients.values())
             if number > 700:  # half as fast as they come
@@ -288,20 +309,20 @@ def test_a_follower_that_does_not_read_costs_no_system_call(
     server: ControlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with asked(server, FOLLOW):
-        server.publish([keyed(b"a")], [b"x" * 1_000_000 + b"\n"])
+        offer(server, [keyed(b"a")], [b"x" * 1_000_000 + b"\n"])
         assert not wakes(server)
 
         def send(_client: object) -> None:
             raise AssertionError("there is no room, and it was not asked for")
 
         monkeypatch.setattr(server, "_send", send)
-        server.publish([keyed(b"a")], [b"line\n"])
+        offer(server, [keyed(b"a")], [b"line\n"])
         monkeypatch.undo()
 
 
 def test_an_event_that_never_fits_is_skipped(server: ControlServer) -> None:
     with asked(server, FOLLOW) as client:
-        server.publish([keyed(b"a")] * 2, [b"x" * QUEUE_MAX + b"\n", b"next\n"])
+        offer(server, [keyed(b"a")] * 2, [b"x" * QUEUE_MAX + b"\n", b"next\n"])
         assert here(client) == FOLLOWING + b'{"skipped":1}\nnext\n'
     assert server.skipped == 1
 
@@ -317,7 +338,7 @@ def test_who_says_nothing_makes_room(server: ControlServer) -> None:
     assert answer(server, b'{"op":"status"}\n') == STATUS
     assert server.crowded_out == 1
     assert rest_of(idle[0]) == b"", "the oldest"
-    server.publish([keyed(b"a")], [b"line\n"])
+    offer(server, [keyed(b"a")], [b"line\n"])
     assert here(follower) == FOLLOWING + b"line\n"
     for _ in range(3):
         idle += [connected(server) for _ in range(CLIENTS_MAX)]

@@ -12,6 +12,7 @@ import pytest
 
 from enricher.correlate.join import Correlator
 from enricher.model import Record
+from enricher.route.expression import Expression
 from enricher.route.views import native_json
 from enricher.route.views.audit_text import AuditText
 from enricher.sources.audit.text import parse
@@ -75,6 +76,13 @@ def test_an_escape_sequence_in_the_output_is_found(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(native_json, "render", lambda _: b"\x1b[2J")
     with pytest.raises(AssertionError, match="a control character reaches the output"):
         TARGETS["log_file"].run(TARGETS["log_file"].seeds[1])
+
+
+def test_stages_of_a_filter_that_disagree_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Expression, "early", lambda *_: False)
+    monkeypatch.setattr(Expression, "matches", lambda *_: True)
+    with pytest.raises(AssertionError, match="the two stages do not agree"):
+        TARGETS["filter"].run(b"where == host")
 
 
 def test_findings_fail_a_run_until_they_are_mended(

@@ -12,7 +12,7 @@ import pytest
 
 from enricher.enrich.shape import HostEntry, NativeEvent
 from enricher.errors import UsageError
-from enricher.route import members
+from enricher.route import paths
 from enricher.route.schemas import SCHEMAS, renderer
 from enricher.route.schemas.ecs import document
 from enricher.route.schemas.ocsf import event as ocsf_event
@@ -26,18 +26,18 @@ OF: HostEntry = {"name": HOST.name}
 ALWAYS = {"schema", "time", "id", "uid", "host", "type", "keys", "where", "records", "enrichment"}
 
 
-def paths(node: members.Node, above: str = "", depth: int = 0) -> Iterator[str]:
+def paths(node: paths.Node, above: str = "", depth: int = 0) -> Iterator[str]:
     """Every path that the schema has; of an object of any names one."""
-    for name, inner in members.properties(node).items():
+    for name, inner in paths.properties(node).items():
         if (above, name) != ("records", "fields"):
             yield f"{above}.{name}".lstrip(".")
             if depth < 2:
                 yield from paths(inner, f"{above}.{name}".lstrip("."), depth + 1)
-    if members.open_members(node) is not None and above:
+    if paths.open_members(node) is not None and above:
         yield f"{above}.k"
 
 
-PATHS = [*paths(members.root()), "records.fields", "records.fields.name", "records.PATH", "records.*.argv"]
+PATHS = [*paths(paths.root()), "records.fields", "records.fields.name", "records.PATH", "records.*.argv"]
 
 
 VARIED: dict[str, NativeEvent] = {

@@ -13,8 +13,10 @@ import pytest
 from enricher.clock import TurnClock
 from enricher.config import settings as rows
 from enricher.config.load import Settings
+from enricher.enrich.native import NativeBuilder
 from enricher.errors import OutputFailed, UsageError
 from enricher.model import Event, Loss, Notice, Record
+from enricher.route.expression import Native
 from enricher.runtime import serviceoutput
 from enricher.runtime.serviceoutput import RETRY, ServiceOutput
 from enricher.sources.names import NoNames
@@ -26,7 +28,8 @@ class Followers:
         self.wants_events = True
         self.got: list[tuple[Event, bytes]] = []
 
-    def publish(self, events: Sequence[Event], lines: Sequence[bytes]) -> None:
+    def publish(self, events: Sequence[Event], lines: Sequence[bytes], natives: Sequence[Native]) -> None:
+        assert [native()["id"] for native in natives] == [event.stamp.decode() for event in events]
         self.got += zip(events, lines, strict=True)
 
 
@@ -103,6 +106,50 @@ def test_followers_get_all_events_as_json_whatever_the_file_holds(made: Made) ->
     made.output.close()
 
 
+@pytest.mark.parametrize("form", ["json", "raw", "text"])
+def test_an_expression_is_asked_in_every_form(made: Made, form: str) -> None:
+    made.output.reload(made.set(rows.OUTPUT_FORMAT, "text" if form == "text" else "json"))
+    made.output.reload(made.set(rows.OUTPUT_RAW, value=form == "raw"))
+    made.output.reload(made.set(rows.OUTPUT_FILTER, "comm == ls and key == wanted"))
+    followers = Followers()
+    for each in (None, followers):
+        made.output.followers = each
+        made.path.write_bytes(b"")
+        made.output.emit([of_serial(1), of_serial(2, b"wanted"), own()])
+        text = made.path.read_bytes()
+        assert (text.count(b"type=SYSCALL"), text.count(b'"SYSCALL",')) in [(1, 0), (0, 2)]
+        assert (b":1)" in text or b':1"' in text, b"wanted" in text, b"reload" in text) == (
+            False,
+            True,
+            True,
+        )
+        assert (b'"raw"' in text) is (form == "raw")
+    assert [json.loads(line)["id"].rpartition(":")[2] for _, line in followers.got] == ["1", "2", "0"]
+    assert not any(b'"raw"' in line for _, line in followers.got)
+    made.output.close()
+
+
+def test_the_native_event_is_made_once_for_filter_file_and_followers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = []
+    real = NativeBuilder.build
+
+    def build(builder: NativeBuilder, one: Event) -> object:
+        counted.append(one.stamp)
+        return real(builder, one)
+
+    monkeypatch.setattr(NativeBuilder, "build", build)
+    made = Made(tmp_path / "events.json")
+    made.output.reload(made.set(rows.OUTPUT_FILTER, "comm == ls and key == wanted"))
+    made.output.emit([of_serial(1), of_serial(2, b"wanted")])
+    assert len(counted) == 1, "it was made for an event whose key decides"
+    made.output.followers = Followers()
+    made.output.emit([of_serial(3), of_serial(4, b"wanted")])
+    assert len(counted) == 3
+    made.output.close()
+
+
 def test_followers_get_the_same_line_once_made(made: Made) -> None:
     made.output.followers = followers = Followers()
     made.output.emit([of_serial(1)])
@@ -123,7 +170,11 @@ def test_a_reload_goes_over_to_another_file_between_two_lines(made: Made, tmp_pa
 
 @pytest.mark.parametrize(
     ("row", "value", "error"),
-    [(rows.OUTPUT_PATH, "/nowhere/at/all", OutputFailed), (rows.OUTPUT_TYPES, ("SYSCAL",), UsageError)],
+    [
+        (rows.OUTPUT_PATH, "/nowhere/at/all", OutputFailed),
+        (rows.OUTPUT_TYPES, ("SYSCAL",), UsageError),
+        (rows.OUTPUT_FILTER, "where == here", UsageError),
+    ],
 )
 def test_a_reload_that_fails_changes_nothing(
     made: Made, row: rows.Setting[Any], value: object, error: type[Exception]
@@ -191,7 +242,7 @@ def test_what_does_not_fit_into_memory_is_counted_and_told(
     made: Made, full: Full, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full.room = 0
-    size = len(made.output._render(of_serial(1)))
+    size = len(made.output._view.line(of_serial(1)))
     monkeypatch.setattr(serviceoutput, "HELD_MAX", 2 * size)
     made.output.emit([of_serial(serial) for serial in range(1, 6)])
     made.output.emit([own()])

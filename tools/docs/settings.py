@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from docs.markup import sentence
 from enricher.cli import check
-from enricher.config.kinds import Choice, Count, Duration, Flag, Name, Size, Words
+from enricher.config.kinds import Choice, Count, Duration, Flag, Name, Size, Text, Words
 from enricher.config.kinds import Path as PathKind
 from enricher.config.settings import DIRECTORY, FILE, RECEIVE_BUFFER, SECTIONS, SETTINGS
 
@@ -39,6 +39,11 @@ _KINDS: Final = {
     ),
     PathKind: ("an absolute path", "a string", "the path"),
     Name: ("a name", "a string, which may be empty", "the name"),
+    Text: (
+        "a text",
+        """a string; between `'''` and `'''` it may hold quotes and several lines""",
+        "the text",
+    ),
     Words: ("a list of words", 'an array of strings: `["exec", "mounts"]`', "with commas: `exec,mounts`"),
 }
 
