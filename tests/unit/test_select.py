@@ -26,18 +26,18 @@ OF: HostEntry = {"name": HOST.name}
 ALWAYS = {"schema", "time", "id", "uid", "host", "type", "keys", "where", "records", "enrichment"}
 
 
-def paths(node: paths.Node, above: str = "", depth: int = 0) -> Iterator[str]:
+def all_paths(node: paths.Node, above: str = "", depth: int = 0) -> Iterator[str]:
     """Every path that the schema has; of an object of any names one."""
     for name, inner in paths.properties(node).items():
         if (above, name) != ("records", "fields"):
             yield f"{above}.{name}".lstrip(".")
             if depth < 2:
-                yield from paths(inner, f"{above}.{name}".lstrip("."), depth + 1)
+                yield from all_paths(inner, f"{above}.{name}".lstrip("."), depth + 1)
     if paths.open_members(node) is not None and above:
         yield f"{above}.k"
 
 
-PATHS = [*paths(paths.root()), "records.fields", "records.fields.name", "records.PATH", "records.*.argv"]
+PATHS = [*all_paths(paths.root()), "records.fields", "records.fields.name", "records.PATH", "records.*.argv"]
 
 
 VARIED: dict[str, NativeEvent] = {
