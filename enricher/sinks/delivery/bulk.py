@@ -27,6 +27,7 @@ from enricher.sinks.delivery.http import (
     UNAUTHORIZED,
     HttpOptions,
     Reply,
+    whole,
 )
 from enricher.sinks.delivery.http_batches import HttpSender, Item, Outcome, Refused, WholeRefused
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from enricher.sinks.delivery.message import Message
 
 _CREATED: Final = range(200, 300)
+_NO_STATUS: Final = 600
 _CONFLICT: Final = 409
 _LONGEST_ID: Final = 512
 """Bytes of an `_id`: a longer one makes the receiver refuse the whole request."""
@@ -148,8 +150,8 @@ class BulkSender(HttpSender):
     def _status(self, entry: object) -> tuple[int, str, str]:
         """Return an item's status, the type of its error, and both with the reason as words."""
         inner: object = entry.get("create") if isinstance(entry, dict) else None
-        status: object = inner.get("status") if isinstance(inner, dict) else None
-        if not isinstance(inner, dict) or not isinstance(status, int):
+        status = whole(inner.get("status"), _NO_STATUS) if isinstance(inner, dict) else -1
+        if not isinstance(inner, dict) or status < OK:
             raise self.client.unreachable("the answer is damaged: an item has no status")
         error: Mapping[object, object] = inner["error"] if isinstance(inner.get("error"), dict) else {}
         kind = self.client.clean(error.get("type", "no type"))

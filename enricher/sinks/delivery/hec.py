@@ -25,6 +25,7 @@ from enricher.sinks.delivery.http import (
     UNAUTHORIZED,
     HttpOptions,
     Reply,
+    whole,
 )
 from enricher.sinks.delivery.http_batches import HttpSender, Item, Outcome, WholeRefused
 from enricher.sinks.delivery.message import Unreachable
@@ -127,19 +128,19 @@ class HecSender(HttpSender):
         if reply.status in PASSING or reply.status >= SERVER_ERROR:
             raise self.client.passing(reply)
         document = self.client.document(reply)
-        code = document.get("code")
-        said = f"HEC code {self.client.clean(code)}{self.client.reason(reply)}"
+        code = whole(document.get("code"))
+        said = f"HEC code {code}{self.client.reason(reply)}"
         if reply.status == OK and code in _TAKEN:
             self._accept(document, items, outcome)
             return []
         if code in _TOKEN:
             raise self.client.refused(reply)
-        if isinstance(code, int) and code in _SETUP:
+        if code in _SETUP:
             raise self.client.unreachable(said, _SETUP[code])
         if reply.status != BAD_REQUEST:
             raise self.client.unreachable(f"no event collector there ({reply.status}, {said})")
-        number = document.get("invalid-event-number")
-        if code in _OF_THE_EVENT and isinstance(number, int) and 0 <= number < len(items):
+        number = whole(document.get("invalid-event-number"), len(items))
+        if code in _OF_THE_EVENT and number >= 0:
             outcome.refused[items[number].place] = said
             return items[:number] + items[number + 1 :]
         raise WholeRefused(said)
@@ -148,8 +149,8 @@ class HecSender(HttpSender):
         if not self.acknowledged:
             outcome.taken += len(items)
             return
-        number = document.get("ackId")
-        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        number = whole(document.get("ackId"))
+        if number < 0:
             raise self.client.unreachable("the answer has no ackId", _NO_ACK)
         if number in self._pending:  # it started anew in between: of the earlier ones nothing is known
             outcome.put_off(self._pending[number])

@@ -14,7 +14,6 @@ import gzip
 import json
 import os
 import re
-import ssl
 import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, get_type_hints
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 from enricher import __version__
 from enricher.errors import ConfigInvalid
+from enricher.sinks.delivery.http_tls import tls_context
 from enricher.sinks.delivery.message import Unreachable
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ MOST_WAIT: Final = 300.0
 """Seconds that a receiver can make us wait by `Retry-After`."""
 _MOST_SECRET: Final = 64 << 10
 _MOST_SAID: Final = 240
-_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _SECRET: Final = re.compile(r"[\x20-\x7e]+")
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
+_LARGEST: Final = 1 << 63
 _OTHERS: Final = 0o007
 
 OK: Final = 200
@@ -127,7 +127,7 @@ class Client:
         parts = _parts(options)
         self.base = parts.path.rstrip("/")
         self.where = f"{parts.scheme}://{parts.netloc}"
-        self._tls = _context(options) if parts.scheme == "https" else None
+        self._tls = tls_context(options, parts.host) if parts.scheme == "https" else None
         self._file = _credential_path(options.credential_file)
         self._secret = self._before = ""
         if self._file:
@@ -159,11 +159,11 @@ class Client:
     def _exchange(self, path: str, body: bytes, headers: Mapping[str, str], deadline: float) -> Reply:
         from enricher.sinks.delivery import http_pool  # noqa: PLC0415 - urllib3 takes longer than a start has
 
-        if self._pool is None:
-            self._pool = http_pool.Pool(self.where, self.options, self._tls)
         if self._secret:
             headers = {**headers, self._header: self._authorise(self._secret)}
         try:
+            if self._pool is None:
+                self._pool = http_pool.Pool(self.where, self.options, self._tls)
             return Reply(*self._pool.exchange(self.base + path, body, headers, deadline, MOST_REPLY))
         except http_pool.Failed as failed:
             self.close()
@@ -237,13 +237,16 @@ class Client:
 
     def clean(self, said: object) -> str:
         """Return words of a receiver for an error: without the credential, without control characters, not long."""
-        text = str(said)
+        if isinstance(said, int):
+            said = f"{said:d}" if abs(said) < _LARGEST else "a large number"
+        # A lone surrogate, which JSON can hold, cannot be written anywhere.
+        text = said.encode(errors="replace").decode() if isinstance(said, str) else "no words"
         for secret in (self._secret, self._before):
             if secret:
                 value = self._authorise(secret)
                 for hidden in (secret, value, value.rpartition(" ")[2], *secret.split(":", 1)[1:]):
                     text = text.replace(hidden, "***") if hidden else text
-        text = _CONTROLS.sub(" ", text).strip()
+        text = "".join(letter if letter.isprintable() else " " for letter in text[: 2 * _MOST_SAID]).strip()
         return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}..."
 
     def close(self) -> None:
@@ -257,6 +260,7 @@ class _Parts(NamedTuple):
     scheme: str
     netloc: str
     path: str
+    host: str
 
 
 def _parts(options: HttpOptions) -> _Parts:
@@ -274,24 +278,7 @@ def _parts(options: HttpOptions) -> _Parts:
         raise ConfigInvalid("url: it is not http:// or https://, a host, a port and a path alone")
     if options.compression not in {"gzip", "none"}:
         raise ConfigInvalid("compression: it is neither gzip nor none")
-    return _Parts(parts.scheme, parts.netloc, parts.path)
-
-
-def _context(options: HttpOptions) -> ssl.SSLContext:
-    named = "ca_file"
-    try:
-        context = ssl.create_default_context(cafile=options.ca_file or None)
-        named = "cert_file"
-        if options.cert_file:
-            # Never ask a terminal for a pass phrase.
-            context.load_cert_chain(options.cert_file, options.key_file or None, password="")
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigInvalid(f"{named}: {getattr(options, named)}: {why or error}") from None
-    if not options.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return _Parts(parts.scheme, parts.netloc, parts.path, parts.hostname or "")
 
 
 def _credential_path(name: str) -> str:
@@ -319,6 +306,12 @@ def _read_secret(path: str) -> tuple[str, str]:
     if len(raw) > _MOST_SECRET or not _SECRET.fullmatch(text):
         raise ConfigInvalid(f"credential_file: {path}: it has to hold one line of printable ASCII")
     return text, f"{path} can be read by everyone" if mode & _OTHERS else ""
+
+
+def whole(value: object, below: int = _LARGEST) -> int:
+    """Return a number of an answer: an integer from 0, -1 for anything else."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
+    return value if fits and isinstance(value, int) else -1
 
 
 def _object(body: bytes) -> dict[str, object] | None:

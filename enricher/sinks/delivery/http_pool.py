@@ -5,12 +5,12 @@ Owns everything that knows urllib3 (1.26 and 2 alike), and is imported when the 
 interprets an answer.
 
 urllib3's timeouts are for one read each: a receiver that sends a byte now and then holds a caller for ever. Here
-sockets know the deadline of the request, so that a handshake, headers and a body end with it.
+sockets know the deadline of the request (`http_tls`), so that a handshake, headers and a body end with it.
 """
 
 from __future__ import annotations
 
-import errno
+import logging
 import socket
 import ssl
 import time
@@ -28,19 +28,19 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
+from enricher.sinks.delivery.http_tls import Bounds, PlainSocket, TlsContext
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from _typeshed import ReadableBuffer, WriteableBuffer
 
     from enricher.sinks.delivery.http import HttpOptions
 
 # Where verification is off, `Client.advice` says so once.
 urllib3.disable_warnings(InsecureRequestWarning)
+# It logs headers that it cannot read, and a receiver may have put our credential there.
+logging.getLogger("urllib3").propagate = False
 
 _CHUNK: Final = 64 << 10
-_SHORTEST: Final = 0.001
-"""Seconds: zero would make the socket one that does not block."""
 _CHAIN: Final = 8
 
 
@@ -52,74 +52,22 @@ class Failed(Exception):
         self.hint = hint
 
 
-class _Bounds:
-    """How long the request under way may take: shared with its sockets."""
-
-    def __init__(self, read: float) -> None:
-        self.read = read
-        self.deadline = 0.0
-
-    def left(self) -> float:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the deadline is over")
-        return max(left, _SHORTEST)
-
-
-class _Socket(socket.socket):
-    """A TCP connection that ends with the deadline."""
-
-    bounds: _Bounds
-
-    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
-        self.settimeout(min(self.bounds.read, self.bounds.left()))
-        return super().recv_into(buffer, nbytes, flags)
-
-    def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
-        self.settimeout(self.bounds.left())
-        try:
-            super().sendall(data, flags)
-        except ConnectionResetError:
-            # Who refuses a body by its size answers and closes before all of it was sent; urllib3 goes on to
-            # read that answer after EPIPE only.
-            raise BrokenPipeError(errno.EPIPE, "the receiver closed the connection") from None
-
-
-class _TlsSocket(ssl.SSLSocket):
-    """The same in TLS. ssl makes it, without arguments of ours: the bounds are the context's."""
-
-    def _bounds(self) -> _Bounds:
-        bounds = self.context.bounds  # type: ignore[attr-defined]  # see _bind
-        assert isinstance(bounds, _Bounds)  # noqa: S101 - for the type alone
-        return bounds
-
-    def recv_into(self, buffer: WriteableBuffer, nbytes: int | None = None, flags: int = 0) -> int:
-        bounds = self._bounds()
-        self.settimeout(min(bounds.read, bounds.left()))
-        return super().recv_into(buffer, nbytes, flags)
-
-    def send(self, data: ReadableBuffer, flags: int = 0) -> int:
-        self.settimeout(self._bounds().left())
-        try:
-            return super().send(data, flags)
-        except (ConnectionResetError, ssl.SSLEOFError):
-            raise BrokenPipeError(errno.EPIPE, "the receiver closed the connection") from None
-
-
 class Pool:
     """One connection to ``where`` (scheme, host, port), kept between requests."""
 
-    def __init__(self, where: str, options: HttpOptions, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, where: str, options: HttpOptions, tls: TlsContext | None) -> None:
         self._connect = options.connect_timeout
-        self._bounds = _Bounds(options.read_timeout)
-        url = urllib3.util.parse_url(where)
+        self._bounds = tls.bounds if tls else Bounds(options.read_timeout)
+        try:
+            url = urllib3.util.parse_url(where)
+        except HTTPError:
+            url = urllib3.util.Url()
         if url.host is None:
-            raise Failed("no host in the URL")
+            raise Failed("there is no host of this name", "url is https://HOST[:PORT]")
         if tls is None:
             self._pool: HTTPConnectionPool = HTTPConnectionPool(url.host, url.port, maxsize=1, block=True)
             self._pool.ConnectionCls = _plain(self._bounds)
         else:
-            _bind(tls, self._bounds)
             self._pool = HTTPSConnectionPool(
                 url.host, url.port, maxsize=1, block=True, ssl_context=tls, cert_reqs=tls.verify_mode
             )
@@ -192,6 +140,7 @@ class Pool:
     def close(self) -> None:
         """Close the connection."""
         self._pool.close()
+        self._bounds.close()
 
 
 def _said(cause: BaseException) -> Failed | None:
@@ -221,23 +170,12 @@ def _below(error: BaseException) -> BaseException | None:
     return inner[0] if inner else error.__cause__ or error.__context__
 
 
-def _plain(bounds: _Bounds) -> type[HTTPConnection]:
+def _plain(bounds: Bounds) -> type[HTTPConnection]:
     """A connection whose socket knows the bounds."""
 
     class Connection(HTTPConnection):
         def connect(self) -> None:
             super().connect()
-            inner = self.sock
-            timeout = inner.gettimeout()
-            # The descriptor changes hands; the options set on it stay.
-            made = _Socket(inner.family, inner.type, inner.proto, fileno=inner.detach())
-            made.bounds = bounds
-            made.settimeout(timeout)
-            self.sock = made
+            self.sock = PlainSocket.of(self.sock, bounds)
 
     return Connection
-
-
-def _bind(tls: ssl.SSLContext, bounds: _Bounds) -> None:
-    tls.sslsocket_class = _TlsSocket
-    tls.bounds = bounds  # type: ignore[attr-defined]  # the one thing that its sockets are given

@@ -10,6 +10,7 @@ reported by number (`Receipt.unnamed`); see docs/sinks/otlp.md for what that doe
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 from enricher import __version__, codec
@@ -20,6 +21,7 @@ from enricher.sinks.delivery.http import (
     UNAUTHORIZED,
     HttpOptions,
     Reply,
+    whole,
 )
 from enricher.sinks.delivery.http_batches import HttpSender, Item, Outcome, Refused, WholeRefused
 
@@ -32,6 +34,7 @@ _PATH: Final = "/v1/logs"
 _MOVED: Final = range(300, 400)
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 """All other errors must not be retried, says the protocol."""
+_INT64: Final = re.compile(r"[0-9]{1,18}")
 _END: Final = b"]}]}]}"
 
 
@@ -86,7 +89,7 @@ class OtlpSender(HttpSender):
         if not isinstance(partial, dict):
             raise self.client.unreachable("the answer is damaged: partialSuccess is no object")
         rejected = self._number(partial.get("rejectedLogRecords", 0))
-        if not 0 <= rejected <= len(items):
+        if rejected > len(items):
             raise self.client.unreachable(
                 f"the answer is damaged: {rejected} of {len(items)} records rejected"
             )
@@ -102,11 +105,12 @@ class OtlpSender(HttpSender):
 
     def _number(self, value: object) -> int:
         """Return an int64, which the protocol's JSON writes as a string."""
-        if isinstance(value, str) and value.isdecimal() and len(value) < 20:  # noqa: PLR2004 - 64 bits
-            return int(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        raise self.client.unreachable("the answer is damaged: rejectedLogRecords is no number")
+        if isinstance(value, str) and _INT64.fullmatch(value):
+            value = int(value)
+        number = whole(value)
+        if number < 0:
+            raise self.client.unreachable("the answer is damaged: rejectedLogRecords is no number")
+        return number
 
     def _refuse(self, reply: Reply) -> None:
         """Raise what a status means: what is not retryable is never sent again as it is."""
