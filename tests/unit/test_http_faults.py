@@ -185,3 +185,17 @@ def test_the_wrong_address_refuses_no_message(protocol: Protocol) -> None:
         with pytest.raises(Unreachable):
             sender.send(protocol.messages(1))
         sender.close()
+
+
+@every
+def test_a_refusal_is_read_though_the_receiver_read_nothing(protocol: Protocol) -> None:
+    """It answers 413 and hangs up while we are sending: a reset, and behind it the answer."""
+    waiting = protocol.messages(1)
+    waiting[0] = waiting[0]._replace(body=b'{"fill":"' + b"x" * (24 << 20) + b'"}')
+    with protocol.receiver(most=1000) as receiver:
+        sender = protocol.sender(receiver.url, compression="none")
+        for _ in range(5):
+            receipt = sender.send(waiting)
+            assert receipt.refused[0].startswith("413")
+        sender.close()
+    assert receiver.statuses[413] == 5

@@ -175,9 +175,12 @@ class HttpSender:
         body = self.body([item.data for item in items])
         reply = self.client.post(self.path(), body, self.headers(), deadline)
         if reply.status == TOO_LARGE:
+            said = f"413: too large for the receiver, {len(body)} bytes"
             if len(items) > 1:
                 self._limit = max(min(self._limit, sum(len(item.data) for item in items) // 2), SMALLEST)
-            raise WholeRefused(f"413: too large for the receiver, {len(body)} bytes")
+                raise WholeRefused(said)
+            outcome.refused[items[0].place] = said
+            return []
         return self.read(reply, items, outcome)
 
     def close(self) -> None:
