@@ -28,7 +28,7 @@ INSTALLED = """
 """.split()
 """Beside what every Debian has. Of Python only what the agent runs on: the command python3 is not there."""
 
-FETCHED = "python3 python3-msgpack libbpf1 procps systemd".split()
+FETCHED = "python3 python3-msgpack python3-urllib3 libbpf1 procps systemd".split()
 """What the package may depend on; with it comes all that these depend on and the plain system lacks."""
 
 _SUITE = "bookworm"

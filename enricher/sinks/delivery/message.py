@@ -40,12 +40,15 @@ class Receipt(NamedTuple):
     """What became of the messages of one `Sender.send`, by their index: all not named were taken.
 
     ``refused`` are those that the receiver will never take, and why. ``again`` are to be sent again, not before
-    ``wait`` seconds where that is not None.
+    ``wait`` seconds where that is not None. Of the others ``unnamed`` are refused for ever as well, for the reason
+    ``why``, but the receiver does not say which: all are done, and so many of them are lost.
     """
 
     refused: Mapping[int, str]
     again: Sequence[int] = ()
     wait: float | None = None
+    unnamed: int = 0
+    why: str = ""
 
 
 ALL_TAKEN = Receipt({})

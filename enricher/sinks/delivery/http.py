@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all destinations that speak HTTP share: one connection, a credential, and distrust of what comes back.
+
+Owns the options of every such destination, the credential, the request's headers and its gzip, `Retry-After`, and
+the sentence that says what went wrong. Never knows what a body means, never sends a request twice but for one
+reason: the receiver refused the credential and its file has another one now.
+
+No redirect is followed and no proxy is used, whatever the environment says: records go where the file says.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import time
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, get_type_hints
+from urllib.parse import urlsplit
+
+from enricher import __version__
+from enricher.errors import ConfigInvalid
+from enricher.sinks.delivery.http_tls import tls_context
+from enricher.sinks.delivery.message import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from enricher.sinks.delivery.http_pool import Pool
+
+MOST_REPLY: Final = 8 << 20
+"""Bytes of an answer. One item of a bulk that failed takes 300 of them."""
+MOST_WAIT: Final = 300.0
+"""Seconds that a receiver can make us wait by `Retry-After`."""
+_MOST_SECRET: Final = 64 << 10
+_MOST_SAID: Final = 240
+_SECRET: Final = re.compile(r"[\x20-\x7e]+")
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
+_LARGEST: Final = 1 << 63
+_OTHERS: Final = 0o007
+
+OK: Final = 200
+BAD_REQUEST: Final = 400
+UNAUTHORIZED: Final = 401
+FORBIDDEN: Final = 403
+NOT_FOUND: Final = 404
+TOO_LARGE: Final = 413
+TOO_MANY: Final = 429
+SERVER_ERROR: Final = 500
+
+PASSING: Final = frozenset({408, 425, TOO_MANY, 502, 503, 504})
+"""Answers to a request that may be another one later, whatever was sent."""
+
+
+class HttpOptions(NamedTuple):
+    """What every HTTP destination has: keys of its table `[sinks.NAME]`."""
+
+    url: Annotated[str, "where the receiver is: https://HOST[:PORT][/PATH]"]
+    credential_file: Annotated[
+        str, "file with the credential; a name without a slash is a systemd credential; empty: none is sent"
+    ] = ""
+    ca_file: Annotated[str, "certificates to verify the receiver with; empty: those of the system"] = ""
+    cert_file: Annotated[str, "our certificate, where the receiver asks for one"] = ""
+    key_file: Annotated[str, "its key; empty: it is in cert_file"] = ""
+    verify: Annotated[bool, "whether the receiver has to prove its name; false is for trials"] = True
+    compression: Annotated[str, "gzip or none"] = "gzip"
+    batch: Annotated[int, "messages in one request, at most"] = 500
+    batch_bytes: Annotated[int, "bytes of one request before compression; a larger message goes alone"] = (
+        4 << 20
+    )
+    timeout: Annotated[float, "seconds for one batch as a whole"] = 30.0
+    connect_timeout: Annotated[float, "seconds for connecting and for the TLS handshake, each"] = 5.0
+    read_timeout: Annotated[float, "seconds without a byte from the receiver"] = 15.0
+
+
+class Key(NamedTuple):
+    """One option as the configuration can declare it. ``default`` is None where there is none."""
+
+    name: str
+    kind: type
+    default: str | float | bool | None
+    doc: str
+
+
+def keys(options: type) -> list[Key]:
+    """Return the options of a NamedTuple whose fields are Annotated with their words; `http` is left out."""
+    defaults: Mapping[str, str | float | bool] = getattr(options, "_field_defaults", {})
+    hints = get_type_hints(options, include_extras=True)
+    return [
+        Key(name, hint.__origin__, defaults.get(name), hint.__metadata__[0])
+        for name, hint in hints.items()
+        if hasattr(hint, "__metadata__")
+    ]
+
+
+class Reply(NamedTuple):
+    """An answer. The names of ``headers`` are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Client:
+    """Requests to one receiver. `authorise` makes the value of ``header`` from what the credential's file holds.
+
+    The constructor reads the credential and the certificates and raises ConfigInvalid where it cannot; it does not
+    connect.
+    """
+
+    advice = ""
+    """What the operator might want to know of the options; "" if nothing."""
+
+    def __init__(
+        self,
+        options: HttpOptions,
+        authorise: Callable[[str], str],
+        header: str = "Authorization",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.options = options
+        self._clock = clock
+        self._authorise = authorise
+        self._header = header
+        self._pool: Pool | None = None
+        parts = _parts(options)
+        self.base = parts.path.rstrip("/")
+        self.where = f"{parts.scheme}://{parts.netloc}"
+        self._tls = tls_context(options, parts.host) if parts.scheme == "https" else None
+        self._file = _credential_path(options.credential_file)
+        self._secret = self._before = ""
+        if self._file:
+            self._secret, self.advice = _read_secret(self._file)
+            if self._tls is None:
+                self.advice = f"{self.where}: the credential is sent in clear; use https"
+        if self._tls is not None and not options.verify:
+            self.advice = f"{self.where}: the receiver's name is not verified (verify = false)"
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str], deadline: float) -> Reply:
+        """Send one request and return the answer, whatever its status but 401 and 403, before the deadline.
+
+        ``deadline`` is of time.monotonic(). Raises Unreachable.
+        """
+        sent = {
+            "User-Agent": f"audit-enricher/{__version__}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            **headers,
+        }
+        if self.options.compression == "gzip":
+            body = gzip.compress(body, compresslevel=1, mtime=0)
+            sent["Content-Encoding"] = "gzip"
+        reply = self._exchange(path, body, sent, deadline)
+        if reply.status in {UNAUTHORIZED, FORBIDDEN} and self._changed():
+            reply = self._exchange(path, body, sent, deadline)
+        return reply
+
+    def _exchange(self, path: str, body: bytes, headers: Mapping[str, str], deadline: float) -> Reply:
+        from enricher.sinks.delivery import http_pool  # noqa: PLC0415 - urllib3 takes longer than a start has
+
+        if self._secret:
+            headers = {**headers, self._header: self._authorise(self._secret)}
+        try:
+            if self._pool is None:
+                self._pool = http_pool.Pool(self.where, self.options, self._tls)
+            return Reply(*self._pool.exchange(self.base + path, body, headers, deadline, MOST_REPLY))
+        except http_pool.Failed as failed:
+            self.close()
+            raise Unreachable(f"{self.where}: {self.clean(str(failed))}", failed.hint) from None
+
+    def _changed(self) -> bool:
+        """Read the credential again; tell whether it is another one."""
+        if not self._file:
+            return False
+        try:
+            secret, _ = _read_secret(self._file)
+        except ConfigInvalid:
+            return False  # the old one was refused: that is what is told
+        if secret == self._secret:
+            return False
+        self._before, self._secret = self._secret, secret
+        return True
+
+    def unreachable(self, said: str, hint: str = "", wait: float | None = None) -> Unreachable:
+        """Close the connection and return the error to raise."""
+        self.close()
+        return Unreachable(f"{self.where}: {said}", hint, wait)
+
+    def refused(self, reply: Reply) -> Unreachable:
+        """Return the error for an answer of 401 or 403."""
+        said = f"the credential is refused ({reply.status}{self.reason(reply)})"
+        if not self._file:
+            return self.unreachable(said, "name the file that holds the credential in credential_file")
+        return self.unreachable(said, f"put another one into {self._file}: it is read again")
+
+    def passing(self, reply: Reply) -> Unreachable:
+        """Return the error for an answer that may be another one later."""
+        said = f"the receiver takes nothing now ({reply.status}{self.reason(reply)})"
+        return self.unreachable(said, wait=self.wait(reply))
+
+    def wait(self, reply: Reply) -> float | None:
+        """Return the seconds of `Retry-After`, RFC 9110 10.2.3: a number or a date. None where it says nothing."""
+        text = reply.headers.get("retry-after", "").strip()
+        if _SECONDS.fullmatch(text):
+            return min(float(text), MOST_WAIT)
+        try:
+            left = parsedate_to_datetime(text[:64]).timestamp() - self._clock()
+        except (ValueError, TypeError, OverflowError, OSError):
+            return None
+        return min(max(left, 0.0), MOST_WAIT)
+
+    def document(self, reply: Reply) -> dict[str, object]:
+        """Return the answer's JSON object. Raises Unreachable where it is none."""
+        kind = reply.headers.get("content-type", "")
+        if "json" not in kind.lower():
+            shown = self.clean(kind) or "no content type"
+            hint = "is this the receiver's address? A proxy or a page to log in answers like this"
+            raise self.unreachable(f"the answer is {shown}, not JSON ({reply.status})", hint)
+        found = _object(reply.body)
+        if found is None:
+            raise self.unreachable(f"the answer is damaged: not a JSON object ({reply.status})")
+        return found
+
+    def reason(self, reply: Reply) -> str:
+        """Return what the receiver said of an error, as ``: words``, or "". Of JSON the members that hold words."""
+        found = _object(reply.body[:_MOST_SECRET])
+        if found is None:
+            return ""
+        inner = found.get("error")
+        for holder in (inner if isinstance(inner, dict) else {}, found):
+            for name in ("reason", "text", "message", "error"):
+                said = holder.get(name)
+                if isinstance(said, str) and said:
+                    return f": {self.clean(said)}"
+        return ""
+
+    def clean(self, said: object) -> str:
+        """Return words of a receiver for an error: without the credential, without control characters, not long."""
+        if isinstance(said, int):
+            said = f"{said:d}" if abs(said) < _LARGEST else "a large number"
+        # A lone surrogate, which JSON can hold, cannot be written anywhere.
+        text = said.encode(errors="replace").decode() if isinstance(said, str) else "no words"
+        for secret in (self._secret, self._before):
+            if secret:
+                value = self._authorise(secret)
+                for hidden in (secret, value, value.rpartition(" ")[2], *secret.split(":", 1)[1:]):
+                    text = text.replace(hidden, "***") if hidden else text
+        text = "".join(letter if letter.isprintable() else " " for letter in text[: 2 * _MOST_SAID]).strip()
+        return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}..."
+
+    def close(self) -> None:
+        """Close the connection; the next request makes another one."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+
+class _Parts(NamedTuple):
+    scheme: str
+    netloc: str
+    path: str
+    host: str
+
+
+def _parts(options: HttpOptions) -> _Parts:
+    """Take the URL apart. A secret in it would be in every error, so there is no place for one."""
+    try:
+        parts = urlsplit(options.url)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ConfigInvalid("url: it is not a URL", "as https://HOST:PORT") from None
+    if "@" in parts.netloc:
+        raise ConfigInvalid(
+            "url: it holds a credential", "put that into a file, and its name into credential_file"
+        )
+    if not valid or parts.query or parts.fragment or not _SECRET.fullmatch(options.url) or " " in options.url:
+        raise ConfigInvalid("url: it is not http:// or https://, a host, a port and a path alone")
+    if options.compression not in {"gzip", "none"}:
+        raise ConfigInvalid("compression: it is neither gzip nor none")
+    return _Parts(parts.scheme, parts.netloc, parts.path, parts.hostname or "")
+
+
+def _credential_path(name: str) -> str:
+    """Return the file; a name alone is one of systemd's credentials (systemd.exec(5), LoadCredential=)."""
+    if not name or "/" in name:
+        return name
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise ConfigInvalid(
+            f"credential_file: {name}: systemd gave no credentials",
+            f"LoadCredential={name}:/path in a drop-in of the unit, or a path with a slash",
+        )
+    return f"{directory}/{name}"
+
+
+def _read_secret(path: str) -> tuple[str, str]:
+    """Return the credential and advice on its file. ConfigInvalid, which never holds a byte of it."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - Path has no way to read so many bytes and no more
+            mode = os.fstat(file.fileno()).st_mode
+            raw = file.read(_MOST_SECRET + 1)
+    except OSError as error:
+        raise ConfigInvalid(f"credential_file: {path}: {error.strerror}") from None
+    text = raw.decode("ascii", "replace").strip()
+    if len(raw) > _MOST_SECRET or not _SECRET.fullmatch(text):
+        raise ConfigInvalid(f"credential_file: {path}: it has to hold one line of printable ASCII")
+    return text, f"{path} can be read by everyone" if mode & _OTHERS else ""
+
+
+def whole(value: object, below: int = _LARGEST) -> int:
+    """Return a number of an answer: an integer from 0, -1 for anything else."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
+    return value if fits and isinstance(value, int) else -1
+
+
+def _object(body: bytes) -> dict[str, object] | None:
+    """Return a JSON object, None where the bytes are none: cut, nested without end, numbers without end."""
+    try:
+        found: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
