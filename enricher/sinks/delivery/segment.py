@@ -150,6 +150,7 @@ class Reader:
         self._at = HEAD_SIZE
         self._buffer = b""
         self._base = 0  # where in the file the buffer begins
+        self._least = head.first  # number that the next record has at least
         self.good = HEAD_SIZE
         self.bad: tuple[int, int] | None = None
 
@@ -173,6 +174,9 @@ class Reader:
                 self.bad = head.number, head.before + head.records
                 continue
             self.good, self.bad = stop, None
+            if head.number < self._least:
+                continue  # once more, or of another place: we did not write it here
+            self._least = head.number + 1
             if head.number >= wanted:
                 yield Stored(head.number, head.before, message)
 

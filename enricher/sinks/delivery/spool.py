@@ -40,7 +40,8 @@ RETRY: Final = 1.0
 """Seconds between two tries to write where the disk took nothing."""
 _LOOK_AT_AGE: Final = 1.0  # seconds between two looks
 _SEGMENTS: Final = 8  # at least, in the size that is allowed: the oldest goes whole
-_WRITE: Final = 1 << 20
+_WRITE: Final = 1 << 20  # bytes that the policy is asked about at once
+_AT_THE_END: Final = 5.0  # seconds for a `take` to end
 
 
 class Limits(NamedTuple):
@@ -248,6 +249,7 @@ class Spool:
         """See `Queue`."""
         with self._changed:
             losses, fresh = self._account.tell()
+            self._catch_up()
         if fresh and not self._closed:
             self._save()
         return losses
@@ -266,36 +268,37 @@ class Spool:
             self._busy = True
         try:
             self._sync()
-            self._fill(most)
+            can_read = self._fill(most)
             if not self._window and timeout > 0:
                 with self._changed:
-                    if self._is_idle():
-                        self._changed.wait_for(lambda: not self._is_idle(), timeout)
-                    else:
-                        self._changed.wait(timeout)  # there is something, which cannot be read now
+                    # What cannot be read now is no reason to try at once.
+                    self._changed.wait_for(lambda: self._closed or (can_read and not self._is_idle()), timeout)
                 self._fill(most)
         finally:
-            self._busy = False
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
         return [taken.message for taken, _ in zip(self._window, range(most), strict=False)]
 
     def _is_idle(self) -> bool:
-        return self._read >= self._log.next and not self._held and not self._closed
+        return self._read >= self._log.next and not self._held
 
-    def _fill(self, most: int) -> None:
+    def _fill(self, most: int) -> bool:
+        """Read, and say whether what there is could be."""
         while True:
             with self._changed:
                 room = TAKE_BYTES - sum(weight(taken.message) for taken in self._window)
                 wanted = most - len(self._window)
                 if wanted <= 0 or (room <= 0 and self._window) or self._closed:
-                    return
+                    return True
                 try:
                     segment = self._select()
                 except OSError as error:
                     self._complain("read", error)
-                    return
+                    return False
                 if segment is None:
                     self._take_held(wanted, room)
-                    return
+                    return True
                 reader, size, end = self._reader, segment.size, segment.end
             assert reader is not None  # noqa: S101 - `_select` opened it
             found, at_end = self._read_some(reader, size, wanted, room)
@@ -340,6 +343,11 @@ class Spool:
             self._reading, self._reader = segment, Reader(self._reader_fd, segment.head)
         return None
 
+    def _catch_up(self) -> None:
+        """Do not look for what is behind us: a gap that was told, and is next, was passed."""
+        if self._account.done > self._read:
+            self._read, self._read_before = self._account.done, self._account.before
+
     def _skip_gap(self, segment: Segment | None) -> None:
         """Go on at this segment's first message, at the end where there is none."""
         if segment is None:
@@ -383,6 +391,7 @@ class Spool:
                     self._held_bytes -= weight(taken.message)
                 else:
                     self._account.advance(taken.number + 1, taken.after)
+            self._catch_up()
             self._release()
         self._save(clean=True)
 
@@ -449,6 +458,7 @@ class Spool:
             self._held_bytes = 0
             self._log.seal()
             self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._busy, _AT_THE_END)
         self._sync(at_once=True)
         self._save(clean=True, sync=True)
         self._close_reader()

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The spool beside a plain list, whatever is done to both in whatever order."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from enricher.clock import ManualClock
+from enricher.sinks.delivery.segments import BLOCK
+from tests.unit.sample_delivery import lost, message, numbers, spool
+
+
+class _Machine(RuleBasedStateMachine):
+    """What the list has is what the spool delivers, but what it told to be lost."""
+
+    size = 1 << 30
+    policy = "drop_oldest"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = Path(tempfile.mkdtemp(prefix="spool-"))
+        self.clock = ManualClock()
+        self.expected: list[int] = []  # put and not done; from the front some may be lost
+        self.in_hand: list[int] = []
+        self.count = 0
+        self.lost = self.missing = 0
+        self.full = False
+        self.queue = self.opened()
+
+    def opened(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
+        return spool(self.path / "s", size=self.size, policy=self.policy, segment=3_000, clock=self.clock)
+
+    @rule(count=st.integers(0, 12), size=st.sampled_from([1, 200, 1000]))
+    def put(self, count: int, size: int) -> None:
+        fresh = [message(self.count + at, b"x" * size, records=1) for at in range(count)]
+        self.count += count
+        self.expected += numbers(fresh)
+        self.queue.put(fresh)
+
+    @rule(most=st.integers(1, 15))
+    def take(self, most: int) -> None:
+        self.in_hand = numbers(self.queue.take(most, 0))
+        self._met()
+
+    def _met(self) -> None:
+        """What was taken is the head of what is expected, but for what was lost before and in between."""
+        at = 0
+        for number in self.in_hand:
+            assert number in self.expected[at:], (self.in_hand, self.expected)
+            where = self.expected.index(number, at)
+            self.missing += where - at
+            del self.expected[at:where]
+            at += 1
+
+    @precondition(lambda self: self.in_hand)
+    @rule(data=st.data())
+    def done(self, data: st.DataObject) -> None:
+        count = data.draw(st.integers(0, len(self.in_hand)))
+        self.queue.done(count)
+        del self.in_hand[:count], self.expected[:count]
+
+    @rule()
+    def tell(self) -> None:
+        self.lost += lost(self.queue)
+
+    @rule()
+    def reopen(self) -> None:
+        self.lost += lost(self.queue)
+        self.queue.close()
+        self.in_hand = []
+        self.queue = self.opened()
+
+    @rule()
+    def kill(self) -> None:
+        """What a kill leaves: nothing is closed in order, and what was not told has to be found again."""
+        self.queue._directory.close()
+        self.queue._close_reader()
+        self.queue._log.seal()
+        self.in_hand = []
+        self.queue = self.opened()
+
+    @invariant()
+    def is_bounded(self) -> None:
+        assert self.queue.size + BLOCK * len(self.queue._log.all) <= self.size
+        assert self.queue.error == ""
+
+    def teardown(self) -> None:
+        while True:
+            self.take(10)
+            if not self.in_hand:
+                break
+            self.queue.done(len(self.in_hand))
+            del self.expected[: len(self.in_hand)]
+        self.missing += len(self.expected)
+        assert self.queue.waiting == 0
+        self.lost += lost(self.queue)
+        self.queue.close()
+        self.account()
+        shutil.rmtree(self.path)
+
+    def account(self) -> None:
+        assert (self.lost, self.missing) == (0, 0)
+
+
+class Unbounded(_Machine):
+    """Nothing is ever lost."""
+
+
+class DropOldest(_Machine):
+    """What is lost is told, once."""
+
+    size = 40_000
+
+    def account(self) -> None:
+        assert self.lost == self.missing
+
+
+class DropNewest(DropOldest):
+    """The same where what comes goes; but a kill takes the account of what was never written."""
+
+    policy = "drop_newest"
+
+    @rule()
+    def kill(self) -> None:
+        self.tell()
+        super().kill()
+
+
+_SETTINGS = settings(max_examples=40, stateful_step_count=40, deadline=None)
+for _machine in (Unbounded, DropOldest, DropNewest):
+    _machine.TestCase.settings = _SETTINGS
+
+
+class TestUnbounded(Unbounded.TestCase):  # type: ignore[misc]
+    pass
+
+
+class TestDropOldest(DropOldest.TestCase):  # type: ignore[misc]
+    pass
+
+
+class TestDropNewest(DropNewest.TestCase):  # type: ignore[misc]
+    pass
