@@ -136,7 +136,9 @@ def test_two_threads_lose_and_repeat_nothing() -> None:
     assert len(found) + queue.given_up.messages == 20_000
 
 
-@pytest.mark.parametrize(("most", "size", "policy"), [(0, 1, "drop_oldest"), (1, 0, "drop_oldest"), (1, 1, "x")])
+@pytest.mark.parametrize(
+    ("most", "size", "policy"), [(0, 1, "drop_oldest"), (1, 0, "drop_oldest"), (1, 1, "x")]
+)
 def test_no_queue_without_limits(most: int, size: int, policy: str) -> None:
     with pytest.raises(ValueError, match="no such queue"):
         made(most, size, policy)

@@ -46,7 +46,9 @@ def test_in_order_and_the_same_until_done(tmp_path: Path) -> None:
 
 def test_every_member_of_a_message_comes_back(tmp_path: Path) -> None:
     queue = spool(tmp_path / "s")
-    odd = message(1)._replace(uid="\udcff/ü", type="", body=bytes(range(256)), serial=0xFFFFFFFF, records=70_000)
+    odd = message(1)._replace(
+        uid="\udcff/ü", type="", body=bytes(range(256)), serial=0xFFFFFFFF, records=70_000
+    )
     queue.put([odd])
     assert queue.take(1, 0) == [odd]
     queue.close()

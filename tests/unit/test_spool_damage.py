@@ -49,7 +49,9 @@ def reopened(path: Path, data: bytes) -> tuple[list[int], int]:
     queue = spool(path)
     found: list[int] = []
     while batch := queue.take(3, 0):
-        assert all(each == message(number, records=2) for each, number in zip(batch, numbers(batch), strict=True))
+        assert all(
+            each == message(number, records=2) for each, number in zip(batch, numbers(batch), strict=True)
+        )
         found += numbers(batch)
         queue.done(len(batch))
     assert found == sorted(set(found))
@@ -100,7 +102,9 @@ def test_a_flipped_bit_at_every_byte(tmp_path: Path) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_bytes_put_in_taken_out_and_changed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_bytes_put_in_taken_out_and_changed(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     path = tmp_path_factory.mktemp("spool")
     whole = filled(path / "s", 5)
     at = data.draw(st.integers(0, len(whole)))
@@ -215,7 +219,7 @@ def test_a_flipped_bit_anywhere_in_the_cursor(tmp_path: Path) -> None:
             flipped[at] ^= 1 << bit
             assert spooldir.decode_cursor(bytes(flipped), "it") is None
         assert spooldir.decode_cursor(data[:at], "it") is None
-    assert spooldir.decode_cursor(data, "it") == spooldir.Cursor(2, 4, [])
+    assert spooldir.decode_cursor(data, "it") == spooldir.Cursor(2, 4, [], 0)
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=8))

@@ -3,8 +3,9 @@
 
 Owns the gaps in the numbers of messages. Never touches a file; who uses it holds the spool's lock.
 
-A gap that was told is in the cursor file, so that no later run tells it again. One that was not is found again by the
-next run as long as anything is behind it, and told then.
+A gap that was told is in the cursor file, so that no later run tells it again. One that was not, the next run finds
+for itself, as long as it was not passed. What was passed or never got a number, and was not told, is in the cursor
+file as a debt.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Account:
     def __init__(self, cursor: Cursor) -> None:
         self.done, self.before = cursor.done, cursor.before
         self.given_up = GivenUp()
+        self.given_up.add(0, cursor.owed)
         self._gaps = [gap for gap in cursor.gaps if gap.end > cursor.done]
         self._told = set(self._gaps)
 
@@ -60,7 +62,7 @@ class Account:
     def tell(self) -> tuple[Sequence[Loss], bool]:
         """Return what was not told yet, and whether the cursor has to say so."""
         losses = self.given_up.tell()
-        fresh = not self._told.issuperset(self._gaps)
+        fresh = bool(losses) or not self._told.issuperset(self._gaps)
         self._told.update(self._gaps)
         self._pass()
         return losses, fresh
@@ -80,4 +82,6 @@ class Account:
 
     def cursor(self) -> Cursor:
         """Return what is to be written."""
-        return Cursor(self.done, self.before, [gap for gap in self._gaps if gap in self._told])
+        untold = sum(gap.records for gap in self._gaps if gap not in self._told)
+        told = [gap for gap in self._gaps if gap in self._told]
+        return Cursor(self.done, self.before, told, max(0, self.given_up.untold - untold))

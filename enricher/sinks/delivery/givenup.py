@@ -22,7 +22,7 @@ POLICIES: Final = ("drop_oldest", "drop_newest")
 
 
 class GivenUp:
-    """``messages`` and ``records`` are those since the start, told or not.
+    """``messages`` and ``records`` are those since the start, ``untold`` the records that were not told yet.
 
     Messages without records are events of our own; they are counted and make no loss, or the loss of what tells a
     loss would be told, and lost, for ever.
@@ -32,7 +32,7 @@ class GivenUp:
         self.messages = 0
         self.records = 0
         self._cause, self._stage = cause, stage
-        self._untold = 0
+        self.untold = 0
         self._first: int | None = None
         self._last: int | None = None
 
@@ -40,7 +40,7 @@ class GivenUp:
         """Count these; ``first`` and ``last`` are serials, None where they are not known."""
         self.messages += messages
         self.records += records
-        self._untold += records
+        self.untold += records
         # Messages come in the order in which events were finished, which is nearly that of serials.
         if first is not None and (self._first is None or serial_before(first, self._first)):
             self._first = first
@@ -54,7 +54,7 @@ class GivenUp:
 
     def tell(self) -> Sequence[Loss]:
         """Return what was not told yet: one loss, or none."""
-        lost, self._untold = self._untold, 0
+        lost, self.untold = self.untold, 0
         first, last = self._first, self._last
         self._first = self._last = None
         return [Loss(self._cause, self._stage, lost, "records", first, last, ())] if lost else []

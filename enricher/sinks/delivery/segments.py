@@ -84,8 +84,8 @@ class Segments:
 
     @property
     def used(self) -> int:
-        """Bytes that count towards the limit, with those of a further segment."""
-        return self.bytes + (BLOCK + HEAD_SIZE) * (len(self.all) + 1)
+        """Bytes that count towards the limit, with those of the two segments that one `append` may begin."""
+        return self.bytes + (BLOCK + HEAD_SIZE) * (len(self.all) + 2)
 
     @property
     def live(self) -> Segment | None:

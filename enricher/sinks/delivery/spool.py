@@ -118,6 +118,7 @@ class Spool:
     def _open(self) -> None:
         cursor = self._directory.load()
         size = max(1, min(self._limits.segment, self._limits.size // _SEGMENTS))
+        self._piece = min(size, _WRITE)
         self._log = Segments(self._directory, size, self._limits.age, self._wall)
         cut = self._log.load(cursor)
         self.advice = self._log.advice
@@ -152,7 +153,7 @@ class Spool:
         done = 0
         while done < len(messages):
             run, size = done, 0
-            while run < len(messages) and size < _WRITE and self._make_room(size + cost(messages[run])):
+            while run < len(messages) and size < self._piece and self._make_room(size + cost(messages[run])):
                 size += cost(messages[run])
                 run += 1
             if run == done:
@@ -246,11 +247,13 @@ class Spool:
             self._complain("removed", error)
 
     def losses(self) -> Sequence[Loss]:
-        """See `Queue`."""
+        """See `Queue`. Once it is closed there are none: what was not told by then, the next run tells."""
         with self._changed:
+            if self._closed:
+                return []
             losses, fresh = self._account.tell()
             self._catch_up()
-        if fresh and not self._closed:
+        if fresh:
             self._save()
         return losses
 
@@ -272,7 +275,9 @@ class Spool:
             if not self._window and timeout > 0:
                 with self._changed:
                     # What cannot be read now is no reason to try at once.
-                    self._changed.wait_for(lambda: self._closed or (can_read and not self._is_idle()), timeout)
+                    self._changed.wait_for(
+                        lambda: self._closed or (can_read and not self._is_idle()), timeout
+                    )
                 self._fill(most)
         finally:
             with self._changed:

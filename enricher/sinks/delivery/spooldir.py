@@ -52,12 +52,13 @@ class Gap(NamedTuple):
 class Cursor(NamedTuple):
     """All messages with numbers below ``done`` need not be delivered any more; they stood for so many records.
 
-    ``gaps`` are behind it.
+    ``gaps`` are behind it; ``owed`` records were lost, and no loss has told it yet.
     """
 
     done: int
     before: int
     gaps: Sequence[Gap] = ()
+    owed: int = 0
 
 
 def segment_name(first: int) -> str:
@@ -67,7 +68,7 @@ def segment_name(first: int) -> str:
 
 def encode_cursor(cursor: Cursor) -> bytes:
     """Return the cursor file's content."""
-    body: bytes = msgpack.packb([cursor.done, cursor.before, [list(gap) for gap in cursor.gaps]])
+    body: bytes = msgpack.packb([cursor.done, cursor.before, [list(gap) for gap in cursor.gaps], cursor.owed])
     check = zlib.crc32(body, zlib.crc32(_PREFIX.pack(_MAGIC, _VERSION, 0)))
     return _PREFIX.pack(_MAGIC, _VERSION, check) + body
 
@@ -86,11 +87,11 @@ def decode_cursor(data: bytes, name: str) -> Cursor | None:
             "empty it with the version that filled it, or move the directory away",
         )
     try:
-        done, before, gaps = msgpack.unpackb(body)
-        cursor = Cursor(done, before, [Gap(*gap) for gap in gaps])
+        done, before, gaps, owed = msgpack.unpackb(body)
+        cursor = Cursor(done, before, [Gap(*gap) for gap in gaps], owed)
     except (TypeError, ValueError, msgpack.exceptions.UnpackException):
         return None
-    numbers = [done, before, *(number for gap in cursor.gaps for number in gap)]
+    numbers = [done, before, owed, *(number for gap in cursor.gaps for number in gap)]
     if not all(type(number) is int and 0 <= number < NUMBER_MAX for number in numbers):
         return None
     return cursor
