@@ -251,7 +251,7 @@ def test_a_bug_in_a_queue_does_not_end_it_either(start: Start, said: list[str]) 
     queue.put(messages(0, 1))
     sender = FakeSender()
     courier = start(queue, sender)
-    sender.wait_for(lambda calls: bool(calls))
+    sender.wait_for(bool)
     assert courier.stop(DEADLINE)
     assert (courier.bugs, len(said)) == (2, 2)
 
@@ -297,7 +297,7 @@ def test_it_takes_no_signal(start: Start) -> None:
     start(queue, sender)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
     queue.put(messages(0, 1))
-    sender.wait_for(lambda calls: bool(calls))
+    sender.wait_for(bool)
     assert {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM} <= masks[0]
 
 

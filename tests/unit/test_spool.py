@@ -376,4 +376,4 @@ def test_two_threads_lose_and_repeat_nothing_untold(tmp_path: Path, size: int, c
 def test_limits_are_checked(tmp_path: Path) -> None:
     for wrong in ({"policy": "block"}, {"size": 0}):
         with pytest.raises(ValueError, match="no such spool"):
-            spool(tmp_path / "s", **wrong)  # type: ignore[arg-type]
+            spool(tmp_path / "s", **wrong)

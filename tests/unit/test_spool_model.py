@@ -8,12 +8,20 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from enricher.clock import ManualClock
 from enricher.sinks.delivery.segments import BLOCK
+from enricher.sinks.delivery.spool import Spool
 from tests.unit.sample_delivery import lost, message, numbers, spool
 
 
@@ -25,8 +33,6 @@ class _Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.brought = (os.fsync, os.fdatasync)
-        os.fsync = os.fdatasync = lambda _: None  # no power is cut
         self.path = Path(tempfile.mkdtemp(prefix="spool-"))
         self.clock = ManualClock()
         self.expected: list[int] = []  # put and not done; from the front some may be lost
@@ -36,7 +42,7 @@ class _Machine(RuleBasedStateMachine):
         self.full = False
         self.queue = self.opened()
 
-    def opened(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def opened(self) -> Spool:
         return spool(self.path / "s", size=self.size, policy=self.policy, segment=3_000, clock=self.clock)
 
     @rule(count=st.integers(0, 12), size=st.sampled_from([1, 200, 1000]))
@@ -53,13 +59,11 @@ class _Machine(RuleBasedStateMachine):
 
     def _met(self) -> None:
         """What was taken is the head of what is expected, but for what was lost before and in between."""
-        at = 0
-        for number in self.in_hand:
+        for at, number in enumerate(self.in_hand):
             assert number in self.expected[at:], (self.in_hand, self.expected)
             where = self.expected.index(number, at)
             self.missing += where - at
             del self.expected[at:where]
-            at += 1
 
     @precondition(lambda self: self.in_hand)
     @rule(data=st.data())
@@ -106,7 +110,6 @@ class _Machine(RuleBasedStateMachine):
         self.queue.close()
         self.account()
         shutil.rmtree(self.path)
-        os.fsync, os.fdatasync = self.brought
 
     def account(self) -> None:
         assert (self.lost, self.missing) == (0, 0)
@@ -136,23 +139,12 @@ class DropNewest(DropOldest):
         super().kill()
 
 
-_SETTINGS = settings(
-    max_examples=25,
-    stateful_step_count=40,
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-)
-for _machine in (Unbounded, DropOldest, DropNewest):
-    _machine.TestCase.settings = _SETTINGS
-
-
-class TestUnbounded(Unbounded.TestCase):  # type: ignore[misc]
-    pass
-
-
-class TestDropOldest(DropOldest.TestCase):  # type: ignore[misc]
-    pass
-
-
-class TestDropNewest(DropNewest.TestCase):  # type: ignore[misc]
-    pass
+@pytest.mark.parametrize("machine", [Unbounded, DropOldest, DropNewest])
+def test_the_spool_is_a_list(machine: type[_Machine], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda _: None)  # no power is cut
+    # Shrinking takes minutes, and what is found is short as it is.
+    phases = [Phase.explicit, Phase.reuse, Phase.generate]
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None, phases=phases)
+    )

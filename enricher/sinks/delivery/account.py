@@ -69,6 +69,8 @@ class Account:
 
     def _pass(self) -> None:
         """Forget the gaps that were passed; one that is next and was told is passed."""
+        if not self._gaps:
+            return
         for gap in sorted(self._gaps):
             if gap.first <= self.done < gap.end and gap in self._told:
                 self.before += gap.records

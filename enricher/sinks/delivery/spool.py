@@ -390,12 +390,15 @@ class Spool:
     def done(self, count: int) -> None:
         """See `Queue`. The receiver's progress outlives a kill when it returns."""
         with self._changed:
+            last = None
             for _ in range(count):
                 taken = self._window.popleft()
                 if taken.number < 0:
                     self._held_bytes -= weight(taken.message)
                 else:
-                    self._account.advance(taken.number + 1, taken.after)
+                    last = taken
+            if last is not None:
+                self._account.advance(last.number + 1, last.after)
             self._catch_up()
             self._release()
         self._save(clean=True)
