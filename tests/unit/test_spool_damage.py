@@ -291,3 +291,19 @@ def test_a_record_of_another_place_is_not_believed(tmp_path: Path) -> None:
     again = data + data[at[1] : at[2]]  # the second once more, behind the last
     found, told = reopened(tmp_path / "s", again)
     assert (found, told) == ([0, 1, 2, 3], 0)
+
+
+def test_a_record_that_is_another_segments_is_not_believed(tmp_path: Path) -> None:
+    """Half a write that could not be taken back may hold records whose numbers were used again behind it."""
+    queue = spool(tmp_path / "s", segment=4_000)
+    queue.put([message(number, b"x" * 1000, records=2) for number in range(8)])
+    queue.close()
+    first = tmp_path / "s" / SEG
+    data = first.read_bytes()
+    head = segment.decode_head(data, "it")
+    assert head is not None
+    first.write_bytes(data + encode(head, 5, 10, message(99, records=2)))
+    queue = spool(tmp_path / "s", segment=4_000)
+    assert drained(queue) == list(range(8))
+    assert queue.losses() == []
+    queue.close()
