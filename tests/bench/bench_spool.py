@@ -30,10 +30,12 @@ BODIES = (1024, 2048, 8192)
 
 
 class Cost(NamedTuple):
-    """Seconds to put and to take, the longest single `put`, and bytes of files between the two."""
+    """Seconds to put and to take, of them on the CPU, the longest single `put`, and bytes of files between the two."""
 
     putting: float
     taking: float
+    cpu_putting: float
+    cpu_taking: float
     longest: float
     size: int
 
@@ -74,16 +76,16 @@ def take_all(queue: Queue, count: int) -> None:
 
 def run(queue: Queue, messages: list[Message], path: Path | None) -> Cost:
     """Put all, then take all."""
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     longest = put_all(queue, messages)
-    putting = time.perf_counter() - begin
+    putting, cpu_putting = time.perf_counter() - begin, time.process_time() - cpu
     size = sum(file.stat().st_size for file in path.iterdir()) if path else 0
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     take_all(queue, len(messages))
-    taking = time.perf_counter() - begin
+    taking, cpu_taking = time.perf_counter() - begin, time.process_time() - cpu
     queue.close()
     assert not queue.losses()
-    return Cost(putting, taking, longest, size)
+    return Cost(putting, taking, cpu_putting, cpu_taking, longest, size)
 
 
 def at_once(queue: Queue, messages: list[Message]) -> tuple[float, float]:
@@ -106,11 +108,12 @@ def measure(count: int, body: int, directory: str | None) -> None:
     for _ in range(RUNS):
         with tempfile.TemporaryDirectory(dir=directory) as name:
             costs.append(run(Spool(f"{name}/s", limits), messages, Path(name, "s")))
-    putting, taking = (1e6 * min(values) / count for values in list(zip(*costs, strict=True))[:2])
+    putting, taking, *cpu = (1e6 * min(values) / count for values in list(zip(*costs, strict=True))[:4])
     each = costs[0].size / count
     print(
-        f"{body} bytes: put {putting:.2f} us, take and done {taking:.2f} us a message; {each:.0f} bytes on disk;"
-        f" the longest put of {PUT}: {1e3 * max(cost.longest for cost in costs):.1f} ms"
+        f"{body} bytes: put {putting:.2f} us ({cpu[0]:.2f} CPU), take and done {taking:.2f} us"
+        f" ({cpu[1]:.2f} CPU) a message; {each:.0f} bytes on disk; the longest put of {PUT}:"
+        f" {1e3 * max(cost.longest for cost in costs):.1f} ms"
     )
     with tempfile.TemporaryDirectory(dir=directory) as name:
         seconds, longest = at_once(Spool(f"{name}/s", limits), messages)
