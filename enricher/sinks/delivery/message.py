@@ -116,6 +116,15 @@ class Queue(Protocol):
         """Return what was given up since the last call."""
         ...
 
+    def close(self) -> None:
+        """Keep what waits if it can be kept, and give up the rest; a second call does nothing."""
+        ...
+
+    @property
+    def error(self) -> str:
+        """Why it cannot do its work at present, "" where it can."""
+        ...
+
     @property
     def waiting(self) -> int:
         """Messages that are not done."""
