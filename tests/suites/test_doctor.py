@@ -36,6 +36,7 @@ Pretend = Callable[[dict[str, bytes]], tuple[str, ...]]
 
 def doctor(guest: Guest, *before: str, load: bool = False) -> Rows:
     """The rows by name. Checks the form, that nothing goes to standard error, and exit code and verdict."""
+    await_ends(guest)  # which it would find
     done = guest.run([*before, COMMAND, "doctor", "--json", *([] if load else ["--no-load"])], timeout=120)
     assert done.stderr == b"", done.stderr.decode()
     told = json.loads(done.stdout)
