@@ -29,7 +29,7 @@ _PACKAGES = """
     systemd systemd-sysv systemd-container dbus dbus-user-session udev kmod procps util-linux passwd login acl
     iproute2 iptables nftables strace libcap2-bin bpftool libbpf1 busybox-static ca-certificates apparmor
     podman docker.io containerd runc crun lxc uidmap slirp4netns fuse-overlayfs
-    auditd python3 python3-msgpack python3-pyroute2
+    auditd python3 python3-msgpack python3-pyroute2 python3-urllib3
 """.split()
 
 _MASKED = """
