@@ -233,25 +233,30 @@ def test_whose_namespaces_a_task_has(guest: Guest, rules: Rules) -> None:
     assert found["net"]["where"] == found["three"]["where"] == "host"
 
 
-SLEEPERS = ("mnt", "uts", "ipc", "net", "pid", "user", "cgroup", "time")
+SLEEPER = "/bin/sleep 4242"
 
 
 @pytest.fixture
 def idle(guest: Guest) -> Iterator[None]:
     """A task in a namespace of its own for each kind, idle since before the program."""
-    script = "for kind in $1; do $0 unshare $kind -- sleep 4242 >/dev/null 2>&1 </dev/null & done"
-    guest.run(["sh", "-c", script, NSMAKE, " ".join(SLEEPERS)], check=True)
-    guest.run(["sh", "-c", "until [ $(pgrep -fxc 'sleep 4242') -ge 8 ]; do :; done"], timeout=60, check=True)
+    script = "for kind in $1; do setsid $0 unshare $kind -- $2 >/dev/null 2>&1 </dev/null & done"
+    guest.run(["sh", "-c", script, NSMAKE, " ".join(KINDS_TO_MAKE), SLEEPER], check=True)
+    count = f"until [ $(pgrep -fxc '{SLEEPER}') -ge {len(KINDS_TO_MAKE)} ]; do :; done"
+    guest.run(["sh", "-c", count], timeout=60, check=True)
     yield
-    guest.run(["pkill", "-fx", "sleep 4242"])
+    guest.run(["pkill", "-KILL", "-fx", SLEEPER])
 
 
 def _listed(guest: Guest) -> set[tuple[str, int]]:
     """All namespaces that a task has, as /proc shows them: kind and number."""
-    script = "for task in /proc/[0-9]*/task/*; do readlink $task/ns/*; done | sort -u"
+    script = "find /proc/[0-9]*/task/[0-9]*/ns -type l -printf '%l\\n' 2>/dev/null | sort -u"
     links = guest.run(["sh", "-c", script], timeout=60).stdout.decode().split()
-    found = {tuple(link.rstrip("]").split(":[")) for link in links}
-    return {(kind, int(number)) for kind, number in found}
+    pairs = [link.rstrip("]").split(":[") for link in links]
+    return {(kind, int(number)) for kind, number in pairs}
+
+
+def _key(namespace: Json) -> tuple[str, int, str]:
+    return namespace["kind"], namespace["ino"], namespace["life"]
 
 
 @pytest.mark.usefixtures("idle")
@@ -265,43 +270,37 @@ def test_baseline_of_what_was_there_before(
     ident, pid = box
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
     before = _listed(guest)
-    with Live(
-        guest, "--ns-lives", "--key", "exec", "--type", "NS_INIT", "--type", "NS_DEL", capture=True
-    ) as live:
+    with Live(guest, "--ns-lives") as live:
         assert "not told here" not in live.said
         guest.run(["nsenter", "-t", pid, "-m", "-p", "-n", "/w/truth", "1", "entered"], check=True)
         guest.run(["nsenter", "-t", pid, "-n", TRUTH, "1", "net"], check=True)
         still = before & _listed(guest)
-        guest.run(["pkill", "-fx", "sleep 4242"], check=True)
-        _await_ends(guest, live, len(SLEEPERS))
+        guest.run(["pkill", "-KILL", "-fx", SLEEPER], check=True)
+        _await_ends(guest, live, len(KINDS_TO_MAKE))
         account = live.stop()
         events = live.events()
     assert account.balanced, live.said
     found = {truth.tag: event for event in events if (truth := truth_of(event)) is not None}
-    told = {
-        tag: [(of["id"], of["kinds"]) for of in found[tag]["namespaces"]["of"]] for tag in ("entered", "net")
+    whose = {tag: event["namespaces"].get("of", []) for tag, event in found.items()}
+    assert {tag: [(of["id"], of["kinds"]) for of in each] for tag, each in whose.items()} == {
+        "entered": [(ident, ["mnt", "net", "pid"])],
+        "net": [(ident, ["net"])],
     }
-    assert told == {"entered": [(ident, ["mnt", "net", "pid"])], "net": [(ident, ["net"])]}
-    inits = [event["namespace"] for event in own(events, "NS_INIT") if "baseline" in event["namespace"]]
-    begun = Counter((entry["kind"], entry["ino"]) for entry in inits)
-    assert still - set(begun) == set()
-    assert {key: count for key, count in begun.items() if count != 1} == {}
-    assert set(begun) - before == set(), "found, and nobody had it"
-    initial = initial_of(guest)
-    for entry in inits:
-        assert entry.get("owner", initial["user"]) in {number for kind, number in begun if kind == "user"}
-    ends = [event["namespace"] for event in own(events, "NS_DEL")]
-    keys = {(entry["kind"], entry["ino"], entry["life"]) for entry in inits}
-    ended = [(entry["kind"], entry["ino"], entry["life"]) for entry in ends]
-    of_old = Counter(key for key in ended if key in keys)
-    assert sorted(kind for kind, _, _ in of_old) == sorted(SLEEPERS)
-    assert set(of_old.values()) == {1}
-    every = Counter(
-        (event["namespace"]["kind"], event["namespace"]["ino"], event["namespace"]["life"])
-        for event in own(events, "NS_INIT")
-    )
-    assert set(every.values()) == {1}
-    record_property("baseline", f"{len(begun)} namespaces, {len(of_old)} of them ended")
+    begun = [event["namespace"] for event in own(events, "NS_INIT")]
+    ended = [event["namespace"] for event in own(events, "NS_DEL")]
+    old = [entry for entry in begun if "baseline" in entry]
+    names = {(entry["kind"], entry["ino"]) for entry in old}
+    assert still - names == set()
+    assert names - before == set(), "found, and nobody had it"
+    assert {entry["owner"] for entry in old if "owner" in entry} <= {
+        ino for kind, ino in names if kind == "user"
+    }
+    assert [key for key, count in Counter(map(_key, begun)).items() if count != 1] == []
+    ends = Counter(map(_key, ended))
+    assert sorted(kind for kind, _, _ in ends.keys() & set(map(_key, old))) == sorted(KINDS_TO_MAKE)
+    assert set(ends.values()) == {1}
+    assert set(ends) <= set(map(_key, begun))
+    record_property("baseline", f"{len(old)} namespaces, {len(ends)} ended")
 
 
 def _await_ends(guest: Guest, live: Live, ends: int) -> None:
