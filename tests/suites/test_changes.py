@@ -271,7 +271,7 @@ def test_baseline_of_what_was_there_before(
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
     before = _listed(guest)
     with Live(guest, "--ns-lives") as live:
-        assert "not told here" not in live.said
+        assert "which namespaces there were" not in live.said
         guest.run(["nsenter", "-t", pid, "-m", "-p", "-n", "/w/truth", "1", "entered"], check=True)
         guest.run(["nsenter", "-t", pid, "-n", TRUTH, "1", "net"], check=True)
         still = before & _listed(guest)
