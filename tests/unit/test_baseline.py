@@ -62,7 +62,7 @@ def test_rings_are_emptied_between_the_steps() -> None:
 
     os.write(write, bytes([1] * 20))
     os.close(write)
-    assert baseline.look(begin, drain, 8) == "the look at all tasks saw none"  # the second one
+    assert baseline.look(begin, drain, 8, FOREVER) == "the look at all tasks saw none"  # the second one
     os.close(read)
     assert sizes == [12, 4, 0]
 
@@ -73,8 +73,21 @@ def left(fd: int) -> int:
 
 
 def test_a_read_that_fails_is_the_end(tmp_path: Path) -> None:
-    why = baseline.look(lambda: os.open(tmp_path, os.O_RDONLY), lambda: None, 8)
+    why = baseline.look(lambda: os.open(tmp_path, os.O_RDONLY), lambda: None, 8, FOREVER)
     assert why == "the look at all tasks ended early: Is a directory"
+
+
+def test_a_start_does_not_wait_for_rings_that_stay_full() -> None:
+    read, write = os.pipe()
+    os.write(write, bytes([1] * 20))
+    drains: list[None] = []
+    why = baseline.look(lambda: read, lambda: drains.append(None), 8, 0.0)
+    os.close(write)
+    assert (why, len(drains)) == ("the look at all tasks ended early: it took longer than 5 s", 1)
+    assert not baseline.settle(lambda: drains.append(None), lambda: True, 0.0)
+    turns = iter((True, True, False))
+    assert baseline.settle(lambda: drains.append(None), lambda: next(turns), FOREVER)
+    assert len(drains) == 5
 
 
 def test_the_family_needs_the_iterator_and_the_lives() -> None:

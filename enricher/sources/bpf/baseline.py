@@ -8,6 +8,7 @@ byte (``bpf/baseline.bpf.c``).
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import Counter
@@ -36,7 +37,9 @@ STEP_BYTES: Final = 8192
 """Of a ring for each task: all that can be told of one but for hundreds of extents of users."""
 STEP_MOST: Final = 1024
 
-_PARKED_TRIES: Final = 50
+LONGEST: Final = 5.0
+"""Seconds that a start waits for it, where the rings fill as fast as they are emptied. Some milliseconds are usual."""
+
 _PARKED_WAIT: Final = 0.001
 
 
@@ -45,10 +48,11 @@ def step_for(ring_size: int) -> int:
     return max(1, min(STEP_MOST, ring_size // STEP_BYTES))
 
 
-def look(iterate: Callable[[], int], drain: Callable[[], object], step: int) -> str:
+def look(iterate: Callable[[], int], drain: Callable[[], object], step: int, deadline: float) -> str:
     """Look at all tasks until none was missed; returns why that could not be done, "" where it was.
 
-    `iterate` begins a look and returns its descriptor, or a negative errno. `drain` empties the rings.
+    `iterate` begins a look and returns its descriptor, or a negative errno. `drain` empties the rings. `deadline` is by
+    the monotonic clock.
     """
     seen: Counter[int] = Counter()
     for turn in range(LOOKS):
@@ -56,7 +60,7 @@ def look(iterate: Callable[[], int], drain: Callable[[], object], step: int) -> 
         if fd < 0:
             return f"the look at all tasks could not begin: {error_text(fd)}"
         try:
-            seen = _one(fd, drain, step)
+            seen = _one(fd, drain, step, deadline)
         except OSError as error:
             return f"the look at all tasks ended early: {error.strerror}"
         finally:
@@ -71,22 +75,25 @@ def look(iterate: Callable[[], int], drain: Callable[[], object], step: int) -> 
     return f"{changed} tasks were changing their namespaces at each of {LOOKS} looks"
 
 
-def _one(fd: int, drain: Callable[[], object], step: int) -> Counter[int]:
+def _one(fd: int, drain: Callable[[], object], step: int, deadline: float) -> Counter[int]:
     seen: Counter[int] = Counter()
     while written := os.read(fd, step):
         seen.update(written)
         drain()
+        if time.monotonic() > deadline:
+            raise TimeoutError(errno.ETIMEDOUT, f"it took longer than {LONGEST:.0f} s")
     return seen
 
 
-def settle(drain: Callable[[], object], parked: Callable[[], bool]) -> bool:
+def settle(drain: Callable[[], object], parked: Callable[[], bool], deadline: float) -> bool:
     """Empty the rings until all that was told by now is out of them; returns whether it is."""
-    for _ in range(_PARKED_TRIES):
-        drain()
-        if not parked():
-            return True
+    drain()
+    while parked():
+        if time.monotonic() > deadline:
+            return False
         time.sleep(_PARKED_WAIT)
-    return False
+        drain()
+    return True
 
 
 class Iterator:

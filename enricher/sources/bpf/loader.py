@@ -362,14 +362,15 @@ class LibbpfObject(ReadingSide):
             contexts.extend(more_contexts)
             tallies.extend(more_tallies)
 
+        deadline = time.monotonic() + baseline.LONGEST
         iterator = baseline.Iterator(self._lib, self._program(self._baseline))
         self._baseline = ""
         try:
-            why = baseline.look(iterator.begin, drain, baseline.step_for(self.ring_size))
+            why = baseline.look(iterator.begin, drain, baseline.step_for(self.ring_size), deadline)
         finally:
             iterator.close()
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        if not baseline.settle(drain, lambda: self.parked):
+        if not baseline.settle(drain, lambda: self.parked, deadline):
             why = why or "a message stayed unfinished"
         self.families[families.BASELINE] = why
         if not why:
