@@ -15,6 +15,8 @@ struct acts_map acts SEC(".maps");
 struct places_map places SEC(".maps");
 struct buckets_map change_bucket SEC(".maps");
 struct members_map members SEC(".maps");
+struct found_map found SEC(".maps");
+struct seen_map seen SEC(".maps");
 struct abouts_map abouts SEC(".maps");
 struct told_users_map told_users SEC(".maps");
 struct refused_senders_map refused_senders SEC(".maps");

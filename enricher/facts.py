@@ -11,7 +11,7 @@ Times are nanoseconds since boot (CLOCK_BOOTTIME), namespaces follow `model.KIND
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from enricher.model import Context
@@ -33,6 +33,11 @@ class NamespaceOp(IntEnum):
     FREED = 2  # nothing keeps it; its number may be another's from now on
     FOUND = 3  # it was there when it was looked for
     LOST = 4  # not of one namespace: some of these were lost until now
+    ALL_FOUND = 5  # not of one namespace: of all tasks there were at the start it was told where they are
+
+
+OF_ONE: Final = frozenset({NamespaceOp.MADE, NamespaceOp.FREED, NamespaceOp.FOUND})
+"""What is told of one namespace."""
 
 
 class Link(NamedTuple):
@@ -81,7 +86,8 @@ class NamespaceLife(NamedTuple):
     """A namespace was made, found or freed. ``kind`` is an index into `model.KINDS`; of a freed one not told.
 
     ``id`` is never used again, 0 where the kernel has none. ``parent`` (of a pid or user namespace) and ``owner``
-    (the user namespace) are inums. The creator is the task that made it: ``creator_pid`` 0 for none.
+    (the user namespace) are inums. The creator is the task that made it: ``creator_pid`` 0 for none. One is found
+    where a task had it when the start looked at all tasks; ``time`` is then a moment of its life.
     """
 
     time: int
@@ -154,7 +160,7 @@ class PacketNet(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A program was executed in this cgroup with these namespaces; told once for each such set."""
+    """A program was executed in this cgroup with these namespaces, or was at the start; told once for each set."""
 
     time: int
     cgroup_id: int

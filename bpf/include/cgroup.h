@@ -23,6 +23,14 @@ static __always_inline const struct cgroup *cgroup_of(const struct task_struct *
 	return css ? BPF_CORE_READ(css, cgroup) : 0;
 }
 
+/* The same as an id, 0 where it cannot be read; nobody is told. */
+static __always_inline __u64 cgroup_id_of(const struct task_struct *task)
+{
+	const struct cgroup *cgroup = cgroup_of(task);
+
+	return cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
+}
+
 static __always_inline void remember_told(__u64 id)
 {
 	__u8 told = 1;

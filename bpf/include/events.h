@@ -58,7 +58,13 @@
 /* namespace_event.op */
 #define NAMESPACE_MADE	1
 #define NAMESPACE_FREED 2 /* nothing keeps it any more; only inum, unique and op are set */
-#define NAMESPACE_FOUND 3 /* by user space, when it looked at its start */
+#define NAMESPACE_FOUND 3 /* a task had it at the start; nothing of a creator is set */
+
+/* What the look at the start writes of each task: one byte (baseline.bpf.c). */
+#define BASELINE_TOLD	 1
+#define BASELINE_GONE	 2 /* it is ending and has no namespaces any more */
+#define BASELINE_CHANGED 3 /* its namespaces were being changed: look again */
+#define BASELINE_DROPPED 4 /* ring full: look again */
 
 /* Index into context_event.inum and .unique, and bit in .missing. */
 #define NS_MNT		     0

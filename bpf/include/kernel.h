@@ -199,6 +199,16 @@ struct task_struct {
 	unsigned int sessionid;
 };
 
+/* What a program of SEC("iter/task") is given. */
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
 struct sk_buff {
 	struct sk_buff *next;
 	unsigned char *data;

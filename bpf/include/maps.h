@@ -145,6 +145,51 @@ struct members_map {
 };
 
 /*
+ * Namespaces that the look at the start has told of; one that falls out is told of again. A number that is
+ * given out later is told of when its namespace is made.
+ */
+#define FOUND_MAX 16384
+
+struct found_key {
+	__u32 inum;
+	__u32 kind;
+};
+
+struct found_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FOUND_MAX);
+	__type(key, struct found_key);
+	__type(value, __u8);
+};
+
+/*
+ * A task as it was seen once. Twice for the one at which the start looks: too much for the stack, and nobody
+ * else runs that program.
+ */
+struct seen_namespace {
+	__u64 unique;
+	__u32 inum;
+	__u32 owner;
+	__u32 parent;
+	__u32 level;
+};
+
+struct seen_task {
+	__u64 proxy;
+	__u64 pid;
+	__u64 cgroup;
+	__u64 failed;
+	struct seen_namespace ns[NS_KINDS];
+};
+
+struct seen_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct seen_task);
+};
+
+/*
  * What a record is about that has no subject: noted while the function that writes it runs, by the task
  * that is current then, which is whoever it is.
  */
@@ -219,6 +264,8 @@ extern struct acts_map acts SEC(".maps");
 extern struct places_map places SEC(".maps");
 extern struct buckets_map change_bucket SEC(".maps");
 extern struct members_map members SEC(".maps");
+extern struct found_map found SEC(".maps");
+extern struct seen_map seen SEC(".maps");
 extern struct abouts_map abouts SEC(".maps");
 extern struct told_users_map told_users SEC(".maps");
 extern struct refused_senders_map refused_senders SEC(".maps");

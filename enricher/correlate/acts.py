@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from enricher.facts import Beside, Change, Link, NamespaceLife, NamespaceOp, PacketNet, Refused, Target
+from enricher.facts import (
+    OF_ONE,
+    Beside,
+    Change,
+    Link,
+    NamespaceLife,
+    NamespaceOp,
+    PacketNet,
+    Refused,
+    Target,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,7 +91,7 @@ class Acts:
                 self._packets[fact.stamp] = fact
                 self._bound(self._packets, STAMPS_MAX)
             elif isinstance(fact, NamespaceLife):
-                if fact.op != NamespaceOp.LOST:
+                if fact.op in OF_ONE:
                     self._lives.append((fact, now))
             elif isinstance(fact, Refused):
                 self._due.append((fact, now))

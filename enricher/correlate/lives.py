@@ -2,7 +2,8 @@
 """Which life an inum was of at a moment: the kernel gives a freed namespace's number to the next one at once.
 
 Owns the table of lives. Never takes one life for another: where messages were lost, what is not proved any more is
-not known. A number that was never given out since the start is of a namespace that was there before.
+not known. A number that was never given out since the start is of a namespace that was there before; what is told of
+it at the start (it was found) counts only where nothing was made or freed with that number before that moment.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.facts import Member, NamespaceLife, NamespaceOp
+from enricher.facts import OF_ONE, Member, NamespaceLife, NamespaceOp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,14 +47,34 @@ class Life(NamedTuple):
 class _Number:
     """What was told of one number: beginnings and ends, each in the order of time, in whatever order they came."""
 
-    __slots__ = ("births", "deaths")
+    __slots__ = ("births", "deaths", "found")
 
     def __init__(self) -> None:
         self.births: list[Life] = []
         self.deaths: list[tuple[int, int]] = []  # time, and the kernel's own number of what ended, 0 for none
+        self.found: tuple[int, Life] | None = None  # the earliest moment at which it was found, and what
 
     def __len__(self) -> int:
-        return len(self.births) + len(self.deaths)
+        return len(self.births) + len(self.deaths) + (self.found is not None)
+
+    def find(self, time: int, life: Life) -> None:
+        """Enter what had the number at that moment of the start."""
+        if self.found is None or time < self.found[0]:
+            self.found = time, life
+
+    def older(self) -> Life | None:
+        """Return what was found, where it had the number before anything was told of that; None for nothing.
+
+        What had been freed or made by then is why another namespace may have been found: one whose making was told of
+        by itself, or was not seen. Such a one is not taken for one that was there before.
+        """
+        if self.found is None:
+            return None
+        time, life = self.found
+        ended = min(
+            self.deaths[0][0] if self.deaths else FOREVER, self.births[0].born if self.births else FOREVER
+        )
+        return None if ended <= time else life._replace(ended=ended)
 
     def ending(self, place: int) -> int:
         """When the life at this place ended: what is told of its end, else the beginning of the next one."""
@@ -66,6 +87,8 @@ class _Number:
 
     def forget(self, before: int) -> None:
         """Forget what ended before that, but the last of each: that the number was given out must stay known."""
+        if self.found is not None and ((older := self.older()) is None or older.ended < before):
+            self.found = None  # what is not older now is not made so by any message that is still to come
         old = bisect_left(self.births, before, key=_born)
         while old and (old == len(self.births) or self.ending(old - 1) >= before):
             old -= 1
@@ -87,6 +110,8 @@ class Lives:
         self._count = 0
         self.watched = False
         """Whether anything is told of namespaces at all; before that nothing is known of any."""
+        self.complete = 0
+        """The moment by which it was told of all tasks of the start where they were; 0 where it was not."""
         self.epoch = 0
         self.forgotten = 0
 
@@ -102,10 +127,17 @@ class Lives:
             if fact.op == NamespaceOp.LOST:
                 self._doubted = max(self._doubted, fact.time)
                 continue
+            if fact.op == NamespaceOp.ALL_FOUND:
+                self.complete = fact.time
+                continue
+            if fact.op not in OF_ONE:
+                continue
             number = self._numbers.setdefault(fact.inum, _Number())
             before = len(number)
             if fact.op == NamespaceOp.FREED:
                 insort(number.deaths, (fact.time, fact.id))
+            elif fact.op == NamespaceOp.FOUND:
+                number.find(fact.time, _life(fact))
             else:
                 insort(number.births, _life(fact), key=_born)
             number.forget(fact.time - KEPT)
@@ -143,6 +175,11 @@ class Lives:
 
     def _before(self, inum: int, number: _Number, time: int, ident: int) -> Life | None:
         """Return what had the number before it was given out while somebody looked."""
+        found = number.older()
+        if found is not None:
+            if ident:
+                return found if ident == found.id else None
+            return None if self._doubted or time > found.ended else found
         if ident and number.births and number.births[0].born <= time:
             # A message did not come: a program is skipped where a task was preempted inside of it.
             return None
@@ -151,6 +188,14 @@ class Lives:
         if not time <= ended < first or self._doubted:
             return None
         return Life(inum, 0, ended)
+
+    def began(self, found: NamespaceLife) -> bool:
+        """Whether this message tells of a namespace that was there before, and is the one of it that counts."""
+        number = self._numbers.get(found.inum)
+        if number is None or number.found is None or number.found[0] != found.time:
+            return False
+        older = number.older()
+        return older is not None and (older.id != 0 or not self._doubted)
 
 
 def _life(fact: NamespaceLife) -> Life:

@@ -34,8 +34,8 @@ class Packets:
         """Return the member.
 
         ``containers`` are those that had programs in the namespace, each once, the earliest first. It is empty where
-        there were none. It is absent where nobody can say, as of a namespace that was there before this program, and
-        for the host's own, which is every program's that has no other.
+        there were none. It is absent where nobody can say, as of a namespace that is older than this program where its
+        start did not see every task, and for the host's own, which is every program's that has no other.
         """
         life = self._lives.at(packet.inum, packet.time, packet.id)
         net = self._entries.entry(_NET, packet.inum, packet.id, None if life is None else life.born)

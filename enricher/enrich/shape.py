@@ -120,6 +120,7 @@ class NamespaceEntry(TypedDict):
     life: NotRequired[str]
     parent: NotRequired[int]
     owner: NotRequired[int]
+    baseline: NotRequired[bool]  # only True: it was there at the start, and nobody saw it being made
 
 
 class RefusedEntry(TypedDict):

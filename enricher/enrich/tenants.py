@@ -3,8 +3,9 @@
 
 Owns the table and the one conclusion from it: a namespace belongs to the first container in which a program was
 executed with it since it was made. What entered it later (`nsenter` from another container, a container that shares
-it) changes nothing of that. Never concludes where the first is not known: of a namespace that was there before
-the programs, or whose first cgroup nobody can name.
+it) changes nothing of that. Of one that was there before the programs nobody saw who was first: it is the container's
+that alone had tasks in it at the start. Never concludes where that is not known: where several had, where the look at
+the start missed a task, or where a cgroup is one that nobody can name.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Tenants:
         self._lives = lives
         self._cgroups = cgroups
         self._initial = initial
-        self._members: OrderedDict[_Key, list[int]] = OrderedDict()
+        self._members: OrderedDict[_Key, dict[int, int]] = OrderedDict()  # cgroups, and since when
         self.forgotten = 0
 
     def learn(self, facts: Iterable[Fact]) -> None:
@@ -72,22 +73,52 @@ class Tenants:
             if len(self._members) >= LIMIT:
                 self._members.popitem(last=False)
                 self.forgotten += 1
-            cgroups = self._members[inum, life.born] = []
-        if cgroup not in cgroups and len(cgroups) < CGROUPS_MAX:
-            cgroups.append(cgroup)
+            cgroups = self._members[inum, life.born] = {}
+        if cgroup in cgroups or len(cgroups) < CGROUPS_MAX:
+            cgroups.setdefault(cgroup, time)
 
     def owner(self, inum: int, time: int, ident: int = 0) -> Home | None:
         """Return the container whose namespace this was at that moment; None where it is nobody's or not known."""
         life = self._lives.at(inum, time, ident)
-        if life is None or life.born == 0:
+        if life is None:
             return None
-        for cgroup in self._members.get((inum, life.born), ()):
+        cgroups = self._members.get((inum, life.born), {})
+        if life.born == 0:
+            return self._only(cgroups)
+        for cgroup, since in cgroups.items():
+            if since > life.ended:
+                continue  # it came before the message of that end did
             home = self._cgroups.of(cgroup)
             if home is None or home.where == "unknown":
                 return None
             if home.where == "container":
                 return home
         return None
+
+    def _only(self, cgroups: dict[int, int]) -> Home | None:
+        """Return the one container among the cgroups that were in it at the start, None where there is not just one.
+
+        Who came later says nothing of who was first. A list that is full may lack one.
+        """
+        only: Home | None = None
+        if len(cgroups) >= CGROUPS_MAX:
+            return None
+        for cgroup, since in cgroups.items():
+            if since > self._lives.complete:
+                continue
+            home = self._cgroups.of(cgroup)
+            if home is None or home.where == "unknown":
+                return None
+            if home.where != "container" or home.container is None:
+                continue
+            if (
+                only is not None
+                and only.container is not None
+                and only.container["id"] != home.container["id"]
+            ):
+                return None
+            only = home
+        return only
 
     def of(self, context: Context, home: Home | None) -> list[ContainerOf]:
         """Return the containers whose namespaces the task has, when that differs from where it is."""
@@ -118,15 +149,17 @@ class Tenants:
         Those that had ended by then are not in it. None where the list would not be certain to have all.
         """
         life = self._lives.at(inum, time, ident)
-        if life is None or life.born == 0:  # who was in it before us was not seen
+        if life is None or (
+            life.born == 0 and not self._lives.complete
+        ):  # who was in it before us was not seen
             return None
-        cgroups = self._members.get((inum, life.born), ())
+        cgroups = self._members.get((inum, life.born), {})
         found: dict[str, Home] = {}
         if _NOT_KNOWN in cgroups:
             return None
-        for cgroup in cgroups:
+        for cgroup, since in cgroups.items():
             home = self._cgroups.of(cgroup)
-            if home is None or (home.ended and home.ended < time):
+            if home is None or since > life.ended or (home.ended and home.ended < time):
                 continue
             if home.where == "unknown":
                 return None

@@ -112,4 +112,6 @@ def namespace(told: NamespaceLife, where: Whereabouts) -> NamespaceEntry:
         made["parent"] = life.parent
     if life.owner:
         made["owner"] = life.owner
+    if told.op == NamespaceOp.FOUND:
+        made["baseline"] = True
     return made

@@ -42,7 +42,7 @@ class OwnEvents:
 
     def _wanted(self, told: Told) -> bool:
         if isinstance(told, NamespaceLife):
-            return self._lives and (told.op != NamespaceOp.FREED or self._is_known(told))
+            return self._lives and self._tells_of_one(told)
         if not isinstance(told, Change):
             return True
         if self._changes != "containers":
@@ -55,9 +55,16 @@ class OwnEvents:
             return True
         return told.op == ChangeOp.SETNS and any(self._may_be_owned(told, kind) for kind in changed)
 
-    def _is_known(self, freed: NamespaceLife) -> bool:
-        """Whether anybody was told of its beginning: a creation that fails inside gives its number back, too."""
-        life = self._around.lives.at(freed.inum, freed.time, freed.id)
+    def _tells_of_one(self, told: NamespaceLife) -> bool:
+        """Whether it is a beginning, or the end of what had one: a creation that fails inside has an end only.
+
+        One that was found at the start has its beginning there, but was it made since then, that one.
+        """
+        if told.op == NamespaceOp.FOUND:
+            return self._around.lives.began(told)
+        if told.op != NamespaceOp.FREED:
+            return True
+        life = self._around.lives.at(told.inum, told.time, told.id)
         return life is not None and life.kind >= 0
 
     @staticmethod

@@ -233,8 +233,13 @@ def _prove(  # noqa: PLR0913 - the steps of one start, in the one place that kno
         # They are watched from the loading on: what comes and goes while we look is told of.
         loaded.found(scan(hierarchy()))
         try:
+            contexts, tallies = loaded.look_at_all()
             trial = _try(nonce, control, socket, loaded)
-            trial = trial._replace(records=earlier + trial.records)
+            trial = trial._replace(
+                records=earlier + trial.records,
+                contexts=contexts + trial.contexts,
+                tallies=tallies + trial.tallies,
+            )
             failure = _failure(hook, trial.proof, _dropped(socket, loaded)) or unusable(loaded, trial)
         except BaseException:
             loaded.close()

@@ -245,6 +245,86 @@ def test_whose_namespaces_a_task_has(guest: Guest, rules: Rules) -> None:
     assert found["net"]["where"] == found["three"]["where"] == "host"
 
 
+SLEEPER = "/bin/sleep 4242"
+
+
+@pytest.fixture
+def idle(guest: Guest) -> Iterator[None]:
+    """A task in a namespace of its own for each kind, idle since before the program."""
+    script = "for kind in $1; do setsid $0 unshare $kind -- $2 >/dev/null 2>&1 </dev/null & done"
+    guest.run(["sh", "-c", script, NSMAKE, " ".join(KINDS_TO_MAKE), SLEEPER], check=True)
+    count = f"until [ $(pgrep -fxc '{SLEEPER}') -ge {len(KINDS_TO_MAKE)} ]; do :; done"
+    guest.run(["sh", "-c", count], timeout=60, check=True)
+    yield
+    guest.run(["pkill", "-KILL", "-fx", SLEEPER])
+
+
+def _listed(guest: Guest) -> set[tuple[str, int]]:
+    """All namespaces that a task has, as /proc shows them: kind and number."""
+    script = "find /proc/[0-9]*/task/[0-9]*/ns -type l -printf '%l\\n' 2>/dev/null | sort -u"
+    links = guest.run(["sh", "-c", script], timeout=60).stdout.decode().split()
+    pairs = [link.rstrip("]").split(":[") for link in links]
+    return {(kind, int(number)) for kind, number in pairs}
+
+
+def _key(namespace: Json) -> tuple[str, int, str]:
+    return namespace["kind"], namespace["ino"], namespace["life"]
+
+
+@pytest.mark.usefixtures("idle")
+def test_baseline_of_what_was_there_before(
+    guest: Guest,
+    rules: Rules,
+    box: tuple[str, str],
+    record_property: Callable[[str, object], None],
+) -> None:
+    """A container and sleepers that do nothing: who they are is known, each namespace begins once and ends once."""
+    ident, pid = box
+    rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
+    before = _listed(guest)
+    with Live(guest, "--ns-lives") as live:
+        assert "which namespaces there were" not in live.said
+        guest.run(["nsenter", "-t", pid, "-m", "-p", "-n", "/w/truth", "1", "entered"], check=True)
+        guest.run(["nsenter", "-t", pid, "-n", TRUTH, "1", "net"], check=True)
+        after = _listed(guest)
+        guest.run(["pkill", "-KILL", "-fx", SLEEPER], check=True)
+        _await_ends(guest, live, len(KINDS_TO_MAKE))
+        account = live.stop()
+        events = live.events()
+    assert account.balanced, live.said
+    found = {truth.tag: event for event in events if (truth := truth_of(event)) is not None}
+    whose = {tag: event["namespaces"].get("of", []) for tag, event in found.items()}
+    assert {tag: [(of["id"], of["kinds"]) for of in each] for tag, each in whose.items()} == {
+        "entered": [(ident, ["mnt", "net", "pid"])],
+        "net": [(ident, ["net"])],
+    }
+    begun = [event["namespace"] for event in own(events, "NS_INIT")]
+    ended = [event["namespace"] for event in own(events, "NS_DEL")]
+    old = [entry for entry in begun if "baseline" in entry]
+    names = {(entry["kind"], entry["ino"]) for entry in old}
+    assert (before & after) - names == set(), live.said
+    # A unit may have been started just before the program.
+    assert names - before - after == set(), "found, and nobody had it"
+    assert {entry["owner"] for entry in old if "owner" in entry} <= {
+        ino for kind, ino in names if kind == "user"
+    }
+    assert [key for key, count in Counter(map(_key, begun)).items() if count != 1] == []
+    ends = Counter(map(_key, ended))
+    assert sorted(kind for kind, _, _ in ends.keys() & set(map(_key, old))) == sorted(KINDS_TO_MAKE)
+    assert set(ends.values()) == {1}
+    assert set(ends) <= set(map(_key, begun))
+    record_property("baseline", f"{len(old)} namespaces, {len(ends)} ended")
+
+
+def _await_ends(guest: Guest, live: Live, ends: int) -> None:
+    """Frees are asynchronous: wait until so many ends of namespaces are told, or the limit."""
+    limit = time.monotonic() + _NO_MORE
+    while time.monotonic() < limit:
+        said = guest.run(["grep", "-c", '"type":"NS_DEL"', live.path]).stdout
+        if int(said or 0) >= ends:
+            return
+
+
 def test_lives_of_numbers_that_are_used_again(
     guest: Guest,
     rules: Rules,

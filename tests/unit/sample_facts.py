@@ -31,6 +31,17 @@ def made(  # noqa: PLR0913 - each is a fact a test may want to vary
     )
 
 
+def found(kind: str, inum: int, time: int = 1_000, ident: int = 0) -> NamespaceLife:
+    index = KINDS.index(kind)
+    return NamespaceLife(
+        time, NamespaceOp.FOUND, inum, index, ident, 4026531836, 4026531837, 1, 0, 0, 0, 0, 0, b""
+    )
+
+
+def all_found(time: int) -> NamespaceLife:
+    return NamespaceLife(time, NamespaceOp.ALL_FOUND, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b"")
+
+
 def freed(inum: int, time: int) -> NamespaceLife:
     return NamespaceLife(time, NamespaceOp.FREED, inum, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b"")
 

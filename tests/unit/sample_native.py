@@ -26,7 +26,7 @@ from enricher.model import (
     Record,
 )
 from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, SYSCALL, context, event
-from tests.unit.sample_facts import MAKER, batch, change, freed, link, made, member, refusal, target
+from tests.unit.sample_facts import MAKER, batch, change, found, freed, link, made, member, refusal, target
 
 Json = dict[str, Any]
 
@@ -234,6 +234,10 @@ def born() -> Json:
     return own(made("pid", 205, 1_205, ident=77))
 
 
+def baseline() -> Json:
+    return own(found("user", 305, 1_305))
+
+
 def ended() -> Json:
     return own(freed(204, 5_000))
 
@@ -292,7 +296,7 @@ SAMPLES = {
             from_a_journal,
         ),
         *(lost, lost_messages, gap, open_gap, reload),
-        *(packet, changing, signalling, cloned, born, ended, refused_message),
+        *(packet, changing, signalling, cloned, born, baseline, ended, refused_message),
     )
 }
 
@@ -363,6 +367,7 @@ BREAKS: list[tuple[str, Json]] = [
     ("born", {"lost": {"cause": "sink", "stage": "sink", "records": 1}}),
     ("born", {"notice": {"kind": "reload", "text": "x"}}),
     ("born", {"refused": {"type": "USER", "text": "", "length": 1}}),
+    ("baseline", {"namespace.baseline": False}),
     ("refused_message", {"type": "NS_CHANGE"}),
     ("refused_message", {"lost": {"cause": "sink", "stage": "sink", "records": 1}}),
     ("refused_message", {"notice": {"kind": "reload", "text": "x"}}),

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from enricher.errors import LayoutMismatch
-from enricher.facts import ChangeOp, NamespaceOp
-from enricher.sources.bpf import layout, wire, wirefacts
+from enricher.facts import OF_ONE, ChangeOp, NamespaceOp
+from enricher.sources.bpf import baseline, layout, wire, wirefacts
 from enricher.sources.bpf.families import all_programs
 from enricher.sources.bpf.hook import PROGRAM
 from enricher.sources.bpf.libbpf import Libbpf, library
@@ -143,7 +143,8 @@ def test_numbers_that_btf_does_not_hold() -> None:
     mine |= {name: getattr(wirefacts, name) for name in defined if name.startswith("USERS_")}
     mine |= {f"EVENT_{name}": getattr(wirefacts, f"EVENT_{name}") for name in FACTS}
     mine |= {f"CHANGE_{op.name}": int(op) for op in ChangeOp}
-    mine |= {f"NAMESPACE_{op.name}": int(op) for op in NamespaceOp if op != NamespaceOp.LOST}
+    mine |= {f"NAMESPACE_{op.name}": int(op) for op in NamespaceOp if op in OF_ONE}
+    mine |= {name: getattr(baseline, name) for name in defined if name.startswith("BASELINE_")}
     mine |= {"COMM_SIZE": 16, "REFUSED_TEXT": wirefacts.REFUSED_TEXT}
     assert mine == {name: defined[name] for name in mine}
     assert set(defined) - set(mine) == set()
@@ -156,6 +157,8 @@ def test_programs_and_maps_that_the_loader_asks_for(lib: Libbpf, opened: int) ->
         "acts",
         "places",
         "members",
+        "found",
+        "seen",
         "change_bucket",
         "parsed",
         "rings",

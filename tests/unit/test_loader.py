@@ -16,7 +16,8 @@ from typing import Any, cast
 import pytest
 
 from enricher.errors import EnricherError, KernelUnsupported, LayoutMismatch, LoadFailed, MissingCapability
-from enricher.sources.bpf import loader, wire
+from enricher.facts import NamespaceLife, NamespaceOp
+from enricher.sources.bpf import baseline, loader, wire, wirefacts
 from enricher.sources.bpf.families import Chosen, all_programs
 from enricher.sources.bpf.features import Answer, Found
 from enricher.sources.bpf.hook import Hook
@@ -58,6 +59,7 @@ class Lib:
         self.closed = 0
         self.entries: dict[str, int] = {}
         self.rings: list[int] = []
+        self.looks: list[bytes] = []
         self.inner: dict[int, int] = {}
         self.rodata = ctypes.create_string_buffer(24)
         self.misses = dict.fromkeys(PROGRAMS, 0)
@@ -142,6 +144,17 @@ class Lib:
     def do_bpf_link__destroy(self, handle: int) -> None:
         self.detached.append(self.name(handle))
 
+    def do_bpf_link__fd(self, handle: int) -> int:
+        return handle
+
+    def do_bpf_iter_create(self, handle: int) -> int:
+        """Each look writes what is next of `looks`."""
+        assert self.name(handle) == "task_found"
+        read, write = os.pipe()
+        os.write(write, self.looks.pop(0))
+        os.close(write)
+        return read
+
     def do_bpf_program__fd(self, handle: int) -> int:
         return handle
 
@@ -175,9 +188,14 @@ def load(lib: Lib, tmp_path: Path) -> Callable[..., LibbpfObject]:
     image.write_bytes(b"ELF")
 
     def make(
-        hook: Hook = Hook.PLAIN, *, uring: bool = True, verbose: bool = False, budget: int = 0
+        hook: Hook = Hook.PLAIN,
+        *,
+        uring: bool = True,
+        verbose: bool = False,
+        budget: int = 0,
+        baseline: str = "",
     ) -> LibbpfObject:
-        chosen = Chosen([], {})
+        chosen = Chosen([], {}, (), baseline)
         return LibbpfObject(
             cast("Any", lib), image, hook, NONCE, budget, chosen, uring=uring, verbose=verbose
         )
@@ -275,6 +293,7 @@ def test_life(lib: Lib, load: Load) -> None:
     assert (loaded.ring_count, loaded.ring_size) == (CPUS, 512 << 10)
     assert loaded.wake_fds() == lib.rings == [lib.inner[cpu] for cpu in range(CPUS)]
     assert (loaded.drain(), loaded.parked) == (([], []), False)
+    assert (loaded.look_at_all(), loaded.facts, loaded.families) == (([], []), [], {})
     loaded.close()
     assert lib.detached == lib.attached[::-1]
     assert loaded.drain() == ([], [])
@@ -420,4 +439,61 @@ def test_a_kernel_that_refuses_a_family_still_has_the_records(
     assert "record_end" in lib.attached
     assert "unshare_enter" not in lib.attached
     assert all(why.startswith("the kernel refused") for why in loaded.families.values())
+    loaded.close()
+
+
+# -- the look at the start ---------------------------------------------------------------------------
+
+
+def test_all_tasks_are_looked_at_until_none_is_missed(lib: Lib, load: Load) -> None:
+    before = descriptors()
+    lib.looks = [bytes([1, 1, 2, 3]), bytes([1, 1, 4]), bytes([1, 2]), b"not wanted"]
+    loaded = load(baseline="task_found")
+    assert (lib.autoloaded["task_found"], "task_found" in lib.attached) == (True, False)
+    loaded.tap = []
+    assert loaded.look_at_all() == ([], [])
+    assert lib.looks == [b"not wanted"]
+    assert (lib.attached[-1], lib.detached) == ("task_found", ["task_found"])
+    assert loaded.families == {"baseline": ""}
+    (said,) = loaded.facts
+    assert isinstance(said, NamespaceLife)
+    assert (said.op, said.time > 0) == (NamespaceOp.ALL_FOUND, True)
+    assert loaded.tap == [wirefacts.encode_namespace(said)]
+    assert (loaded.look_at_all(), len(lib.looks)) == (([], []), 1), "once"
+    loaded.close()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("looks", "fails", "why"),
+    [
+        ([bytes([1, 3, 3])] * 6, {}, "2 tasks were changing their namespaces at each of 6 looks"),
+        ([bytes([1, 4])] * 6, {}, "the rings had no room for what was to be told of 1 tasks"),
+        ([b""], {}, "the look at all tasks saw none"),
+        ([], {"bpf_iter_create": -errno.EPERM}, "the look at all tasks could not begin: EPERM"),
+        ([], {"bpf_program__attach:task_found": None}, "the look at all tasks could not begin: ENOENT"),
+    ],
+)
+def test_what_could_not_be_looked_at_is_told_and_no_more_than_that(
+    lib: Lib, load: Load, looks: list[bytes], fails: dict[str, Any], why: str
+) -> None:
+    before = descriptors()
+    loaded = load(baseline="task_found")
+    lib.looks = list(looks)
+    lib.fails |= fails
+    loaded.look_at_all()
+    assert loaded.families["baseline"].startswith(why)
+    assert loaded.facts == []
+    loaded.close()
+    assert descriptors() == before
+
+
+def test_what_stays_unfinished_may_be_a_task(lib: Lib, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baseline, "LONGEST", 0.2)
+    loaded = load(baseline="task_found")
+    busy = struct.pack("=Q", 16).ljust(PAGE, b"\0") + struct.pack("=I", 8 | 1 << 31)
+    os.pwrite(lib.rings[1], busy, PAGE)
+    lib.looks = [bytes([1])] * 2
+    loaded.look_at_all()
+    assert (loaded.families["baseline"], loaded.facts) == ("a message stayed unfinished", [])
     loaded.close()

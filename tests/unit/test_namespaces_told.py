@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from enricher.enrich.surroundings import Surroundings
-from enricher.facts import Change, ChangeOp, NamespaceOp
+from enricher.facts import Change, ChangeOp
 from enricher.model import Batch, CgroupChange, CgroupOp, Event
 from enricher.route.own import OwnEvents
 from tests.unit.sample_events import BOX_INUMS, HOST, HOST_INUMS, context
@@ -143,8 +143,6 @@ def test_lives_are_told_on_request_and_in_pairs() -> None:
     events = [told(made("net", NET)), told(freed(NET, 3_000)), told(freed(77, 3_000))]
     assert choice(known).chosen(events) == []
     assert choice(known, lives=True).chosen(events) == events[:2]
-    found = told(made("net", 5, op=NamespaceOp.FOUND))
-    assert choice(known, lives=True).chosen([found]) == [found]
 
 
 def test_other_events_pass() -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from enricher.sources.bpf.features import Found, KernelTypes
 
 PACKETS: Final = "packets"
+BASELINE: Final = "baseline"
+_ITERATOR: Final = "bpf_iter_task"  # declares what a program is given that is called for every task
 _NETFILTER: Final = "nf_hook_slow"  # without it the kernel was built without netfilter
 _SETNS: Final = {"x86_64": ("__x64_sys_setns", "__ia32_sys_setns"), "aarch64": ("__arm64_sys_setns", "")}
 
@@ -33,7 +35,8 @@ class Program(NamedTuple):
     required: bool = True
     """Whether its family is worth nothing without it."""
     attached: bool = True
-    """Whether it is attached to that function; `moduleprobes` attaches the others, and here is what they need."""
+    """Whether it is attached to that function; `moduleprobes` or `baseline` attach the others, and here is what they
+    need."""
 
 
 class Family(NamedTuple):
@@ -42,6 +45,8 @@ class Family(NamedTuple):
     name: str
     facts: str
     programs: tuple[Program, ...]
+    needs: str = ""
+    """Another family, named before it, without which this one is worth nothing."""
 
 
 def families(machine: str = "") -> tuple[Family, ...]:
@@ -83,6 +88,12 @@ def families(machine: str = "") -> tuple[Family, ...]:
             ),
         ),
         Family(
+            BASELINE,
+            "which namespaces there were at the start, and whose those are",
+            (Program("task_found", _ITERATOR, attached=False),),
+            needs="lives",
+        ),
+        Family(
             "targets",
             "the namespaces and the container of whom a signal, a trace or a pidfd is aimed at",
             (
@@ -119,22 +130,25 @@ LIVES: Final = tuple(
 class Chosen(NamedTuple):
     """What of the families this kernel can have, and by family why it is absent or "".
 
-    ``programs`` are to be attached, ``modules`` are for `moduleprobes` to attach.
+    ``programs`` are to be attached, ``modules`` are for `moduleprobes` to attach, ``baseline`` for `baseline`; "" for
+    none.
     """
 
     programs: list[str]
     absent: dict[str, str]
     modules: tuple[str, ...] = ()
+    baseline: str = ""
 
 
 def choose(types: KernelTypes) -> Chosen:
     """Ask the kernel's BTF. An optional program whose function is not there is left out in silence."""
     programs: list[str] = []
     modules: list[str] = []
+    baseline = ""
     absent: dict[str, str] = {}
     for family in families():
         wanted: list[Program] = []
-        lacking: list[str] = []
+        lacking: list[str] = [absent[family.needs]] if absent.get(family.needs) else []
         for program in family.programs:
             found = _offered(types, program)
             if found is not None and found.yes:
@@ -144,10 +158,12 @@ def choose(types: KernelTypes) -> Chosen:
         replaced = {_INSTEAD[program.name] for program in wanted if program.name in _INSTEAD}
         wanted = [program for program in wanted if program.name not in replaced]
         absent[family.name] = "; ".join(lacking)
-        if not lacking:
+        if not lacking and family.name == BASELINE:
+            baseline = wanted[0].name
+        elif not lacking:
             programs += [program.name for program in wanted if program.attached]
             modules += [program.name for program in wanted if not program.attached]
-    return Chosen(programs, absent, tuple(modules))
+    return Chosen(programs, absent, tuple(modules), baseline)
 
 
 def _offered(types: KernelTypes, program: Program) -> Found | None:

@@ -52,6 +52,8 @@ _PROTOTYPES: Final[dict[str, tuple[object, ...]]] = {
     "bpf_program__attach_kprobe": (c_void_p, c_void_p, ctypes.c_bool, c_char_p),
     "bpf_program__attach_perf_event": (c_void_p, c_void_p, c_int),
     "bpf_link__destroy": (c_int, c_void_p),
+    "bpf_link__fd": (c_int, c_void_p),
+    "bpf_iter_create": (c_int, c_int),
     "bpf_map__fd": (c_int, c_void_p),
     "bpf_map__set_max_entries": (c_int, c_void_p, c_uint32),
     "bpf_map__initial_value": (c_void_p, c_void_p, ctypes.POINTER(c_size_t)),

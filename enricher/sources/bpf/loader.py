@@ -13,14 +13,16 @@ import errno
 import mmap
 import os
 import struct
+import time
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from enricher.config.settings import RING_MEMORY
 from enricher.errors import KernelUnsupported, LoadFailed, MissingCapability
+from enricher.facts import NamespaceOp
 from enricher.sources import cgroups
-from enricher.sources.bpf import families, layout, wire
+from enricher.sources.bpf import baseline, families, layout, wire
 from enricher.sources.bpf.features import KernelTypes
 from enricher.sources.bpf.hook import PROGRAM, Hook
 from enricher.sources.bpf.libbpf import (
@@ -74,6 +76,14 @@ class Loaded(Protocol):
 
     def found(self, cgroups: list[CgroupChange]) -> None:
         """Enter cgroups that user space found, as if they had been told."""
+        ...
+
+    def look_at_all(self) -> tuple[list[Context], list[Tally]]:
+        """Have it told in which namespaces and cgroups all tasks are now; to be called once, when all is attached.
+
+        The rings are emptied meanwhile: what of their messages is no fact is returned, as by `drain`. Where not all
+        could be told, `families` says why.
+        """
         ...
 
     def drain(self) -> tuple[list[Context], list[Tally]]:
@@ -207,6 +217,7 @@ class LibbpfObject(ReadingSide):
         self.hook = hook
         self.families = chosen.absent
         self._beside = chosen.programs
+        self._baseline = chosen.baseline
         self.tap: list[bytes] | None = None
         self.cgroups: list[CgroupChange] = []
         self.facts: list[Fact] = []
@@ -225,7 +236,9 @@ class LibbpfObject(ReadingSide):
             with KernelTypes(lib) as types:
                 self.counts_lost = types.has_function(_LOST_FUNCTION).yes
             further = [*([_URING] if uring else []), *([_LOST] if self.counts_lost else [])]
-            self._load([PROGRAM[hook], *_ENDINGS, *_CGROUPS, *further, *chosen.programs, *chosen.modules])
+            once = [chosen.baseline] if chosen.baseline else []
+            beside = [*chosen.programs, *chosen.modules, *once]
+            self._load([PROGRAM[hook], *_ENDINGS, *_CGROUPS, *further, *beside])
             self.ring_count = self._cpus
             self.ring_size = ring_size(budget, self._cpus)
             self._make_rings(self.ring_size)
@@ -332,6 +345,33 @@ class LibbpfObject(ReadingSide):
         if not link:
             raise self._fail(f"program {name} cannot be attached", -ctypes.get_errno() or -errno.EINVAL)
         self._links.append(link)
+
+    def look_at_all(self) -> tuple[list[Context], list[Tally]]:
+        """See `Loaded.look_at_all`."""
+        contexts: list[Context] = []
+        tallies: list[Tally] = []
+        if not self._baseline:
+            return contexts, tallies
+
+        def drain() -> None:
+            more_contexts, more_tallies = self.drain()
+            contexts.extend(more_contexts)
+            tallies.extend(more_tallies)
+
+        deadline = time.monotonic() + baseline.LONGEST
+        iterator = baseline.Iterator(self._lib, self._program(self._baseline))
+        self._baseline = ""
+        try:
+            why = baseline.look(iterator.begin, drain, baseline.step_for(self.ring_size), deadline)
+        finally:
+            iterator.close()
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if not baseline.settle(drain, lambda: self.parked, deadline):
+            why = why or "a message stayed unfinished"
+        self.families[families.BASELINE] = why
+        if not why:
+            self._tell(NamespaceOp.ALL_FOUND, now)
+        return contexts, tallies
 
     def wake_fds(self) -> list[int]:
         """See `Loaded.wake_fds`: the ring maps themselves."""

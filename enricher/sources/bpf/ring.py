@@ -145,11 +145,17 @@ class ReadingSide:
 
     def _tell_loss(self) -> None:
         """Say in the stream itself that messages about namespaces were lost until now."""
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        fact = NamespaceLife(now, NamespaceOp.LOST, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b"")
+        self._tell(NamespaceOp.LOST, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+    def _tell(self, op: NamespaceOp, now: int) -> None:
+        fact = NamespaceLife(now, op, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b"")
         self.facts.append(fact)
         if self.tap is not None:
             self.tap.append(wirefacts.encode_namespace(fact))
+
+    def look_at_all(self) -> tuple[list[Context], list[Tally]]:
+        """See `loader.Loaded.look_at_all`."""
+        return [], []
 
     def missed_facts(self) -> int:
         """See `loader.Loaded.missed_facts`."""
