@@ -11,7 +11,6 @@ import itertools
 import re
 import signal
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from enricher.model import KINDS
 from tests import schema
@@ -22,25 +21,11 @@ if TYPE_CHECKING:
     from typing import Self
 
     from tests.vm.guest import Guest
-    from tests.vm.process import GuestProcess
 
 Json = dict[str, Any]
 _numbers = itertools.count()
 _READY_TIMEOUT = 60.0
 _STOP_TIMEOUT = 60.0
-_account_ends = re.compile(
-    r"(every record is accounted for|NOT every record .*|NO record could .*)\n"
-).fullmatch
-_ending: WeakKeyDictionary[Guest, list[GuestProcess]] = WeakKeyDictionary()
-"""By guest, commands that gave their account: the kernel takes seconds to let go of their programs."""
-
-
-def await_ends(guest: Guest) -> None:
-    """Commands that were stopped earlier have ended, and well."""
-    for process in _ending.pop(guest, []):
-        with process:
-            status = process.wait(_STOP_TIMEOUT)
-            assert status == 0, f"exit status {status} after the account:\n{process.read().decode()}"
 
 
 class Account(NamedTuple):
@@ -155,12 +140,9 @@ class Live:
             ]
         )
         self.said = ""
-        self._whole = True  # nothing that it says before it is stopped looks like the end of its account
-        self._left = False  # to `await_ends`
 
     def __enter__(self) -> Self:
         self.wait_for("ready")
-        await_ends(self._guest)
         return self
 
     def wait_for(self, words: str) -> None:
@@ -174,14 +156,12 @@ class Live:
 
     def send(self, number: int) -> None:
         """Send it a signal."""
-        self._whole = False
         self._process.signal(number)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._left:
-            self._process.__exit__(kind, error, trace)
+        self._process.__exit__(kind, error, trace)
 
     @property
     def pid(self) -> int:
@@ -197,17 +177,9 @@ class Live:
         return found[1]
 
     def stop(self, number: int = signal.SIGINT) -> Account:
-        """Ctrl-C, and the account, after which it ends by itself."""
-        if self._whole and self._process.poll() is None:
-            self._process.signal(number)
-            while line := self._process.read_line(_STOP_TIMEOUT).decode():
-                self.said += line
-                if _account_ends(line):
-                    _ending.setdefault(self._guest, []).append(self._process)
-                    self._left = True
-                    return account_of(self.said)
-        elif self._process.poll() is None:
-            self._process.signal(number)
+        """Ctrl-C, and the account."""
+        if self._process.poll() is None:
+            self.send(number)
         status = self._process.wait(_STOP_TIMEOUT)
         self.said += self._process.read().decode()
         assert status == 0, f"exit status {status}:\n{self.said}"
