@@ -103,9 +103,9 @@ class ServiceOutput:
         self._rotations = 0
         self.failed = 0
         self.error = ""
+        self.latency: Latency | None = None  # where it is measured
         self.followers: Followers | None = None
         self.journal: Journal | None = None  # it takes all events, before any filter
-        self.latency: Latency | None = None  # where it is measured
         self._around = Surroundings(facts)
         self.cgroups = self._around.cgroups
         self._json = renderer("json", facts, names, self._around)

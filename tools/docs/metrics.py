@@ -79,10 +79,12 @@ scrape_configs:
 ```
 
 It takes `GET /metrics` over HTTP/1.0 or 1.1, one request for each connection. Anything else gets 400, 404 or 405, a
-request of more than {REQUEST_MAX} bytes 431. At most {CLIENTS_MAX} clients are connected; for a new one the
-oldest goes. The loop that handles records answers between two batches and never waits for a client.
-Making the text is all that a scrape costs, and it is made {1 / FRESH:g} times a second at most: who asks again within
-{FRESH:g} s gets the same one.
+request of more than {REQUEST_MAX} bytes 431. At most {CLIENTS_MAX} clients are connected; the oldest goes for a
+new one.
+
+The loop that handles records answers between two batches, so up to a second late where the service lets its own noise
+gather (below), and never waits for a client. Making the text is all that a scrape costs. It is made at most
+{1 / FRESH:g} times a second: who asks again within {FRESH:g} s gets the same one.
 
 ## Reading them
 

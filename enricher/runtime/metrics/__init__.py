@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from enricher.runtime.metrics import of_outputs, of_records
+from enricher.runtime.metrics import of_destinations, of_outputs, of_records
 from enricher.runtime.metrics.exposition import Family
 from enricher.runtime.metrics.sources import PREFIX
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from enricher.runtime.metrics.sources import Reading
 
-METRICS: Final = (*of_records.ROWS, *of_outputs.ROWS)
+METRICS: Final = (*of_records.ROWS, *of_outputs.ROWS, *of_destinations.ROWS)
 """In the order of the documentation and of the text."""
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of queues, destinations, the journal, the helper, the sockets and the programs.
+"""Metrics of buffers, the output file, the journal, the helper, the sockets and the programs.
 
 Owns their names and words. Never a value.
 """
@@ -15,14 +15,10 @@ from enricher.runtime.metrics.sources import (
     by,
     failing,
     metadata_runs,
-    of_sinks,
     of_status,
     one,
-    sink_failing,
-    sink_info,
 )
 
-_SINK: Final = ("sink",)
 _OWN: Final = "the metrics' own server"
 _TIMES: Final = (
     "the kernel's account of each program, where `kernel.bpf_stats_enabled` is 1 and the loader is libbpf"
@@ -41,7 +37,7 @@ ROWS: Final = (
         "receive_buffer_bytes",
         "gauge",
         "bytes",
-        "The most that can wait there",
+        "The most that can wait in the netlink socket",
         of_status("receive_buffer"),
     ),
     Metric("ring_bytes", "gauge", "bytes", "All rings together", of_status("rings.bytes")),
@@ -64,7 +60,7 @@ ROWS: Final = (
         "output_lost_events_total",
         "counter",
         "events",
-        "Events given up because too many waited",
+        "Events given up because too many waited for the output file",
         of_status("output.failed"),
     ),
     Metric(
@@ -81,145 +77,48 @@ ROWS: Final = (
         "How often a new output file was begun",
         of_status("output.rotations"),
     ),
-    # -- destinations
-    Metric(
-        "sink_info",
-        "gauge",
-        "",
-        "1, with what a destination is",
-        Source("status: `type`, `schema`, `queue` of each of `sinks`", sink_info),
-        ("sink", "type", "schema", "queue"),
-    ),
-    Metric(
-        "sink_waiting_events",
-        "gauge",
-        "events",
-        "Depth of the destination's queue: what its receiver has not taken yet",
-        of_sinks("waiting"),
-        _SINK,
-    ),
-    Metric(
-        "sink_waiting_bytes",
-        "gauge",
-        "bytes",
-        "The same in bytes: of the spool on disk, or of memory",
-        of_sinks("waiting_bytes"),
-        _SINK,
-    ),
-    Metric(
-        "sink_max_bytes",
-        "gauge",
-        "bytes",
-        "The most that the queue holds",
-        of_sinks("max_bytes"),
-        _SINK,
-    ),
-    Metric(
-        "sink_oldest_waiting_seconds",
-        "gauge",
-        "seconds",
-        "Age of the event that waits longest of those that were tried, 0 where none does",
-        of_sinks("oldest_seconds"),
-        _SINK,
-    ),
-    Metric(
-        "sink_failing",
-        "gauge",
-        "",
-        "1 while the destination cannot be reached, else 0",
-        Source("status: `error` of each of `sinks`", sink_failing),
-        _SINK,
-    ),
-    Metric(
-        "sink_sent_events_total",
-        "counter",
-        "events",
-        "Events given to the sender, for the first time or again",
-        of_sinks("sent"),
-        _SINK,
-    ),
-    Metric(
-        "sink_taken_events_total",
-        "counter",
-        "events",
-        "Events that the receiver took",
-        of_sinks("taken"),
-        _SINK,
-    ),
-    Metric(
-        "sink_refused_events_total",
-        "counter",
-        "events",
-        "Events that the receiver refused for ever",
-        of_sinks("refused"),
-        _SINK,
-    ),
-    Metric(
-        "sink_retried_events_total",
-        "counter",
-        "events",
-        "Events that were sent again",
-        of_sinks("retries"),
-        _SINK,
-    ),
-    Metric(
-        "sink_errors_total",
-        "counter",
-        "tries",
-        "Tries that did not get through",
-        of_sinks("errors"),
-        _SINK,
-    ),
-    Metric(
-        "sink_bugs_total",
-        "counter",
-        "tries",
-        "Of those, the ones that ended in an error of this program",
-        of_sinks("bugs"),
-        _SINK,
-    ),
-    Metric(
-        "sink_lost_events_total",
-        "counter",
-        "events",
-        "Events given up for this destination: for want of room, or damaged on disk",
-        of_sinks("lost"),
-        _SINK,
-    ),
-    Metric(
-        "sink_unsure_events_total",
-        "counter",
-        "events",
-        "Events that a receiver without acknowledgements may not have got: an upper bound",
-        of_sinks("unsure"),
-        _SINK,
-    ),
     # -- the journal
-    Metric("journal_bytes", "gauge", "bytes", "Size on disk", of_status("journal.bytes")),
     Metric(
-        "journal_max_bytes", "gauge", "bytes", "The most that it may have", of_status("journal.max_bytes")
+        "journal_bytes",
+        "gauge",
+        "bytes",
+        "Size of the journal on disk, with its write-ahead log",
+        of_status("journal.bytes"),
     ),
-    Metric("journal_events", "gauge", "events", "Events in it", of_status("journal.events")),
+    Metric(
+        "journal_max_bytes",
+        "gauge",
+        "bytes",
+        "The most that the journal may take on disk",
+        of_status("journal.max_bytes"),
+    ),
+    Metric("journal_events", "gauge", "events", "Events in the journal", of_status("journal.events")),
     Metric(
         "journal_waiting_events",
         "gauge",
         "events",
-        "Events to be written to it",
+        "Events that wait to be written to the journal",
         of_status("journal.waiting"),
     ),
-    Metric("journal_lost_events_total", "counter", "events", "Events given up", of_status("journal.lost")),
+    Metric(
+        "journal_lost_events_total",
+        "counter",
+        "events",
+        "Events given up for the journal",
+        of_status("journal.lost"),
+    ),
     Metric(
         "journal_write_failures_total",
         "counter",
         "writes",
-        "Writes that failed",
+        "Writes to the journal that failed",
         of_status("journal.failed"),
     ),
     Metric(
         "journal_failing",
         "gauge",
         "",
-        "1 while it cannot be written, else 0",
+        "1 while the journal cannot be written, else 0",
         failing("journal.error"),
     ),
     # -- what runtimes know of containers
@@ -235,14 +134,14 @@ ROWS: Final = (
         "metadata_requests_total",
         "counter",
         "requests",
-        "Requests to that process",
+        "Requests to the process that reads runtimes' state files",
         of_status("metadata.asked"),
     ),
     Metric(
         "metadata_answers_total",
         "counter",
         "requests",
-        "What became of them",
+        "What became of the requests to the process that reads runtimes' state files",
         by(
             "metadata",
             answered="answered",
@@ -266,13 +165,25 @@ ROWS: Final = (
         "metadata_waiting_requests",
         "gauge",
         "requests",
-        "Requests that wait",
+        "Requests to the process that reads runtimes' state files that wait: for its answer, or to be sent",
         by("metadata", sent="waiting", unsent="pending"),
         ("state",),
     ),
-    Metric("metadata_containers", "gauge", "containers", "Answers that are held", of_status("metadata.held")),
+    Metric(
+        "metadata_containers",
+        "gauge",
+        "containers",
+        "Containers whose names and images are held",
+        of_status("metadata.held"),
+    ),
     # -- the control socket and this one
-    Metric("followers", "gauge", "clients", "Who follows now", of_status("followers")),
+    Metric(
+        "followers",
+        "gauge",
+        "clients",
+        "Who follows events over the control socket now",
+        of_status("followers"),
+    ),
     Metric(
         "follower_skipped_events_total",
         "counter",
@@ -299,7 +210,7 @@ ROWS: Final = (
         "scrapes_total",
         "counter",
         "requests",
-        "Scrapes, this one included",
+        "Scrapes until this text was made",
         one(_OWN, lambda reading: reading.server["scrapes"]),
     ),
     Metric(

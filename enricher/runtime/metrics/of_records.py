@@ -95,14 +95,14 @@ ROWS: Final = (
         "records_joined_total",
         "counter",
         "records",
-        "Of those received, the ones with the context of their task",
+        "Records received, with the context of their task",
         of_status("account.joined"),
     ),
     Metric(
         "records_without_context_total",
         "counter",
         "records",
-        "Of those received, the ones for which no context came: unmatched on the side of netlink",
+        "Records received for which no context came: unmatched on the side of netlink",
         of_status("account.without_context"),
     ),
     Metric(
@@ -243,7 +243,7 @@ ROWS: Final = (
         "hook_uncounted_records_total",
         "counter",
         "records",
-        "Of those, the ones that no message of the kernel side counts",
+        "Records that the hook saw and no message of the kernel side counts",
         of_status(f"{COUNTS}.uncounted"),
     ),
     Metric(
