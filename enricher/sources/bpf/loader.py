@@ -236,8 +236,7 @@ class LibbpfObject(ReadingSide):
             with KernelTypes(lib) as types:
                 self.counts_lost = types.has_function(_LOST_FUNCTION).yes
             further = [*([_URING] if uring else []), *([_LOST] if self.counts_lost else [])]
-            self._names = [PROGRAM[hook], *_ENDINGS, *_CGROUPS, *further, *chosen.programs, *chosen.modules]
-            self._load(self._names)
+            self._load([PROGRAM[hook], *_ENDINGS, *_CGROUPS, *further, *chosen.programs, *chosen.modules])
             self.ring_count = self._cpus
             self.ring_size = ring_size(budget, self._cpus)
             self._make_rings(self.ring_size)
@@ -301,6 +300,7 @@ class LibbpfObject(ReadingSide):
         return found
 
     def _load(self, wanted: list[str]) -> None:
+        self._names = wanted
         for name in {*PROGRAM.values(), *_ENDINGS, *_CGROUPS, _URING, _LOST, *families.all_programs()}:
             self._lib.bpf_program__set_autoload(self._program(name), name in wanted)
         code = self._lib.bpf_object__load(self._object)
