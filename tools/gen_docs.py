@@ -26,7 +26,7 @@ from docs.manual_events import events_page  # noqa: E402
 from docs.manual_service import service_page  # noqa: E402
 from docs.roff import roff  # noqa: E402
 
-from docs import completion, reference, schemas, settings  # noqa: E402
+from docs import completion, metrics, reference, schemas, settings  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +38,7 @@ def texts() -> dict[str, str]:
     pages = (command_page(program, commands), settings_page(commands), events_page(), service_page())
     return {
         "docs/configuration.md": reference.markdown(commands),
+        "docs/metrics.md": metrics.markdown(),
         "docs/schemas.md": schemas.markdown(),
         "packaging/audit-enricher.toml": settings.sample(),
         "packaging/completions/audit-enricher.bash": completion.bash(program, commands),

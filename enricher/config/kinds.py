@@ -96,13 +96,14 @@ class Flag(Kind[bool]):
 
 
 class Count(Kind[int]):
-    """A whole number of at least `least`."""
+    """A whole number of at least `least` and at most `most`."""
 
     metavar = "N"
 
-    def __init__(self, least: int = 1) -> None:
+    def __init__(self, least: int = 1, most: int = _LARGEST - 1) -> None:
         self._least = least
-        self.what = f"a whole number of {least} or more"
+        self._most = most
+        self.what = f"a whole number of {least} " + ("or more" if most == _LARGEST - 1 else f"to {most}")
 
     def parse(self, text: str) -> int:
         """See `Kind`."""
@@ -118,7 +119,7 @@ class Count(Kind[int]):
         return self._checked(value, value)
 
     def _checked(self, number: int, given: object) -> int:
-        if not self._least <= number < _LARGEST:
+        if not self._least <= number <= self._most:
             raise Unfit(self.wrong(given))
         return number
 
@@ -184,16 +185,24 @@ class Duration(Kind[float]):
 
 
 class Path(Kind[str]):
-    """An absolute path of at most `most` bytes: what a service is started in is nobody's directory."""
+    """An absolute path of at most `most` bytes: what a service is started in is nobody's directory.
+
+    With `optional` it may be empty, which stands for none.
+    """
 
     metavar = "FILE"
 
-    def __init__(self, most: int = 4095) -> None:
+    def __init__(self, most: int = 4095, *, optional: bool = False) -> None:
         self._most = most
+        self._optional = optional
         self.what = "an absolute path" if most == 4095 else f"an absolute path of at most {most} bytes"  # noqa: PLR2004 - PATH_MAX
+        if optional:
+            self.what += ", or empty for none"
 
     def parse(self, text: str) -> str:
         """See `Kind`."""
+        if self._optional and not text:
+            return text
         if not text.startswith("/") or "\0" in text or len(os.fsencode(text)) > self._most:
             raise Unfit(self.wrong(text))
         return text

@@ -27,6 +27,7 @@ SECTIONS: Final = {
     "service": "how the service behaves",
     "journal": "what the service keeps for reading old audit logs: `replay --journal`",
     "control": "the control socket, for `status` and `follow`",
+    "metrics": "figures of the service for Prometheus",
 }
 
 
@@ -211,6 +212,21 @@ GROUP: Final = Setting(
     "the group that may use the control socket, beside root, and read the events' file",
 )
 
+METRICS_SOCKET: Final = Setting(
+    "metrics.socket",
+    Path(107, optional=True),
+    "",
+    "a Unix socket that answers GET /metrics, such as /run/audit-enricher/metrics.sock; the group of the control socket"
+    " may use it",
+)
+METRICS_PORT: Final = Setting(
+    "metrics.port",
+    Count(0, 65535),
+    0,
+    "a TCP port on 127.0.0.1 and ::1 that answers GET /metrics, to any user of the host; 0 for none. The unit lets the"
+    " service use no TCP: metrics.md among the documents has the drop-in",
+)
+
 SETTINGS: Final[tuple[Setting[Any], ...]] = (
     HOOK,
     LOADER,
@@ -235,6 +251,8 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
     JOURNAL_AGE,
     SOCKET,
     GROUP,
+    METRICS_SOCKET,
+    METRICS_PORT,
 )
 """In the order of the documentation."""
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control socket's server: who asks gets the status, who follows gets events. See docs/control.md.
 
-Owns the socket, its admission (its file mode and nothing else), the clients and their bounds. Never blocks, never
-waits, never raises for what a client does or leaves undone, and makes no system call for an event that nobody
-follows: on an audited host each is a record of our own.
+Owns the clients and their bounds; the socket and its admission (its file mode and nothing else) are `listening`'s.
+Never blocks, never waits, never raises for what a client does or leaves undone, and makes no system call for an event
+that nobody follows: on an audited host each is a record of our own.
 
 The pipeline's loop drives it: `fileno` is an epoll descriptor, readable when `serve` has something to do. What is
 bounded: clients (when full, the oldest goes that does not follow), those that follow, the line of a request, and
@@ -12,19 +12,15 @@ for a follower the bytes that wait for it. Nothing is bounded by a timer.
 
 from __future__ import annotations
 
-import contextlib
-import grp
 import json
-import os
 import select
 import socket
-import stat
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from enricher.errors import UsageError
 from enricher.runtime.control_request import HINT, Wish, read
+from enricher.runtime.listening import listen_unix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,16 +89,19 @@ class ControlServer:
     def __init__(self, path: str, group: str, status: Callable[[], dict[str, object]]) -> None:
         self._status = status
         self._path = path
-        self._listener, self.advice = _listen(path, group)
-        made = os.lstat(path)
-        self._inode = (made.st_dev, made.st_ino)
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._listener = listen_unix(path, group, "control")
+        self.advice = self._listener.advice
         self._epoll = select.epoll()
         self._epoll.register(self._listener, _IN)
         self._clients: dict[int, _Client] = {}  # by descriptor, the oldest first
         self.followers = 0
         self.skipped = self.refused = self.oversized = 0
-        self.crowded_out = self.turned_away = self.unaccepted = 0
+        self.crowded_out = self.turned_away = 0
+
+    @property
+    def unaccepted(self) -> int:
+        """See the class."""
+        return self._listener.unaccepted
 
     @property
     def wants_events(self) -> bool:
@@ -153,38 +152,18 @@ class ControlServer:
             self._drop(client)
         self._listener.close()
         self._epoll.close()
-        os.close(self._spare)
-        with contextlib.suppress(OSError):
-            found = os.lstat(self._path)
-            if (found.st_dev, found.st_ino) == self._inode:
-                Path(self._path).unlink()
 
     def _accept(self) -> None:
         for _ in range(CLIENTS_MAX):
-            try:
-                connection, _address = self._listener.accept()
-            except BlockingIOError:
+            connection = self._listener.accept()
+            if connection is None:
                 return
-            except OSError:
-                self._turn_off()
-                return
-            connection.settimeout(0)
             if len(self._clients) >= CLIENTS_MAX:
                 self.crowded_out += 1
                 self._drop(next(client for client in self._clients.values() if client.wish is None))
             client = _Client(connection)
             self._clients[connection.fileno()] = client
             self._epoll.register(connection, _IN)
-
-    def _turn_off(self) -> None:
-        """End a connection for which there is no descriptor: left where it is it would wake us for ever."""
-        self.unaccepted += 1
-        with contextlib.suppress(OSError):
-            os.close(self._spare)
-            self._spare = -1
-            self._listener.accept()[0].close()
-        with contextlib.suppress(OSError):
-            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _attend(self, client: _Client, ready: int) -> None:
         if ready & _GONE:
@@ -291,62 +270,3 @@ def _peer(connection: socket.socket) -> int:
     size = 3 * 4  # struct ucred: pid, uid, gid
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     return int.from_bytes(credentials[:4], sys.byteorder)
-
-
-def _listen(path: str, group: str) -> tuple[socket.socket, str]:
-    """Return the listening socket and what the operator should know of who is admitted. Raises UsageError."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        _clear(path)
-        os.fchmod(listener.fileno(), 0o600)  # which the file inherits: at no time may more connect
-        listener.bind(path)
-        advice = _admit(path, group)
-        listener.listen(CLIENTS_MAX)
-    except OSError as error:
-        listener.close()
-        raise UsageError(
-            f"cannot make the control socket {path}: {error.strerror or error}",
-            "its directory must exist and admit the service: see control.socket",
-        ) from error
-    except UsageError:
-        listener.close()
-        raise
-    return listener, advice
-
-
-def _clear(path: str) -> None:
-    """Remove the socket of a service that is gone. Raises UsageError for anything else that is there."""
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise UsageError(
-                f"cannot make the control socket {path}: something else is there",
-                "move it away, or set control.socket to another path",
-            )
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            probe.connect(path)
-    except FileNotFoundError:
-        return
-    except ConnectionRefusedError:
-        Path(path).unlink()
-        return
-    except BlockingIOError:
-        pass  # its queue is full: somebody has to be there
-    raise UsageError(
-        f"another service answers on {path}", "stop it first, or set control.socket to another path"
-    )
-
-
-def _admit(path: str, group: str) -> str:
-    """Open the socket to the group, "" for the process's own; where that cannot be, return a sentence."""
-    try:
-        if group:
-            os.chown(path, -1, grp.getgrnam(group).gr_gid, follow_symlinks=False)
-        Path(path).chmod(0o660)
-    except KeyError:
-        return f"there is no group {group}: the service's user and root alone can use {path}"
-    except OSError as error:
-        return (
-            f"{path} cannot be given to the group {group}: {error.strerror}; the service's user and root alone"
-            " can use it"
-        )
-    return ""

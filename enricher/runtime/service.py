@@ -31,6 +31,7 @@ from enricher.model import Notice
 from enricher.runtime import prefetch, privileges, startup, state
 from enricher.runtime.control import ControlServer
 from enricher.runtime.loaders import pick
+from enricher.runtime.metrics.endpoint import Endpoint
 from enricher.runtime.notify import Notifier
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.serviceoutput import RETRY, ServiceOutput
@@ -139,6 +140,7 @@ class Service:
         self._journal: Journal | None = None
         self._life: _Life
         self._metadata: Prefetch | None = None
+        self._metrics: Endpoint
         self._output: ServiceOutput
         self._pipeline: Pipeline
 
@@ -167,6 +169,9 @@ class Service:
             stack.callback(server.close)
             if server.advice:
                 self._say(server.advice)
+            self._metrics = Endpoint(settings, self._clock, self._say)
+            stack.callback(self._metrics.close)
+            self._output.latency = self._metrics.latency
             left = self._left()
             started, why = start_sources(settings, self._say)
             stack.callback(startup.stop, started)
@@ -244,6 +249,7 @@ class Service:
         self._tell_beginning(left)
         pipeline.wake_on(self._asked.fd)
         pipeline.serve(server.fileno(), server.serve)
+        self._metrics.begin(self._status, life.started, pipeline)
         self._save(closed=False)
         self._notifier.ready(self._in_one_line())
         self._say("ready")
@@ -386,6 +392,7 @@ class Service:
         loaded = life.started.loaded
         account: dict[str, Any] = summary._asdict()
         account["counts"] = summary.counts._asdict()
+        account["balanced"] = summary.balanced
         account["gap"] = summary.gap._asdict() if summary.gap else None
         server = self._output.followers
         return {

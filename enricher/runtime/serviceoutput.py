@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from enricher.model import Batch, Event, HostFacts
     from enricher.route.expression import Native
     from enricher.route.filters import Filter
+    from enricher.runtime.metrics.latency import Latency
     from enricher.sinks.journal import Journal
     from enricher.sources.names import Names
 
@@ -102,6 +103,7 @@ class ServiceOutput:
         self._rotations = 0
         self.failed = 0
         self.error = ""
+        self.latency: Latency | None = None  # where it is measured
         self.followers: Followers | None = None
         self.journal: Journal | None = None  # it takes all events, before any filter
         self._around = Surroundings(facts)
@@ -184,6 +186,8 @@ class ServiceOutput:
         done = 0
         if not self._held or self._try_held():
             done = self._try(lines)
+            if done and self.latency is not None:
+                self.latency.observe(events[:done])
         if done < len(lines):
             for event, line in zip(events[done:], lines[done:], strict=True):
                 self._hold(_Line(line, len(event.records), serial_of(event.stamp)))

@@ -132,6 +132,7 @@ def test_what_is_where(debs: Debs) -> None:
         "/usr/share/doc/audit-enricher/README.md": text,
         "/usr/share/doc/audit-enricher/docs/operations.md": text,
         "/usr/share/doc/audit-enricher/examples/audit-enricher-sample.rules": text,
+        "/usr/share/doc/audit-enricher/examples/audit-enricher.rules.yml": text,
     }
     assert {name: main.get(name) for name in expected} == expected
     pages = {path.name for path in (ROOT / "packaging/man").iterdir()}

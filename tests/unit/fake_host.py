@@ -92,6 +92,8 @@ class Host:
         self.skipped_facts = 0
         self.families: dict[str, str] = {}
         self.ring_count, self.ring_size = 2, 16 << 20
+        self.ring_drops = [0, 0]
+        self.measured: dict[str, tuple[int, int]] = {}
 
     # -- the kernel ----------------------------------------------------------------------------------
 
@@ -142,6 +144,9 @@ class Host:
     def drops(self) -> int:
         return self.dropped
 
+    def queued(self) -> int:
+        return len(self.queue) * 2304
+
     # -- Loaded --------------------------------------------------------------------------------------
 
     def drain(self) -> tuple[list[Context], list[Tally]]:
@@ -179,6 +184,12 @@ class Host:
 
     def counters(self) -> dict[str, int]:
         return self.counted
+
+    def drops_by_cpu(self) -> list[int]:
+        return self.ring_drops
+
+    def run_times(self) -> dict[str, tuple[int, int]]:
+        return self.measured
 
     def missed(self) -> int | None:
         return self.skipped

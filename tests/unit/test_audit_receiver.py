@@ -174,6 +174,15 @@ def test_overflow_is_counted_exactly_and_receiving_goes_on(
     assert receiver.receive() == [Record(1305, b"after")]
 
 
+def test_what_waits_is_told(reader: socket.socket, writer: socket.socket) -> None:
+    receiver = Receiver(reader, 8, kernel_only=False)
+    assert receiver.queued() == 0
+    multicast(writer, datagram(1300, b"x" * 100))
+    assert receiver.queued() > 100
+    receiver.receive()
+    assert receiver.queued() == 0
+
+
 def test_drops_go_on_past_32_bits(reader: socket.socket) -> None:
     receiver = Receiver(reader, 1)
     receiver._drops = 0xFFFFFFFF  # as if read shortly before the kernel's counter wrapped to 0

@@ -165,6 +165,18 @@ def test_ftrace(
     assert has_ftrace().answer is answer
 
 
+@pytest.mark.parametrize(
+    ("content", "measures"), [(b"1\n", True), (b"0\n", False), (b"", False), (None, False)]
+)
+def test_whether_programs_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, *, measures: bool
+) -> None:
+    monkeypatch.setattr(features, "_STATS_ENABLED", tmp_path / "bpf_stats_enabled")
+    if content is not None:
+        (tmp_path / "bpf_stats_enabled").write_bytes(content)
+    assert features.measures_programs() is measures
+
+
 def test_ftrace_that_the_kernel_gave_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> str:
         raise OSError(errno.ENODEV, "No such device")

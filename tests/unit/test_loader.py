@@ -63,6 +63,7 @@ class Lib:
         self.inner: dict[int, int] = {}
         self.rodata = ctypes.create_string_buffer(24)
         self.misses = dict.fromkeys(PROGRAMS, 0)
+        self.run_times: dict[str, tuple[int, int]] = {}
         self.has_lost = 5  # a BTF type id; -2 where there is none
         self.info_size = ctypes.sizeof(ProgramInfo)
         self.counters = os.memfd_create("counters")
@@ -166,7 +167,8 @@ class Lib:
         return self.has_lost
 
     def do_bpf_obj_get_info_by_fd(self, handle: int, info: Any, length: Any) -> int:  # noqa: ANN401
-        info._obj.recursion_misses = self.misses[self.name(handle)]
+        info._obj.recursion_misses = self.misses.get(self.name(handle), 0)
+        info._obj.run_time_ns, info._obj.run_cnt = self.run_times.get(self.name(handle), (0, 0))
         length._obj.value = self.info_size
         return 0
 
@@ -330,6 +332,31 @@ def test_counters_are_the_sum_over_all_cpus(lib: Lib, load: Load) -> None:
     assert counted["fail_queue_unknown"] == 118 + (1 << 40)
     loaded.close()
     assert loaded.counters() == {}
+
+
+def test_drops_by_cpu(lib: Lib, load: Load) -> None:
+    """Of every kind, and of nothing but drops."""
+    for cpu, drops in enumerate((1, 10)):
+        values = [drops if name.startswith("drop_") else 1000 for name in wire.COUNTERS]
+        os.pwrite(lib.counters, struct.pack(f"={len(values)}Q", *values), cpu * wire.COUNTERS_SIZE)
+    loaded = load()
+    kinds = sum(name.startswith("drop_") for name in wire.COUNTERS)
+    assert loaded.drops_by_cpu() == [kinds, 10 * kinds]
+    assert kinds == 6
+    loaded.close()
+    assert loaded.drops_by_cpu() == []
+
+
+def test_run_times_are_of_what_is_loaded(lib: Lib, load: Load) -> None:
+    lib.run_times["record_end"] = (5_000, 2)
+    loaded = load()
+    times = loaded.run_times()
+    assert set(times) == {name for name, wanted in lib.autoloaded.items() if wanted}
+    assert times["record_end"] == (5_000, 2)
+    assert times["task_exit"] == (0, 0)
+    lib.info_size = ProgramInfo.run_cnt.offset  # a kernel that does not measure
+    assert loaded.run_times() == {}
+    loaded.close()
 
 
 def test_a_parked_ring_is_told(lib: Lib, load: Load) -> None:

@@ -43,6 +43,7 @@ SOL_SOCKET: Final = 1
 SO_MEMINFO: Final = 55  # asm-generic/socket.h; 4.12 and later
 _MEMINFO: Final = struct.Struct("=9I")
 _DROPS: Final = 8  # SK_MEMINFO_DROPS in linux/sock_diag.h
+_QUEUED: Final = 0  # SK_MEMINFO_RMEM_ALLOC
 
 _NAME_SIZE: Final = 12  # struct sockaddr_nl: u16 family, u16 pad, u32 port, u32 groups
 
@@ -162,6 +163,11 @@ class Receiver:
         now = int(_MEMINFO.unpack(raw)[_DROPS])
         self._drops += (now - self._drops) & 0xFFFFFFFF
         return self._drops
+
+    def queued(self) -> int:
+        """Return the bytes that wait in the socket, as the kernel counts them: with its overhead."""
+        raw = self._sock.getsockopt(SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
+        return int(_MEMINFO.unpack(raw)[_QUEUED])
 
     def _fill(self) -> int:
         """Let the kernel fill the slots; return how many it did."""

@@ -49,6 +49,14 @@ class Blind:
         """See `loader.Loaded`."""
         return dict.fromkeys((*wire.COUNTERS, "unknown_messages"), 0)
 
+    def drops_by_cpu(self) -> list[int]:
+        """See `loader.Loaded`."""
+        return []
+
+    def run_times(self) -> dict[str, tuple[int, int]]:
+        """See `loader.Loaded`."""
+        return {}
+
     def missed(self) -> int | None:
         """See `loader.Loaded`."""
         return None

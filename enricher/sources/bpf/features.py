@@ -27,6 +27,7 @@ KERNEL_BTF: Final = Path("/sys/kernel/btf/vmlinux")
 _KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe/type")
 _KALLSYMS: Final = Path("/proc/kallsyms")
 _FTRACE_ENABLED: Final = Path("/proc/sys/kernel/ftrace_enabled")
+_STATS_ENABLED: Final = Path("/proc/sys/kernel/bpf_stats_enabled")
 
 
 class Answer(enum.Enum):
@@ -122,6 +123,14 @@ def has_ftrace() -> Found:
     if text == "1":
         return Found(Answer.YES, "kernel.ftrace_enabled is 1")
     return Found(Answer.UNKNOWN, f"{_FTRACE_ENABLED} holds {text[:40]!r}")
+
+
+def measures_programs() -> bool:
+    """Whether the kernel measures now how long programs run: since 5.1, off by default, costs each run."""
+    try:
+        return _STATS_ENABLED.read_bytes().strip() not in {b"", b"0"}
+    except OSError:
+        return False
 
 
 def can_kprobe(symbol: str) -> Found:

@@ -103,6 +103,17 @@ class Loaded(Protocol):
         """The sum over all CPUs of every counter of `wire.COUNTERS`, and `unknown_messages`."""
         ...
 
+    def drops_by_cpu(self) -> list[int]:
+        """Messages of any kind that found the ring of a CPU full, by possible CPU; read as `counters` are."""
+        ...
+
+    def run_times(self) -> dict[str, tuple[int, int]]:
+        """By program: nanoseconds it ran, and how often, while the kernel measured; asks the kernel.
+
+        Empty where this loader cannot tell; 0 and 0 while nothing was measured (`features.measures_programs`).
+        """
+        ...
+
     def missed(self) -> int | None:
         """Runs of the record hook that the kernel skipped to avoid re-entry; None where it keeps no count.
 
@@ -302,6 +313,7 @@ class LibbpfObject(ReadingSide):
         return found
 
     def _load(self, wanted: list[str]) -> None:
+        self._names = wanted
         for name in {*PROGRAM.values(), *_ENDINGS, *_CGROUPS, _URING, _LOST, *families.all_programs()}:
             self._lib.bpf_program__set_autoload(self._program(name), name in wanted)
         code = self._lib.bpf_object__load(self._object)
@@ -393,16 +405,26 @@ class LibbpfObject(ReadingSide):
         """See `Loaded.missed_lives`."""
         return sum(self._misses(name) or 0 for name in families.LIVES if name in self._beside)
 
+    def run_times(self) -> dict[str, tuple[int, int]]:
+        """See `Loaded.run_times`."""
+        found = ((name, *self._info(name)) for name in self._names)
+        end = ProgramInfo.run_cnt.offset + 8
+        return {
+            name: (int(info.run_time_ns), int(info.run_cnt)) for name, info, length in found if length >= end
+        }
+
     def _misses(self, program: str) -> int | None:
+        info, length = self._info(program)
+        return int(info.recursion_misses) if length >= ProgramInfo.recursion_misses.offset + 8 else None
+
+    def _info(self, program: str) -> tuple[ProgramInfo, int]:
+        """Return what the kernel tells of a program, and how many bytes of that it filled in."""
         info = ProgramInfo()
         length = ctypes.c_uint32(ctypes.sizeof(info))
         fd = self._lib.bpf_program__fd(self._program(program))
         if self._lib.bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(length)):
-            return None
-        # The kernel sets length to what it filled in.
-        if length.value < ProgramInfo.recursion_misses.offset + 8:
-            return None
-        return int(info.recursion_misses)
+            return info, 0
+        return info, length.value
 
     def close(self) -> None:
         """See `Loaded.close`. The record hook goes first: what is open can still end."""

@@ -35,6 +35,7 @@ _HEADER: Final = 8
 _word = struct.Struct("=I").unpack_from
 _u64 = struct.Struct("=Q").unpack_from
 _DROPPED: Final = wire.COUNTERS.index("drop_namespace")
+_DROPS: Final = tuple(place for place, name in enumerate(wire.COUNTERS) if name.startswith("drop_"))
 _type_and_version = struct.Struct("=HH").unpack_from
 
 
@@ -188,6 +189,18 @@ class ReadingSide:
     def parked(self) -> bool:
         """See `loader.Loaded.parked`."""
         return any(ring.parked for ring in self._rings)
+
+    def drops_by_cpu(self) -> list[int]:
+        """See `loader.Loaded.drops_by_cpu`."""
+        counters = self._counters_map
+        if counters is None:
+            return []
+        starts = range(0, self._cpus * wire.COUNTERS_SIZE, wire.COUNTERS_SIZE)
+        return [sum(_u64(counters, start + 8 * place)[0] for place in _DROPS) for start in starts]
+
+    def run_times(self) -> dict[str, tuple[int, int]]:
+        """See `loader.Loaded.run_times`."""
+        return {}
 
     def counters(self) -> dict[str, int]:
         """See `loader.Loaded.counters`. Read from mapped memory: no system call, no capability."""
