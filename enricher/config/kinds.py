@@ -96,13 +96,16 @@ class Flag(Kind[bool]):
 
 
 class Count(Kind[int]):
-    """A whole number of at least `least`."""
+    """A whole number of at least `least` and at most `most`."""
 
     metavar = "N"
 
-    def __init__(self, least: int = 1) -> None:
+    def __init__(self, least: int = 1, most: int = _LARGEST - 1) -> None:
         self._least = least
+        self._most = most
         self.what = f"a whole number of {least} or more"
+        if most < _LARGEST - 1:
+            self.what = f"a whole number from {least} to {most}"
 
     def parse(self, text: str) -> int:
         """See `Kind`."""
@@ -118,13 +121,25 @@ class Count(Kind[int]):
         return self._checked(value, value)
 
     def _checked(self, number: int, given: object) -> int:
-        if not self._least <= number < _LARGEST:
+        if not self._least <= number <= self._most:
             raise Unfit(self.wrong(given))
         return number
 
     def show(self, value: int) -> str:
         """See `Kind`."""
         return str(value)
+
+
+class Mode(Count):
+    """The mode of a file, as 0o640."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 0o777)
+        self.what = "the mode of a file such as 0o640"
+
+    def show(self, value: int) -> str:
+        """See `Kind`."""
+        return f"0o{value:o}"
 
 
 class Size(Kind[int]):
@@ -183,17 +198,37 @@ class Duration(Kind[float]):
         return f'"{digits}s"'
 
 
+class Seconds(Duration):
+    """A duration that may be a plain number of seconds in a file."""
+
+    what = "a number of seconds, or a duration such as 30s or 5m"
+
+    def from_toml(self, value: object) -> float:
+        """See `Kind`."""
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if not 0 < value < _LARGEST:  # nan is neither
+                raise Unfit(self.wrong(value))
+            return float(value)
+        return super().from_toml(value)
+
+
 class Path(Kind[str]):
-    """An absolute path of at most `most` bytes: what a service is started in is nobody's directory."""
+    """An absolute path of at most `most` bytes: what a service is started in is nobody's directory.
+
+    With `empty` it may be missing: "".
+    """
 
     metavar = "FILE"
 
-    def __init__(self, most: int = 4095) -> None:
+    def __init__(self, most: int = 4095, *, empty: bool = False) -> None:
         self._most = most
+        self._empty = empty
         self.what = "an absolute path" if most == 4095 else f"an absolute path of at most {most} bytes"  # noqa: PLR2004 - PATH_MAX
 
     def parse(self, text: str) -> str:
         """See `Kind`."""
+        if self._empty and not text:
+            return text
         if not text.startswith("/") or "\0" in text or len(os.fsencode(text)) > self._most:
             raise Unfit(self.wrong(text))
         return text
