@@ -13,6 +13,7 @@ import pytest
 
 from enricher.config.options import Row, rows
 from enricher.sinks.delivery.bulk import BulkOptions
+from enricher.sinks.delivery.file import FileOptions
 from enricher.sinks.delivery.hec import HecOptions
 from enricher.sinks.delivery.otlp import OtlpOptions
 from enricher.sinks.delivery.relp import RelpOptions
@@ -22,6 +23,7 @@ from tests.unit.fake_receivers import messages, wait_for
 
 PAGES = Path(__file__).parents[2] / "docs" / "sinks"
 OPTIONS = {
+    "file": FileOptions,
     "syslog": SyslogOptions,
     "relp": RelpOptions,
     "unix": UnixOptions,

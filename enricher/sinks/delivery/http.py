@@ -67,7 +67,7 @@ class UrlKind(Kind[str]):
         try:
             _parts(text)
         except ConfigInvalid as error:
-            raise Unfit(error.message) from None
+            raise Unfit(error.message.removeprefix("url: ")) from None
         return text
 
 
