@@ -45,6 +45,16 @@ class SinkSetting:
         """Its row of the table of types."""
         return TYPES[self.common.type]
 
+    def values(self, settings: Settings) -> Iterator[tuple[str, str, str]]:
+        """Return each option's key, its value as TOML has it, and where these settings have it from."""
+        given = settings.sinks[self.name].given
+        for row in self.type.rows():
+            if row.key == "max_age" and self.common.queue == "memory":
+                continue  # it has none
+            holder = self.common if hasattr(self.common, row.key) else self.options
+            origin = given[row.key].origin if row.key in given else "default"
+            yield row.key, row.kind.show(getattr(holder, row.key)), origin
+
 
 def load(settings: Settings) -> list[SinkSetting]:
     """Return the destinations that are enabled. Raises ConfigInvalid with every problem at once."""
@@ -78,16 +88,16 @@ def _setting(table: Table, problems: list[Problem]) -> SinkSetting | None:
         problems.append(Problem(table.place_of("type"), said, meant(str(name), TYPES)))
         return None
     before = len(problems)
-    values = sinks.values(table, kind.rows(), problems)
+    found = sinks.values(table, kind.rows(), problems)
     names = Common.__dataclass_fields__
-    common = Common(**{key: value for key, value in values.items() if key in names})
+    common = Common(**{key: value for key, value in found.items() if key in names})
     common = replace(common, schema=common.schema or kind.schemas[0])
-    if common.queue == "memory" and "max_size" not in values:
+    if common.queue == "memory" and "max_size" not in found:
         common = replace(common, max_size=sinks.MEMORY)
     problems += _wrong(table, kind, common)
     if len(problems) > before:
         return None
-    own = {key: value for key, value in values.items() if key not in names}
+    own = {key: value for key, value in found.items() if key not in names}
     return SinkSetting(table.name, common, kind.options(**own), table.place)
 
 
