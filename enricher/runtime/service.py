@@ -51,9 +51,6 @@ if TYPE_CHECKING:
     from enricher.runtime.state import Left
     from enricher.sinks.journal import Journal
 
-STATE_DIRECTORY: Final = "/var/lib/audit-enricher"
-"""Where systemd says nothing else."""
-
 _SAVE_EVERY: Final = 10.0
 """Seconds between two entries of how far this run has come."""
 
@@ -131,7 +128,7 @@ class Service:
         self._say = say
         self._clock = TurnClock()
         self._notifier = Notifier()
-        self._state = os.environ.get("STATE_DIRECTORY", STATE_DIRECTORY).partition(":")[0]
+        self._state = state.directory()
         self._reloaded: str | None = None
         self._open_gap = ""  # what is known of a gap whose serials are not
         self._told_error = ""  # of the output, to the service manager
