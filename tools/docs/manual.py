@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from docs.commands import Argument, Command
+    from enricher.config.options import Row
     from enricher.config.settings import Setting
 
 _COMMAND: Final = """\
@@ -236,16 +237,16 @@ stand in files alone: no variable and no option reaches into one. All of them ta
 
 
 def _sinks_section() -> str:
-    parts = [_SINKS.format(most=settings.MOST_SINKS, common=_options(settings.common_rows()))]
+    parts = [_SINKS.format(most=settings.MOST_SINKS, common=_keys(settings.common_rows()))]
     for name, kind in settings.sink_types():
         parts.append(
-            f'# type = "{name}"\n\nSchemas, the default first: {settings.listed(kind.schemas)}.\n\n'
-            f"{_options(settings.own_rows(kind))}"
+            f"# [sinks.NAME] of type {name}\n\nSchemas, the default first: {settings.listed(kind.schemas)}.\n\n"
+            f"{_keys(settings.own_rows(kind))}"
         )
     return "\n\n".join(parts)
 
 
-def _options(rows: list[Row]) -> str:
+def _keys(rows: list[Row]) -> str:
     return items(
         (f"`{row.key} = {row.shown}`" if row.shown else f"`{row.key}`", _option(row)) for row in rows
     )
