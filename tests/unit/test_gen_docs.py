@@ -23,6 +23,7 @@ from enricher.config.kinds import Choice
 from enricher.config.options import rows
 from enricher.config.settings import SETTINGS, Setting
 from enricher.config.sinks import Common
+from enricher.runtime import sinkconfig
 from enricher.runtime.sinktypes import TYPES
 
 ROOT = Path(__file__).parents[2]

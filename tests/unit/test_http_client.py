@@ -148,7 +148,7 @@ def test_a_key_of_the_wrong_kind_is_said(secret: Path) -> None:
     with pytest.raises(ConfigInvalid, match="cert_file"):
         Client(HttpOptions("https://h", cert_file=str(secret)), authorise)
     with pytest.raises(ConfigInvalid, match="compression"):
-        Client(HttpOptions("https://h", compression="zstd"), authorise)
+        Client(HttpOptions("https://h", compression="zstd"), authorise)  # type: ignore[arg-type]
     with pytest.raises(ConfigInvalid, match="index"):
         BulkSender(BulkOptions("https://h", index="a/../_all"))
 

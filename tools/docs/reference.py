@@ -115,8 +115,8 @@ _SINKS: Final = """\
 
 Destinations that events are delivered to beside the output, each in a table with a name of its own; {most} at most.
 A name is 1 to 32 letters, digits, `-` and `_`. [Delivery](delivery.md) says what is promised, and has a whole example.
-A table in a later file gives its keys to the one of the same name before. Tables stand in files alone: no variable and no
-option reaches into one. All of them take effect on a reload: what did not change is not touched.
+A table in a later file gives its keys to the one of the same name before. Tables stand in files alone: no variable and
+no option reaches into one. All of them take effect on a reload: what did not change is not touched.
 
 These keys are those of every type:
 """
