@@ -252,13 +252,17 @@ class Service:
         pipeline.run(self._between_turns)
         self._notifier.stopping()
         summary = pipeline.finish()
+        self._settle()  # while destinations are told as well
         self._sinks.end(lambda loss: pipeline.stages.tell(loss, time.time()))
-        if (loss := self._output.settle(at_once=True)) is not None:
-            pipeline.stages.tell(loss, time.time())
+        self._settle()
         if self._output.waits:
             self._say(f"{self._output.path}: not all could be written; the next start tells it as a gap")
         self._save(closed=summary.marked)
         return summary
+
+    def _settle(self) -> None:
+        if (loss := self._output.settle(at_once=True)) is not None:
+            self._pipeline.stages.tell(loss, time.time())
 
     def _tell_beginning(self, left: Left | str | None) -> None:
         """Say what the reader of the events must know of the time before, and of this run's limits."""

@@ -96,7 +96,9 @@ class ServiceSinks:
         for facts in routes.facts():
             if facts["waiting"] and facts["queue"] == "spool":
                 self._say(f"{facts['name']}: {facts['waiting']} messages wait for the next start")
-        for loss in routes.close():
+        losses = routes.close()
+        self._output.routes = None  # what is told from now on stands in the output alone
+        for loss in losses:
             tell(loss)
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from enricher.sinks.delivery.rejected import RejectedFile
 from enricher.sinks.delivery.spool import Spool
 from tests.unit.sample_events import EXEC, HOST, event
 from tests.unit.sample_sinks import Double, Made, install, settings, table
+from tests.unit.test_service import documented
 
 
 @pytest.fixture
@@ -276,6 +277,7 @@ def test_status_has_these_names(tmp_path: Path, double: Double) -> None:
         "unsure": 0,
         "error": "",
     }
+    assert set(facts) == documented("The members of each object in `sinks`")
 
 
 # -- a reload ----------------------------------------------------------------------------------------
