@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _PAUSE: Final = 0.02
 """Seconds between two looks at the queues."""
+_END: Final = 1.0
+"""Seconds for connections to be ended in good order; one that syslog ends may be waited for by its `timeout`."""
 _BAD: Final = ("waiting", "refused", "lost", "unsure")
 """Figures of messages that their receiver does not have, or may not have."""
 
@@ -75,7 +77,7 @@ class Delivery:
         """Wait until every destination has everything, and end."""
         while self._routes.waiting and not self._over():
             time.sleep(_PAUSE)
-        self._routes.stop(1.0 if self._over() else 5.0)
+        self._routes.stop(_END)
         self._figures = self._routes.facts()
         self._routes.close()
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
@@ -394,3 +395,26 @@ def test_of_those_refused_without_a_name_the_largest_are_counted(tmp_path: Path)
     assert (courier.refused, courier.taken) == (2, 2)
     assert [(loss.lost, loss.first, loss.last) for loss in courier.losses()] == [(8, 1000, 1003)]
     assert said == ["a: 1 of 2 messages were refused for ever: full"]
+
+
+def test_doubts_are_told_while_the_receiver_is_away(tmp_path: Path) -> None:
+    queue = MemoryQueue(most=100, size=1 << 20, policy="drop_oldest")
+    sender = Doubtful(Unreachable("gone"), doubts=[5])
+    told = Event()
+    courier = Courier(
+        "a",
+        queue,
+        sender,
+        RejectedFile(str(tmp_path / "r")),
+        say=lambda _: told.set(),
+        jitter=lambda *_: 600.0,
+    )
+    queue.put(messages(0, 3))
+    courier.start()
+    assert told.wait(DEADLINE)
+    deadline = time.monotonic() + DEADLINE
+    while not courier.unsure:
+        assert time.monotonic() < deadline
+        told.wait(0)
+    assert [loss.lost for loss in courier.losses()] == [5]
+    assert courier.stop(5.0)

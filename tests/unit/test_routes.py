@@ -301,6 +301,7 @@ def test_a_changed_one_goes_on_with_what_waits(tmp_path: Path, double: Double) -
     made.routes.start()
     made.routes.emit_events([of_serial(1), of_serial(2)])
     assert made.reload(table("a", address="new"), table("b")) == ["a"]
+    assert "close old:1" in double.log
     made.routes.emit_events([of_serial(3)])
     assert [each.serial for each in double.wait("new:1", 3)] == [1, 2, 3]
     made.routes.stop()

@@ -158,7 +158,23 @@ def test_an_output_that_is_wrong_on_a_reload_keeps_destinations_too(bench: Bench
         text = bench.file.read_text().replace(f'path = "{bench.events_file}"\n', "")
         bench.file.write_text(text + table("a", address="new") + table("b"))
 
-    bench.run(wrong, bench.reload, bench.event)
-    assert len(of_records(double, "a:1")) == 1
-    assert "b:1" not in double.got
-    assert [each["kind"] for each in bench.notices()] == ["refused"]
+    def right(_: Asked) -> None:
+        assert "b:1" not in double.got
+        add(bench, table("a"), table("b"))
+
+    bench.run(wrong, bench.reload, bench.event, right, bench.reload, bench.event)
+    assert len(of_records(double, "a:1")) == 2
+    assert len(of_records(double, "b:1")) == 1  # whose spool the wrong settings do not hold
+    assert [each["kind"] for each in bench.notices()] == ["refused", "reload"]
+
+
+@pytest.mark.parametrize("form", [{"raw": True}, {"format": "text"}, {}])
+def test_what_the_output_shows_is_not_what_a_destination_gets(
+    form: dict[str, object], bench: Bench, double: Double
+) -> None:
+    bench.configure(**form)
+    with bench.file.open("a") as file:
+        file.write(table("a") + table("b", "raw = true"))
+    bench.run(bench.event)
+    (plain,), (rich,) = of_records(double, "a:1"), of_records(double, "b:1")
+    assert ["raw" in plain["records"][0], "raw" in rich["records"][0]] == [False, True]
