@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 from enricher.cli.options import add_config, put, tell
 from enricher.config import load
 from enricher.config.load import Problem
-from enricher.config.settings import GROUP, OUTPUT_FILTER, OUTPUT_PATH, OUTPUT_TYPES, SECTIONS, SETTINGS
+from enricher.config.settings import (
+    GROUP,
+    OUTPUT_FILTER,
+    OUTPUT_PATH,
+    OUTPUT_TYPES,
+    SECTIONS,
+    SETTINGS,
+    SOCKET,
+)
 from enricher.errors import ConfigInvalid, UsageError
 from enricher.route.expression import compile_filter
 from enricher.route.language import FilterInvalid
@@ -27,6 +35,11 @@ if TYPE_CHECKING:
 
     from enricher.config.load import Settings
     from enricher.config.settings import Setting
+    from enricher.runtime.sinkconfig import SinkSetting
+
+
+UNITS = ("/lib/systemd/system", "/usr/lib/systemd/system", "/etc/systemd/system")
+"""Where units are, the later ones winning. What the running manager has, only root may be told."""
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,7 +75,12 @@ def check(options: argparse.Namespace) -> int:
 def examine(path: str | None, environment: Mapping[str, str]) -> tuple[Settings, list[Problem]]:
     """Return what could be read, and everything with which the service would not start."""
     settings, problems = load.read(path, environment)
-    return settings, [*problems, *_unknown_types(settings), *_wrong_filter(settings)]
+    return settings, [
+        *problems,
+        *_unknown_types(settings),
+        *_wrong_filter(settings),
+        *_sinks(settings)[1],
+    ]
 
 
 def doubts(settings: Settings) -> Iterator[Problem]:
@@ -77,6 +95,7 @@ def doubts(settings: Settings) -> Iterator[Problem]:
             f"only {Path(OUTPUT_PATH.default).parent} is made for the service; make this one, and let the unit"
             " write to it with ReadWritePaths=",
         )
+    yield from _doubts_of_sinks(settings)
     group = settings[GROUP]
     if group and not _is_group(group):
         yield _about(
@@ -85,6 +104,63 @@ def doubts(settings: Settings) -> Iterator[Problem]:
             f"there is no group {group}",
             f"make it with groupadd, or name one that exists; the package makes {GROUP.default}",
         )
+
+
+def _sinks(settings: Settings) -> tuple[list[SinkSetting], list[Problem]]:
+    if not settings.sinks:
+        return [], []
+    from enricher.runtime import sinkconfig  # noqa: PLC0415 - it loads every protocol
+
+    return sinkconfig.read(settings)
+
+
+def _doubts_of_sinks(settings: Settings) -> Iterator[Problem]:
+    known = map(str, (Path(OUTPUT_PATH.default).parent, Path(SOCKET.default).parent))
+    writable = {*known, "/var/lib/audit-enricher"}
+    sinks = _sinks(settings)[0]
+    for setting in sinks:
+        name, options = f"sinks.{setting.name}", setting.options
+        path = getattr(options, "path", "")
+        if path and str(Path(path).parent) not in writable:
+            wrong = _no_directory(Path(path).parent)
+            said = f"{name}: {Path(path).parent}: {wrong or 'the unit does not let the service write there'}"
+            yield Problem(setting.place, said, f"ReadWritePaths={Path(path).parent} in a drop-in of the unit")
+        for row in setting.type.rows():
+            file = getattr(options, row.key, None)
+            if row.key.endswith("_file") and file and "/" in file and (wrong := _no_file(file)):
+                said = f"{name}: {row.key}: {file}: {wrong}"
+                yield Problem(setting.place, said, "the service reads it when it starts")
+    if any(setting.type.network for setting in sinks) and (file := _unit_without_network()):
+        said = f"{file} keeps the service from the network, which these destinations need"
+        hint = "RestrictAddressFamilies=AF_INET AF_INET6 and IPAddressDeny= in a drop-in of the unit"
+        yield Problem(next(each.place for each in sinks if each.type.network), said, hint)
+
+
+def _no_file(path: str) -> str:
+    """What is the matter, "" where nothing is; what only the service may read is none of ours."""
+    try:
+        with open(path, "rb"):  # noqa: PTH123 - the path as the service will use it
+            return ""
+    except PermissionError:
+        return ""
+    except OSError as error:
+        return str(error.strerror)
+
+
+def _unit_without_network() -> str:
+    """Return the file of a unit, or a drop-in, that denies the network; "" where none does. The last word wins."""
+    denies = ""
+    for directory in UNITS:
+        unit = Path(directory, "audit-enricher.service")
+        for file in (unit, *sorted(Path(f"{unit}.d").glob("*.conf"))):
+            try:
+                text = file.read_text(errors="replace")
+            except OSError:
+                continue
+            for line in map(str.strip, text.splitlines()):
+                if line.startswith("IPAddressDeny="):
+                    denies = str(file) if line != "IPAddressDeny=" else ""
+    return denies
 
 
 def worded(problem: Problem) -> str:
@@ -108,6 +184,9 @@ def shown(settings: Settings) -> list[str]:
             if row.section == section:
                 value = row.kind.show(settings[row])
                 lines.append(f"{row.key} = {value}  # {_safe(settings.origin(row))}")
+    for sink in _sinks(settings)[0]:
+        lines += ["", f"[sinks.{sink.name}]  # {_safe(sink.place)}"]
+        lines += [f"{key} = {value}  # {_safe(origin)}" for key, value, origin in sink.values(settings)]
     return lines
 
 

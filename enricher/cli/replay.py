@@ -10,14 +10,16 @@ from __future__ import annotations
 import io
 import os
 import sys
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from enricher.cli.options import Signals, add_output, say, tell, wanted
+from enricher.cli.options import Signals, add_config, add_output, duration, say, tell, wanted
+from enricher.config.load import load
 from enricher.correlate import ledger
 from enricher.correlate.logjoin import LogJoin
-from enricher.errors import DamagedInput, EnricherError, UsageError
+from enricher.errors import DamagedInput, EnricherError, OutputFailed, UsageError
 from enricher.model import KINDS, HostFacts
 from enricher.route.filters import made_of
 from enricher.route.views.table import escape
@@ -34,8 +36,11 @@ from enricher.sources.recorded import RecordedNames
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+    from typing import Self
 
-    from enricher.model import Event
+    from enricher.model import Batch, Event
+    from enricher.runtime.delivery import Delivery
+    from enricher.sources.names import Names
 
 NOWHERE: Final = HostFacts("", "", "", "", (0,) * len(KINDS))
 """What is known of the host a log comes from."""
@@ -60,6 +65,20 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="FILE",
         help="of logs: find namespaces and containers in this journal.sqlite of the service",
     )
+    parser.add_argument(
+        "--sinks",
+        action="store_true",
+        help="deliver to the configured destinations, [sinks.NAME], and wait until they have everything; nothing is"
+        " written to standard output then. Spools are below STATE_DIRECTORY, which a running service holds",
+    )
+    parser.add_argument(
+        "--for",
+        dest="duration",
+        type=duration,
+        metavar="DURATION",
+        help="with --sinks: end after 30s, 5m, 1h, whatever still waits",
+    )
+    add_config(parser)
     add_output(parser)
     parser.set_defaults(call=run)
 
@@ -71,15 +90,87 @@ def run(options: argparse.Namespace) -> int:
     capture = _names_capture(options.files, stdin)
     if capture and options.journal is not None:
         raise UsageError("a capture needs no journal: it has its contexts", "leave out --journal")
+    if options.duration is not None and not options.sinks:
+        raise UsageError(
+            "--for without --sinks", "a replay ends where its input does; it can wait for destinations"
+        )
     with Signals() as signals:
+        outputs = _Outputs(options, signals)
         try:
-            damage = _capture(options, signals, stdin) if capture else _logs(options, signals, stdin)
+            damage = (_capture if capture else _logs)(options, outputs, stdin)
         except OutputClosed:
             say("the reader of the output went away")
             return 0
+    for line in outputs.words():
+        tell(line)
     if damage is not None:
         raise damage
-    return 0
+    return 0 if outputs.complete else OutputFailed.exit_code
+
+
+class _Outputs:
+    """Where events go: to the output, to destinations, or to both."""
+
+    def __init__(self, options: argparse.Namespace, signals: Signals) -> None:
+        self._options = options
+        self._signals = signals
+        self._end = None if options.duration is None else time.monotonic() + options.duration
+        self._settings = load(options.config) if options.sinks else None
+        if self._settings is not None and not self._settings.sinks:
+            raise UsageError("no destination is configured", "[sinks.NAME] in a file that --config names")
+        self._output: Output | None = None
+        self._delivery: Delivery | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it is to end."""
+        late = self._end is not None and time.monotonic() >= self._end
+        return late or self._signals.stopped or (self._output is not None and self._output.full)
+
+    @contextmanager
+    def opened(self, facts: HostFacts, names: Names) -> Iterator[Self]:
+        options = self._options
+        with ExitStack() as stack:
+            if self._settings is None or options.output:
+                self._output = stack.enter_context(Output(wanted(options), facts, names))
+            if self._settings is not None:
+                from enricher.runtime.delivery import Delivery  # noqa: PLC0415 - it loads every protocol
+
+                self._delivery = stack.enter_context(
+                    Delivery(
+                        self._settings,
+                        facts,
+                        names,
+                        say,
+                        lambda: self.over,
+                        changes=options.ns_changes,
+                        lives=options.ns_lives,
+                    )
+                )
+            yield self
+
+    def emit(self, events: list[Event]) -> None:
+        for each in (self._output, self._delivery):
+            if each is not None:
+                each.emit(events)
+
+    def learn(self, batch: Batch) -> None:
+        for each in (self._output, self._delivery):
+            if each is not None:
+                each.learn(batch)
+
+    def finish(self) -> None:
+        if self._output is not None:
+            self._output.flush()
+        if self._delivery is not None:
+            self._delivery.finish()
+
+    def words(self) -> list[str]:
+        return [] if self._delivery is None else self._delivery.words()
+
+    @property
+    def complete(self) -> bool:
+        return self._delivery is None or self._delivery.complete
 
 
 def _stdin(files: list[str]) -> io.BufferedReader:
@@ -130,7 +221,7 @@ def _opened(name: str, stdin: io.BufferedReader) -> Iterator[BinaryIO]:
         yield file
 
 
-def _capture(options: argparse.Namespace, signals: Signals, stdin: io.BufferedReader) -> DamagedInput | None:
+def _capture(options: argparse.Namespace, outputs: _Outputs, stdin: io.BufferedReader) -> DamagedInput | None:
     name = options.files[0]
     with _opened(name, stdin) as file:
         reader = CaptureReader(file, "standard input" if name == STDIN else name)
@@ -144,11 +235,9 @@ def _capture(options: argparse.Namespace, signals: Signals, stdin: io.BufferedRe
             escape, (head.facts.name, head.kernel, head.hook, head.loader, head.program)
         )
         say(f"a capture of {name}, Linux {kernel}, hook {hook}, loader {loader}, made by version {program}")
-        with Output(wanted(options), head.facts, names) as output:
-            summary, damage = replay(
-                head, frames, names, output.emit, lambda: signals.stopped or output.full, output.learn
-            )
-            output.flush()
+        with outputs.opened(head.facts, names):
+            summary, damage = replay(head, frames, names, outputs.emit, lambda: outputs.over, outputs.learn)
+            outputs.finish()
     tell(ledger.words(summary))
     return damage
 
@@ -165,31 +254,31 @@ def _recall(path: str | None) -> Iterator[Recall | None]:
         journal.close()
 
 
-def _logs(options: argparse.Namespace, signals: Signals, stdin: io.BufferedReader) -> EnricherError | None:
+def _logs(options: argparse.Namespace, outputs: _Outputs, stdin: io.BufferedReader) -> EnricherError | None:
     counts = LogCounts()
     join = LogJoin()
     damage: EnricherError | None = None
     with ExitStack() as stack:
         recall = stack.enter_context(_recall(options.journal))
         batches = read_log(options.files, counts, stdin)
-        output = stack.enter_context(Output(wanted(options), NOWHERE, NoNames()))
+        stack.enter_context(outputs.opened(NOWHERE, NoNames()))
 
         def emit(done: list[Event]) -> None:
             if recall is not None:
                 recall.fill(done)
-            output.emit(done)
+            outputs.emit(done)
 
         try:
             for batch in batches:
                 if done := join.feed(batch):
                     emit(done)
-                if signals.stopped or output.full:
+                if outputs.over:
                     break
         except (DamagedInput, UsageError) as error:  # a stream is opened, and looked at, when its turn comes
             damage = error
         if done := join.finish():
             emit(done)
-        output.flush()
+        outputs.finish()
     if recall is not None:
         say(f"{recall.found} of {join.events} events found in the journal")
         damage = damage or recall.damage

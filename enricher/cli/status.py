@@ -115,6 +115,36 @@ def _output(value: Any, _answer: Mapping[str, Any]) -> str:  # noqa: ANN401 - as
     return ", ".join(parts)
 
 
+def _sinks(value: Any, _answer: Mapping[str, Any]) -> str:  # noqa: ANN401 - as above
+    return "; ".join(map(_sink, value)) or "none"
+
+
+def _sink(value: Mapping[str, Any]) -> str:
+    about = ", ".join(_plain(value[name]) for name in ("type", "schema", "queue"))
+    parts = [f"{_plain(value['name'])} ({about}): {int(value['taken'])} taken"]
+    if value.get("waiting"):
+        waiting = f"{int(value['waiting'])} wait ({_bytes(value['waiting_bytes'])}"
+        oldest = value.get("oldest_seconds")
+        parts.append(f"{waiting}, the oldest for {oldest:.0f}s)" if oldest else f"{waiting})")
+    parts += [f"{int(value[name])} {word}" for name, word in _FAILURES if value.get(name)]
+    if value.get("error"):
+        parts.append(f"it FAILS now: {_plain(value['error'])}")
+    parts += [f"{escape(name)} {_plain(value[name])}" for name in value if name not in _OF_SINK]
+    return ", ".join(parts)
+
+
+_FAILURES: Final = (
+    ("refused", "REFUSED for ever"),
+    ("lost", "LOST"),
+    ("unsure", "perhaps not there"),
+    ("bugs", "BUGS"),
+)
+_OF_SINK: Final = frozenset(
+    "name type schema queue waiting waiting_bytes oldest_seconds sent taken refused retries errors bugs lost"
+    " unsure error".split()
+)
+
+
 def _metadata(value: Any, _answer: Mapping[str, Any]) -> str:  # noqa: ANN401 - as above
     known = ("state", "asked", "answered", "unknown")
     parts = [_plain(value["state"])]
@@ -188,6 +218,7 @@ _ROWS: Final[dict[str, tuple[str, Callable[[Any, Mapping[str, Any]], str]]]] = {
     "rings": ("rings", _rings),
     "receive_buffer": ("receive buffer", _size),
     "output": ("output", _output),
+    "sinks": ("destinations", _sinks),
     "journal": ("journal", _journal),
     "followers": ("followers", _text),
     "gap": ("gap", _gap),

@@ -103,7 +103,9 @@ class Count(Kind[int]):
     def __init__(self, least: int = 1, most: int = _LARGEST - 1) -> None:
         self._least = least
         self._most = most
-        self.what = f"a whole number of {least} " + ("or more" if most == _LARGEST - 1 else f"to {most}")
+        self.what = f"a whole number of {least} or more"
+        if most < _LARGEST - 1:
+            self.what = f"a whole number from {least} to {most}"
 
     def parse(self, text: str) -> int:
         """See `Kind`."""
@@ -126,6 +128,18 @@ class Count(Kind[int]):
     def show(self, value: int) -> str:
         """See `Kind`."""
         return str(value)
+
+
+class Mode(Count):
+    """The mode of a file, as 0o640."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 0o777)
+        self.what = "the mode of a file such as 0o640"
+
+    def show(self, value: int) -> str:
+        """See `Kind`."""
+        return f"0o{value:o}"
 
 
 class Size(Kind[int]):
@@ -182,6 +196,20 @@ class Duration(Kind[float]):
             return f'"{int(value / _SECONDS["d"])}d"'
         digits = f"{Decimal(repr(value)):f}".removesuffix(".0")  # :g would round, and write 1e+06
         return f'"{digits}s"'
+
+
+class Seconds(Duration):
+    """A duration that may be a plain number of seconds in a file."""
+
+    what = "a number of seconds, or a duration such as 30s or 5m"
+
+    def from_toml(self, value: object) -> float:
+        """See `Kind`."""
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if not 0 < value < _LARGEST:  # nan is neither
+                raise Unfit(self.wrong(value))
+            return float(value)
+        return super().from_toml(value)
 
 
 class Path(Kind[str]):

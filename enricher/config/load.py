@@ -10,57 +10,47 @@ missing says nothing; the one asked for by name must be there.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from enricher.config import sinks
 from enricher.config.kinds import Unfit
+from enricher.config.places import Given, Problem, lines_of, meant, place_of, shown
 from enricher.config.settings import BY_NAME, FILE, SECTIONS, SETTINGS, Setting
 from enricher.errors import ConfigInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+
+    from enricher.config.sinks import Table
 
 T = TypeVar("T")
+
+__all__ = ["DROP_INS", "Given", "Problem", "Settings", "load", "read"]
 
 DROP_INS: Final = "config.d"
 _LARGEST_FILE: Final = 1 << 20
 _PREFIX: Final = "AUDIT_ENRICHER_"
 # What every container gets in whose namespace there is a Service of our name.
 _OF_KUBERNETES: Final = re.compile(r"ENRICHER(_SERVICE_HOST|_SERVICE_PORT|_PORT)(_|$)")
-_KEY: Final = r"""[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*'"""
-_HEADER: Final = re.compile(rf"\s*\[\[?\s*({_KEY})\s*(?:\.\s*({_KEY})\s*)?[\].]")
-_ASSIGNMENT: Final = re.compile(rf"\s*({_KEY})\s*(?:\.\s*({_KEY})\s*)?=")
 _AT_LINE: Final = re.compile(r" ?\(at line (\d+), column \d+\)")
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong. `place` is FILE:LINE, FILE, or the variable."""
-
-    place: str
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        """Return the line that says so."""
-        return f"{self.place}: {self.message}"
-
-
-class Given(NamedTuple):
-    """A value and where it was found."""
-
-    value: Any
-    origin: str
 
 
 class Settings:
     """All settings of one reading: `settings[HOOK]` is its value."""
 
-    def __init__(self, given: Mapping[str, Given] | None = None, files: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        given: Mapping[str, Given] | None = None,
+        files: tuple[str, ...] = (),
+        sinks: Mapping[str, Table] | None = None,
+    ) -> None:
         self._given = dict(given or {})
+        self.sinks = dict(sinks or {})
+        """The tables `[sinks.NAME]` by name, as they stand in the files; `runtime.sinkconfig` reads them."""
         self.files = files
         """The files that were read, in their order."""
 
@@ -79,7 +69,7 @@ class Settings:
 
     def replaced(self, setting: Setting[T], value: T, origin: str) -> Settings:
         """Return the same settings but for this one."""
-        return Settings({**self._given, setting.name: Given(value, origin)}, self.files)
+        return Settings({**self._given, setting.name: Given(value, origin)}, self.files, self.sinks)
 
     def changed(self, other: Settings) -> list[Setting[Any]]:
         """Return the rows whose values differ in `other`."""
@@ -102,15 +92,16 @@ def read(path: str | None, environment: Mapping[str, str]) -> tuple[Settings, li
     """As `load`, with the problems beside what could be read."""
     problems: list[Problem] = []
     given: dict[str, Given] = {}
+    tables: dict[str, Table] = {}
     files = []
     main = Path(path or FILE)
     for file in [main, *_drop_ins(main.parent / DROP_INS, problems)]:
         text = _text(file, problems, wanted=file == main and path is not None)
         if text is not None:
             files.append(str(file))
-            given |= _from_file(str(file), text, problems)
+            given |= _from_file(str(file), text, tables, problems)
     given |= _from_environment(environment, problems)
-    return Settings(given, tuple(files)), problems
+    return Settings(given, tuple(files), tables), problems
 
 
 def _drop_ins(directory: Path, problems: list[Problem]) -> list[Path]:
@@ -145,36 +136,39 @@ def _text(file: Path, problems: list[Problem], *, wanted: bool) -> str | None:
         return None
 
 
-def _from_file(file: str, text: str, problems: list[Problem]) -> dict[str, Given]:
+def _from_file(file: str, text: str, tables: dict[str, Table], problems: list[Problem]) -> dict[str, Given]:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         problems.append(_no_toml(file, text, error))
         return {}
-    lines = _lines(text)
+    lines = lines_of(text)
     given = {}
     for section, table in document.items():
+        if section == sinks.SECTION:
+            sinks.enter(tables, file, lines, table, problems)
+            continue
         if section not in SECTIONS:
-            hint = _meant(section, SECTIONS)
+            hint = meant(section, (*SECTIONS, sinks.SECTION))
             if not isinstance(table, dict):
                 hint = "settings stand below the [section] they belong to"
             problems.append(
-                Problem(_place(file, lines, section), f"there is no section {_shown(section)}", hint)
+                Problem(place_of(file, lines, section), f"there is no section {shown(section)}", hint)
             )
             continue
         if not isinstance(table, dict):
             problems.append(
-                Problem(_place(file, lines, section), f"{section} is a section: write [{section}]")
+                Problem(place_of(file, lines, section), f"{section} is a section: write [{section}]")
             )
             continue
         for key, value in table.items():
             name = f"{section}.{key}"
-            place = _place(file, lines, section, key)
+            place = place_of(file, lines, section, key)
             setting = BY_NAME.get(name)
             if setting is None:
                 keys = [row.key for row in SETTINGS if row.section == section]
                 problems.append(
-                    Problem(place, f"there is no setting {_shown(key)} in [{section}]", _meant(key, keys))
+                    Problem(place, f"there is no setting {shown(key)} in [{section}]", meant(key, keys))
                 )
                 continue
             try:
@@ -203,47 +197,12 @@ def _from_environment(environment: Mapping[str, str], problems: list[Problem]) -
             continue
         setting = rows.get(variable)
         if setting is None:
-            problems.append(Problem(variable, "there is no such setting", _meant(variable, rows)))
+            of_sinks = variable.startswith(f"{_PREFIX}SINKS_")
+            hint = "destinations are set in files alone" if of_sinks else meant(variable, rows)
+            problems.append(Problem(variable, "there is no such setting", hint))
             continue
         try:
             given[setting.name] = Given(setting.kind.parse(text), variable)
         except Unfit as error:
             problems.append(Problem(variable, str(error), f"{setting.name}: {setting.doc}"))
     return given
-
-
-def _lines(text: str) -> dict[tuple[str, ...], int]:
-    """Where sections and keys stand: what tomllib does not tell. Good enough to point, never to read values."""
-    lines: dict[tuple[str, ...], int] = {}
-    section = ""
-    # Not splitlines(): it takes characters for ends of lines that are none in TOML.
-    for number, line in enumerate(text.split("\n"), 1):
-        if header := _HEADER.match(line):
-            section, *key = (_bare(word) for word in header.groups() if word)
-            lines.setdefault((section,), number)
-            lines.setdefault((section, *key), number)
-        elif assignment := _ASSIGNMENT.match(line):
-            words = [_bare(word) for word in assignment.groups() if word]
-            path = (section, *words) if section else tuple(words)
-            lines.setdefault(path[:1], number)
-            lines.setdefault(path, number)
-    return lines
-
-
-def _bare(key: str) -> str:
-    return key[1:-1] if key[:1] in {'"', "'"} else key
-
-
-def _place(file: str, lines: Mapping[tuple[str, ...], int], *path: str) -> str:
-    line = lines.get(path) or lines.get(path[:1])
-    return f"{file}:{line}" if line else file
-
-
-def _shown(word: str) -> str:
-    return word if word.isprintable() else ascii(word)
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
-    names = list(known)
-    close = difflib.get_close_matches(word, names, 1)
-    return f"did you mean {close[0]}?" if close else "there are " + ", ".join(names)

@@ -90,7 +90,7 @@ class NativeBuilder:
         self._host = host
         self._where = Whereabouts(host, Surroundings(host) if around is None else around)
         self._entries = Decoder(names, raw=raw).entries
-        self._host_entry = _host_entry(host)
+        self._host_entry = host_entry(host)
         self._uid_prefix = host.boot_id + "/"
 
     def build(self, event: Event) -> NativeEvent:
@@ -169,7 +169,7 @@ class NativeBuilder:
 
     def _host_of(self, event: Event) -> HostEntry:
         if event.recalled is not None:
-            return _host_entry(event.recalled.host)
+            return host_entry(event.recalled.host)
         return {"name": text_of(event.node)[0]} if event.node else self._host_entry
 
     def _own(
@@ -193,7 +193,8 @@ class NativeBuilder:
 
 
 @lru_cache(maxsize=8)
-def _host_entry(host: HostFacts) -> HostEntry:
+def host_entry(host: HostFacts) -> HostEntry:
+    """Return what an event says of this host."""
     facts = {"name": host.name, "machine_id": host.machine_id, "boot_id": host.boot_id}
     return cast("HostEntry", {name: fact for name, fact in facts.items() if fact})
 

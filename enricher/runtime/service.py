@@ -35,6 +35,7 @@ from enricher.runtime.metrics.endpoint import Endpoint
 from enricher.runtime.notify import Notifier
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.serviceoutput import RETRY, ServiceOutput
+from enricher.runtime.servicesinks import ServiceSinks
 from enricher.runtime.stages import Opening
 from enricher.sources.bpf.hook import Hook
 from enricher.sources.host import read_host_facts
@@ -50,9 +51,6 @@ if TYPE_CHECKING:
     from enricher.runtime.startup import Started
     from enricher.runtime.state import Left
     from enricher.sinks.journal import Journal
-
-STATE_DIRECTORY: Final = "/var/lib/audit-enricher"
-"""Where systemd says nothing else."""
 
 _SAVE_EVERY: Final = 10.0
 """Seconds between two entries of how far this run has come."""
@@ -131,7 +129,7 @@ class Service:
         self._say = say
         self._clock = TurnClock()
         self._notifier = Notifier()
-        self._state = os.environ.get("STATE_DIRECTORY", STATE_DIRECTORY).partition(":")[0]
+        self._state = state.directory()
         self._reloaded: str | None = None
         self._open_gap = ""  # what is known of a gap whose serials are not
         self._told_error = ""  # of the output, to the service manager
@@ -142,6 +140,7 @@ class Service:
         self._metadata: Prefetch | None = None
         self._metrics: Endpoint
         self._output: ServiceOutput
+        self._sinks: ServiceSinks
         self._pipeline: Pipeline
 
     def run(self) -> Summary:
@@ -157,14 +156,16 @@ class Service:
                 self._say(note)
             settings = self._settings
             # Outputs first: what cannot be written is known before anything is attached.
-            self._output = ServiceOutput(
-                settings, reading.facts, HostNames(self._clock), self._clock, self._say
-            )
+            names = HostNames(self._clock)
+            self._output = ServiceOutput(settings, reading.facts, names, self._clock, self._say)
             stack.callback(self._output.close)
             if self._metadata is not None:
                 self._output.cgroups.asker = self._metadata.want
             self._keep_alone(stack)
             self._open_journal(reading.facts, stack)
+            self._sinks = ServiceSinks(self._output, reading.facts, names, self._state, self._say)
+            stack.callback(self._sinks.close)
+            self._sinks.open(settings)
             server = ControlServer(settings[rows.SOCKET], settings[rows.GROUP], self._status)
             stack.callback(server.close)
             if server.advice:
@@ -177,6 +178,7 @@ class Service:
             stack.callback(startup.stop, started)
             self._say(startup.describe(started))
             kept = self._drop(started)
+            self._sinks.start()
             self._life = _Life(reading.facts, started, why, _now(), privileges.names(kept))
             return self._work(server, left)
 
@@ -256,12 +258,17 @@ class Service:
         pipeline.run(self._between_turns)
         self._notifier.stopping()
         summary = pipeline.finish()
-        if (loss := self._output.settle(at_once=True)) is not None:
-            pipeline.stages.tell(loss, time.time())
+        self._settle()  # while destinations are told as well
+        self._sinks.end(lambda loss: pipeline.stages.tell(loss, time.time()))
+        self._settle()
         if self._output.waits:
             self._say(f"{self._output.path}: not all could be written; the next start tells it as a gap")
         self._save(closed=summary.marked)
         return summary
+
+    def _settle(self) -> None:
+        if (loss := self._output.settle(at_once=True)) is not None:
+            self._pipeline.stages.tell(loss, time.time())
 
     def _tell_beginning(self, left: Left | str | None) -> None:
         """Say what the reader of the events must know of the time before, and of this run's limits."""
@@ -319,6 +326,8 @@ class Service:
             self._retry_at = now + RETRY
             if (loss := self._output.settle()) is not None:
                 self._pipeline.stages.tell(loss, time.time())
+        for loss in self._sinks.losses(now):
+            self._pipeline.stages.tell(loss, time.time())
         if self._output.error != self._told_error:
             self._told_error = self._output.error
             self._notifier.status(self._in_one_line())
@@ -361,7 +370,7 @@ class Service:
         try:
             fresh = config.load(self._path)
             changed = before.changed(fresh)
-            self._output.reload(fresh)
+            names = (*(row.name for row in changed), *self._sinks.reload(fresh))
         except EnricherError as error:
             self._say(f"the settings stay as they were: {error.message}")
             self._tell(Notice("refused", "the new settings are wrong, the old ones stay"))
@@ -371,8 +380,7 @@ class Service:
             waiting = [row.name for row in changed if not row.live]
             if waiting:
                 self._say(f"take effect with the next start only: {', '.join(waiting)}")
-            if changed:
-                names = tuple(row.name for row in changed)
+            if names:
                 self._tell(Notice("reload", "new settings are in force", settings=names))
             else:
                 self._say("no setting has changed; the output was opened anew")
@@ -407,6 +415,7 @@ class Service:
             "rings": {"count": loaded.ring_count, "bytes": loaded.ring_count * loaded.ring_size},
             "receive_buffer": life.started.socket.receive_buffer,
             "output": self._output.facts(),
+            "sinks": self._sinks.facts(),
             "journal": None if self._journal is None else self._journal.facts(),
             "account": account,
             "account_words": ledger.words(summary),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from enricher.route.expression import Native
     from enricher.route.filters import Filter
     from enricher.runtime.metrics.latency import Latency
+    from enricher.runtime.routes import Routes
     from enricher.sinks.journal import Journal
     from enricher.sources.names import Names
 
@@ -106,6 +107,7 @@ class ServiceOutput:
         self.latency: Latency | None = None  # where it is measured
         self.followers: Followers | None = None
         self.journal: Journal | None = None  # it takes all events, before any filter
+        self.routes: Routes | None = None  # each of them has a filter of its own
         self._around = Surroundings(facts)
         self.cgroups = self._around.cgroups
         self._json = renderer("json", facts, names, self._around)
@@ -122,6 +124,7 @@ class ServiceOutput:
         self._own = OwnEvents(
             self._facts, self._around, changes=settings[rows.CHANGES], lives=settings[rows.LIVES]
         )
+        self._rich = self.format == "json" and raw
         self._plain = self.format == "json" and not raw
         self._advise()
 
@@ -151,6 +154,11 @@ class ServiceOutput:
             clock=self._clock,
         )
 
+    @property
+    def around(self) -> Surroundings:
+        """What is known of containers and namespaces, for whoever makes native events as well."""
+        return self._around
+
     def learn(self, batch: Batch) -> None:
         """Take in what a batch tells beside its records."""
         self._around.learn(batch)
@@ -164,9 +172,12 @@ class ServiceOutput:
             self.journal.take(events)
         followers = self.followers if self.followers is not None and self.followers.wants_events else None
         same = self._plain and followers is not None
-        view = self._json if same else self._view
+        # What several ask for is made once: the native form as it is without the records' text, and with it.
+        view = self._json
         # Where somebody follows each is made anyhow.
-        shared = [Shared(event, view.native, None if same else view.place) for event in events]
+        shared = plain = [Shared(event, view.native, None if same else view.place) for event in events]
+        if self._rich:
+            shared = [Shared(event, self._view.native, self._view.place) for event in events]
         chosen = shared
         if self._skip_self:
             chosen = [one for one in chosen if not one.event.self_caused]
@@ -176,11 +187,11 @@ class ServiceOutput:
         if lines:
             self._write([one.event for one in chosen], lines)
         if followers is not None:
-            if not same:
-                shared = [Shared(event, self._json.native) for event in events]
             if not same or len(chosen) < len(events):
-                lines = list(map(self._json.shared, shared))
-            followers.publish(events, lines, [one.native for one in shared])
+                lines = list(map(self._json.shared, plain))
+            followers.publish(events, lines, [one.native for one in plain])
+        if self.routes is not None:
+            self.routes.emit(plain, shared if self._rich else None)
 
     def _write(self, events: list[Event], lines: list[bytes]) -> None:
         done = 0

@@ -18,6 +18,8 @@ from enricher.correlate.ledger import SERIALS, Gap
 _VERSION: Final = 1
 _LARGEST: Final = 1 << 16
 NAME: Final = "state.json"
+DIRECTORY: Final = "/var/lib/audit-enricher"
+"""Where systemd says nothing else."""
 
 
 class Unreadable(Exception):
@@ -36,6 +38,11 @@ class Left(NamedTuple):
     closed: bool
     hook: str
     release: str
+
+
+def directory() -> str:
+    """Return the state directory: systemd's first one, or the default."""
+    return os.environ.get("STATE_DIRECTORY", DIRECTORY).partition(":")[0]
 
 
 def load(directory: str) -> Left | None:

@@ -24,11 +24,11 @@ _audit_enricher()
             mapfile -t COMPREPLY < <(compgen -W "table json text" -- "$word")
             return
             ;;
-        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --output" | "service --config" | "status --config" | "follow --config" | "check --config")
+        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "service --config" | "status --config" | "follow --config" | "check --config")
             compopt -o default
             return
             ;;
-        "run --count" | "run --key" | "run --type" | "run --filter" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --count" | "replay --key" | "replay --type" | "replay --filter" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type" | "follow --filter")
+        "run --count" | "run --key" | "run --type" | "run --filter" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --for" | "replay --count" | "replay --key" | "replay --type" | "replay --filter" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type" | "follow --filter")
             return
             ;;
         "run --ns-changes" | "replay --ns-changes")
@@ -74,7 +74,7 @@ _audit_enricher()
             ;;
         replay)
             if [[ $word == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "-h --help --journal --format --output --count --key --type --filter --ns-changes --ns-lives --no-self --raw" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --journal --sinks --for --config --format --output --count --key --type --filter --ns-changes --ns-lives --no-self --raw" -- "$word")
             else
                 compopt -o default
             fi

@@ -8,7 +8,6 @@ import json
 import pytest
 
 from enricher.sinks.delivery.bulk import BulkOptions, BulkSender, authorise
-from enricher.sinks.delivery.http import HttpOptions
 from enricher.sinks.delivery.message import Unreachable
 from tests.delivery.driver import deliver, messages
 from tests.delivery.protocols import bulk, uids
@@ -138,7 +137,7 @@ def test_nothing_is_there() -> None:
 def test_a_pipeline_and_a_path() -> None:
     with BulkReceiver() as receiver:
         receiver.index = "es/events"
-        options = BulkOptions(HttpOptions(receiver.url + "/es/"), index="events", pipeline="geo")
+        options = BulkOptions(receiver.url + "/es/", index="events", pipeline="geo")
         sender = BulkSender(options)
         sender.send(messages(1))
         sender.close()

@@ -15,6 +15,7 @@ import pytest
 from enricher.cli import check, main
 from enricher.config import load
 from enricher.config.settings import OUTPUT_PATH, SETTINGS
+from enricher.runtime import routes, sinkconfig
 
 GROUP = grp.getgrgid(os.getgid()).gr_name
 
@@ -219,3 +220,103 @@ def test_a_name_that_the_terminal_cannot_show(tmp_path: Path) -> None:
     done = process("--config", file, PYTHONIOENCODING="ascii", LC_ALL="C.UTF-8")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\u4e2d.toml\n" in done.stdout
+
+
+SINKS = """
+[sinks.siem]
+type = "relp"
+address = "logs.example.org:2514"
+schema = "ecs"
+redact = ["subject.exe"]
+
+[sinks.local]
+type = "unix"
+path = "/run/audit-enricher/events.sock"
+queue = "memory"
+
+[sinks.not]
+type = "otlp"
+url = "https://h"
+enabled = false
+"""
+
+
+@pytest.fixture
+def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "units"
+    directory.mkdir()
+    monkeypatch.setattr(check, "UNITS", (str(directory),))
+    return directory
+
+
+def test_what_is_shown_of_destinations_comes_to_the_same(file: Path, units: Path, tmp_path: Path) -> None:
+    assert units.is_dir()
+    with file.open("a") as more:
+        more.write(SINKS)
+    settings, problems = check.examine(str(file), {})
+    assert problems == []
+    again = tmp_path / "again.toml"
+    again.write_text("\n".join(check.shown(settings)))
+    read, problems = check.examine(str(again), {})
+    assert problems == []
+    assert sinkconfig.read(read)[0] == sinkconfig.read(settings)[0] != []
+    assert f'redact = ["subject.exe"]  # {file}:' in again.read_text()
+
+
+def test_problems_of_destinations_are_among_all(
+    file: Path, units: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert units.is_dir()
+    with file.open("a") as more:
+        more.write("[sinks.a]\ntype = 'relp'\nadress = 'x'\n")
+    assert run("--config", file) == 2
+    err = capsys.readouterr().err
+    assert f"{file}:5: there is no key adress in [sinks.a]\n  hint: did you mean address?\n" in err
+
+
+@pytest.mark.parametrize(
+    "unit, drop_in, warned",
+    [
+        ("", "", ""),
+        ("IPAddressDeny=any\n", "", "x"),
+        ("IPAddressDeny=any\n", "[Service]\nIPAddressDeny=\n", ""),
+        ("", "[Service]\nIPAddressDeny=any\n", "x"),
+    ],
+)
+def test_a_unit_that_denies_the_network_is_told(  # noqa: PLR0913 - fixtures
+    unit: str, drop_in: str, warned: str, file: Path, units: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (units / "audit-enricher.service").write_text(f"[Service]\n{unit}")
+    (units / "audit-enricher.service.d").mkdir()
+    (units / "audit-enricher.service.d" / "10.conf").write_text(drop_in)
+    with file.open("a") as more:
+        more.write(SINKS)
+    assert run("--config", file) == 0
+    assert ("keeps the service from the network" in capsys.readouterr().err) == bool(warned)
+
+
+def test_the_shipped_unit_lets_destinations_work(units: Path) -> None:
+    shipped = Path(__file__).parents[2] / "packaging" / "systemd" / "audit-enricher.service"
+    (units / "audit-enricher.service").write_text(shipped.read_text())
+    assert check._unit_without_network() == ""
+    families = [
+        line for line in shipped.read_text().splitlines() if line.startswith("RestrictAddressFamilies=")
+    ]
+    assert families == ["RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6"]
+    (stop,) = [line for line in shipped.read_text().splitlines() if line.startswith("TimeoutStopSec=")]
+    assert int(stop.partition("=")[2].removesuffix("s")) >= 3 * routes.STOP
+
+
+def test_files_and_directories_that_are_missing_are_doubts(
+    file: Path, units: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert units.is_dir()
+    with file.open("a") as more:
+        more.write(
+            "[sinks.a]\ntype = 'relp'\naddress = 'a:1'\ntls = true\ntls_ca_file = '/nowhere/ca.pem'\n"
+            "[sinks.b]\ntype = 'file'\npath = '/nowhere/events'\n"
+        )
+    assert run("--config", file) == 0
+    err = capsys.readouterr().err
+    assert "warning: sinks.a: tls_ca_file: /nowhere/ca.pem: No such file or directory" in err
+    assert "warning: sinks.b: /nowhere: No such file or directory" in err

@@ -38,6 +38,27 @@ STATUS: dict[str, Any] = {
         "failed": 0,
         "error": "",
     },
+    "sinks": [
+        {
+            "name": "siem",
+            "type": "relp",
+            "schema": "native",
+            "queue": "spool",
+            "waiting": 12,
+            "waiting_bytes": 4096,
+            "oldest_seconds": 3.2,
+            "sent": 90,
+            "taken": 78,
+            "refused": 1,
+            "retries": 2,
+            "errors": 3,
+            "bugs": 0,
+            "lost": 4,
+            "unsure": 5,
+            "error": "siem is away",
+        },
+        {"name": "b", "type": "file", "schema": "ecs", "queue": "memory", "taken": 3, "new": [1]},
+    ],
     "journal": {
         "path": "/var/lib/audit-enricher/journal.sqlite",
         "bytes": 3 << 20,
@@ -72,6 +93,7 @@ loader          libbpf
 rings           4, together 32 MiB
 receive buffer  32 MiB
 output          /var/log/audit-enricher/events.json (json), 1234 events written, 2 rotations
+SINKS
 journal         /var/lib/audit-enricher/journal.sqlite, 3 MiB, 70000 events, from 2026-02-28T12:00:00.000Z on
 followers       0
 gap             serials 10 to 19, at most 10 events: between two runs of the service nobody looked
@@ -81,7 +103,11 @@ watchdog        yes
 
 events  1234
 every record is accounted for
-"""
+""".replace(
+    "SINKS",
+    "destinations    siem (relp, native, spool): 78 taken, 12 wait (4 KiB, the oldest for 3s), 1 REFUSED for ever,"
+    " 4 LOST, 5 perhaps not there, it FAILS now: siem is away; b (file, ecs, memory): 3 taken, new [1]",
+)
 
 
 def asked(service: FakeService, *options: str) -> int:

@@ -282,7 +282,10 @@ def test_each_error_has_its_place(text: str, tmp_path: Path) -> None:
     [
         ("[sorce]", "did you mean source?"),
         ("[source]\nhok = 1", "did you mean hook?"),
-        ("[zzz]", "there are source, metadata, namespaces, output, service, journal, control, metrics"),
+        (
+            "[zzz]",
+            "there are source, metadata, namespaces, output, service, journal, control, metrics, sinks",
+        ),
         ("hook = 1", "settings stand below the [section] they belong to"),
         ("[source]\nhook = auto", 'strings are quoted in TOML, key = "value"'),
         ("[output]\nraw = 1", "raw: json: add each record's text as the kernel wrote it"),

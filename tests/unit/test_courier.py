@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
@@ -328,3 +329,92 @@ def test_stop_before_start_and_twice(tmp_path: Path) -> None:
     assert courier.stop(0.0)
     assert courier.stop(0.0)
     assert message(0).uid == "boot/0"
+
+
+# -- what is not sure --------------------------------------------------------------------------------
+
+
+class Doubtful(FakeSender):
+    """A receiver that says nothing: `doubts` are given out one by one."""
+
+    acknowledged = False
+
+    def __init__(self, *script: Receipt | BaseException, doubts: Sequence[int] = ()) -> None:
+        super().__init__(*script)
+        self.doubts = list(doubts)
+        self.at_close = 0
+
+    def unsure(self) -> int:
+        found = self.doubts.pop(0) if self.doubts and self.calls else 0
+        if self.closed:
+            found, self.at_close = found + self.at_close, 0
+        return found
+
+
+def test_what_is_not_sure_is_told_as_an_upper_bound(tmp_path: Path) -> None:
+    queue = MemoryQueue(most=100, size=1 << 20, policy="drop_oldest")
+    sender = Doubtful(Unreachable("gone"), doubts=[5])
+    sender.at_close = 2
+    rejected = RejectedFile(str(tmp_path / "rejected"))
+    courier = Courier("a", queue, sender, rejected, say=lambda _: None, jitter=lambda *_: 0.0)
+    queue.put(messages(0, 3))
+    courier.start()
+    sender.wait_for(lambda calls: len(calls) >= 2)
+    assert courier.stop(5.0)
+    told = [(loss.cause, loss.stage, loss.lost, loss.unit) for loss in courier.losses()]
+    assert told == [("sink", "sink", 7, "messages")]
+    assert courier.losses() == []
+    assert courier.unsure == 7
+
+
+def test_doubts_about_our_own_events_are_not_told_or_it_would_never_end(tmp_path: Path) -> None:
+    queue = MemoryQueue(most=100, size=1 << 20, policy="drop_oldest")
+    sender = Doubtful(doubts=[1, 1])
+    courier = Courier("a", queue, sender, RejectedFile(str(tmp_path / "r")), say=lambda _: None)
+    queue.put([message(0, records=0)])
+    courier.start()
+    sender.wait_for(lambda calls: len(calls) == 1)
+    queue.put([message(1, records=0)])
+    sender.wait_for(lambda calls: len(calls) == 2)
+    assert courier.stop(5.0)
+    assert courier.unsure == 2
+    assert courier.losses() == []
+
+
+def test_of_those_refused_without_a_name_the_largest_are_counted(tmp_path: Path) -> None:
+    queue = MemoryQueue(most=100, size=1 << 20, policy="drop_oldest")
+    sender = FakeSender(Receipt({0: "no"}, [1], unnamed=1, why="full"))
+    said: list[str] = []
+    courier = Courier(
+        "a", queue, sender, RejectedFile(str(tmp_path / "r")), say=said.append, jitter=lambda *_: 0.0
+    )
+    queue.put([message(0), message(1), message(2, records=2), message(3, records=7)])
+    courier.start()
+    sender.wait_for(lambda calls: len(calls) == 2)
+    assert courier.stop(5.0)
+    assert (courier.refused, courier.taken) == (2, 2)
+    assert [(loss.lost, loss.first, loss.last) for loss in courier.losses()] == [(8, 1000, 1003)]
+    assert said == ["a: 1 of 2 messages were refused for ever: full"]
+
+
+def test_doubts_are_told_while_the_receiver_is_away(tmp_path: Path) -> None:
+    queue = MemoryQueue(most=100, size=1 << 20, policy="drop_oldest")
+    sender = Doubtful(Unreachable("gone"), doubts=[5])
+    told = Event()
+    courier = Courier(
+        "a",
+        queue,
+        sender,
+        RejectedFile(str(tmp_path / "r")),
+        say=lambda _: told.set(),
+        jitter=lambda *_: 600.0,
+    )
+    queue.put(messages(0, 3))
+    courier.start()
+    assert told.wait(DEADLINE)
+    deadline = time.monotonic() + DEADLINE
+    while not courier.unsure:
+        assert time.monotonic() < deadline
+        told.wait(0)
+    assert [loss.lost for loss in courier.losses()] == [5]
+    assert courier.stop(5.0)

@@ -11,25 +11,31 @@ from pathlib import Path
 
 import pytest
 
-from enricher.sinks.delivery.options import Row, rows
+from enricher.config.options import Row, rows
+from enricher.sinks.delivery.bulk import BulkOptions
+from enricher.sinks.delivery.file import FileOptions
+from enricher.sinks.delivery.hec import HecOptions
+from enricher.sinks.delivery.otlp import OtlpOptions
 from enricher.sinks.delivery.relp import RelpOptions
 from enricher.sinks.delivery.syslog import SyslogOptions
 from enricher.sinks.delivery.unix import UnixOptions, UnixSender
 from tests.unit.fake_receivers import messages, wait_for
 
 PAGES = Path(__file__).parents[2] / "docs" / "sinks"
-OPTIONS = {"syslog": SyslogOptions, "relp": RelpOptions, "unix": UnixOptions}
+OPTIONS = {
+    "file": FileOptions,
+    "syslog": SyslogOptions,
+    "relp": RelpOptions,
+    "unix": UnixOptions,
+    "elasticsearch": BulkOptions,
+    "splunk-hec": HecOptions,
+    "otlp": OtlpOptions,
+}
 
 
 def as_written(row: Row) -> str:
     """Return a default as TOML has it, in a table of a page."""
-    if row.default is None:
-        return "needed"
-    if row.key == "mode":
-        return f"`0o{row.default:o}`"
-    if isinstance(row.default, bool):
-        return f"`{str(row.default).lower()}`"
-    return f'`"{row.default}"`' if isinstance(row.default, str) else f"`{row.default}`"
+    return f"`{row.shown}`" if row.shown else "needed"
 
 
 def block(page: str, language: str) -> str:

@@ -20,7 +20,11 @@ import pytest
 from enricher.cli import main
 from enricher.config import load
 from enricher.config.kinds import Choice
+from enricher.config.options import rows
 from enricher.config.settings import SETTINGS, Setting
+from enricher.config.sinks import Common
+from enricher.runtime import sinkconfig
+from enricher.runtime.sinktypes import TYPES
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools"
@@ -215,9 +219,11 @@ def test_the_sample_as_it_is_sets_nothing(tmp_path: Path) -> None:
 
 def test_the_sample_without_its_comment_signs_is_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "sample.toml"
-    file.write_text(re.sub("^#(?=[a-z])", "", sample(), flags=re.MULTILINE))
+    file.write_text(re.sub(r"^#(?=[a-z]|\[sinks)", "", sample(), flags=re.MULTILINE))
     found, problems = load.read(str(file), {})
     assert problems == []
+    (sink,) = sinkconfig.load(found)
+    assert sink.common == Common(type="relp", schema="native")
     for row in SETTINGS:
         assert found[row] == row.default
         assert found.origin(row).startswith(f"{file}:")
@@ -442,3 +448,17 @@ def test_zsh_quotes() -> None:
     option = commands.Argument(("-x", "--ex"), "FILE", (), many=False, required=False, help="it's [a:b]")
     assert completion._zsh_option(option) == ("'(-x --ex)'{-x,--ex=}'[it'\\''s \\[a\\:b\\]]:file:_files'")
     assert zsh().startswith("#compdef audit-enricher\n")
+
+
+def test_every_key_of_destinations_is_in_the_reference_and_the_manual_page() -> None:
+    section = reference().partition("### [sinks.NAME]\n")[2]
+    page = plain("audit-enricher.toml.5").partition("[sinks.NAME]")[2]
+    for name, kind in TYPES.items():
+        of_type = section.partition(f'##### type = "{name}"\n')[2].partition("#####")[0]
+        assert re.findall(r"^\| `(\w+)`", of_type, re.MULTILINE) == [row.key for row in rows(kind.options)]
+        assert f"[sinks.NAME] of type {name}" in page
+        for row in kind.rows():
+            assert row.doc.replace("`", "")[1:30] in page.replace("\n", " "), row.key
+    for row in rows(Common):
+        assert f"| `{row.key}` |" in section
+        assert f"#{row.key} = " in sample()

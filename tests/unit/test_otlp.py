@@ -116,9 +116,7 @@ def test_what_is_no_record_is_refused_here() -> None:
 
 def test_a_header_of_ones_own(tmp_path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     (tmp_path / "key").write_text("k3y-of-0urs")
-    options = OtlpOptions(
-        otlp("http://h").client.options._replace(credential_file=str(tmp_path / "key")), "x-api-key"
-    )
+    key = str(tmp_path / "key")
 
     class Keyed(OtlpReceiver):
         def take(self, request):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
@@ -126,7 +124,7 @@ def test_a_header_of_ones_own(tmp_path) -> None:  # type: ignore[no-untyped-def]
             return super().take(request)
 
     with Keyed() as receiver:
-        sender = OtlpSender(options._replace(http=options.http._replace(url=receiver.url)), {})
+        sender = OtlpSender(OtlpOptions(receiver.url, credential_file=key, header="x-api-key"), {})
         sender.send(records(1))
         sender.close()
     assert receiver.uids == {"uid-0"}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from docs.commands import Argument, Command
+    from enricher.config.options import Row
     from enricher.config.settings import Setting
 
 _COMMAND: Final = """\
@@ -211,7 +212,9 @@ def settings_page(commands: list[Command]) -> Page:
         "settings of the audit-enricher service",
         _SETTINGS.format(
             kinds=items(kinds),
-            settings="\n\n".join(_section(name, doc, commands) for name, doc in SECTIONS.items()),
+            settings="\n\n".join(
+                [*(_section(name, doc, commands) for name, doc in SECTIONS.items()), _sinks_section()]
+            ),
         ),
     )
 
@@ -220,6 +223,38 @@ def _section(section: str, doc: str, commands: list[Command]) -> str:
     rows = (row for row in SETTINGS if row.section == section)
     shown = items((f"`{row.key} = {row.kind.show(row.default)}`", _setting(row, commands)) for row in rows)
     return f"# [{section}]\n\n{sentence(doc)}\n\n{shown}"
+
+
+_SINKS: Final = """\
+# [sinks.NAME]
+
+Destinations that events are delivered to beside the output, each in a table with a name of its own: 1 to 32 letters,
+digits, `-` and `_`; {most} at most. A table in a later file gives its keys to the one of the same name before. Tables
+stand in files alone: no variable and no option reaches into one. All of them take effect on a reload.
+
+{common}
+"""
+
+
+def _sinks_section() -> str:
+    parts = [_SINKS.format(most=settings.MOST_SINKS, common=_keys(settings.common_rows()))]
+    for name, kind in settings.sink_types():
+        parts.append(
+            f"# [sinks.NAME] of type {name}\n\nSchemas, the default first: {settings.listed(kind.schemas)}.\n\n"
+            f"{_keys(settings.own_rows(kind))}"
+        )
+    return "\n\n".join(parts)
+
+
+def _keys(rows: list[Row]) -> str:
+    return items(
+        (f"`{row.key} = {row.shown}`" if row.shown else f"`{row.key}`", _option(row)) for row in rows
+    )
+
+
+def _option(row: Row) -> str:
+    given = "" if row.shown else " It has to be given."
+    return f"{sentence(row.doc)} The value is {row.kind.what}.{given}"
 
 
 def _setting(row: Setting[Any], commands: list[Command]) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docs.commands import Command
+    from enricher.config.options import Row
     from enricher.config.settings import Setting
 
 _HEAD: Final = f"""\
@@ -78,7 +79,8 @@ A file that is no TOML is reported at its first mistake, and nothing of it is us
 
 A problem in a variable has the variable's name where a file's has `FILE:LINE`. A line with `warning:` is about
 something that this host lacks now and may have when the service starts: the directory of `output.path`, the
-group `control.group`. It does not change the exit code.
+group `control.group`, files and directories of destinations, and a unit that lets them reach the network. It does not
+change the exit code.
 
 Without a problem the exit code is 0 and standard output has the files that were read. With `--show` it also has
 every setting as it takes effect, as TOML that would come to the same, with its origin behind it:
@@ -100,11 +102,50 @@ def markdown(commands: list[Command]) -> str:
         for row in SETTINGS:
             if row.section == section:
                 lines += [*_setting(row, commands), ""]
+    lines += _sinks()
     file, said = settings.mistakes()
     lines.append(
         _CHECK.format(file=file, said=said, syntax=settings.syntax_error(), shown=settings.shown_example())
     )
     return "\n".join(lines)
+
+
+_SINKS: Final = """\
+### [sinks.NAME]
+
+Destinations that events are delivered to beside the output, each in a table with a name of its own; {most} at most.
+A name is 1 to 32 letters, digits, `-` and `_`. [Delivery](delivery.md) says what is promised, and has a whole example.
+A table in a later file gives its keys to the one of the same name before. Tables stand in files alone: no variable and
+no option reaches into one. All of them take effect on a reload: what did not change is not touched.
+
+These keys are those of every type:
+"""
+
+
+def _sinks() -> Iterator[str]:
+    yield from _SINKS.format(most=settings.MOST_SINKS).splitlines()
+    yield ""
+    yield from _table(settings.common_rows())
+    yield ""
+    yield "| type | schemas, the default first | its keys |"
+    yield "|---|---|---|"
+    for name, kind in settings.sink_types():
+        page = name.replace("_", "-")
+        yield f"| `{name}` | {settings.listed(kind.schemas)} | [its page](sinks/{page}.md) |"
+    yield ""
+    for name, kind in settings.sink_types():
+        yield f'##### type = "{name}"'
+        yield ""
+        yield from _table(settings.own_rows(kind))
+        yield ""
+
+
+def _table(rows: list[Row]) -> Iterator[str]:
+    yield "| key | kind | default | meaning |"
+    yield "|---|---|---|---|"
+    for row in rows:
+        shown = f"`{_cell(row.shown)}`" if row.shown else "needed"
+        yield f"| `{row.key}` | {_cell(row.kind.what)} | {shown} | {_cell(row.doc)} |"
 
 
 def _setting(row: Setting[Any], commands: list[Command]) -> Iterator[str]:

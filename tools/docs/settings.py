@@ -15,13 +15,21 @@ from docs.markup import sentence
 from enricher.cli import check
 from enricher.config.kinds import Choice, Count, Duration, Flag, Name, Size, Text, Words
 from enricher.config.kinds import Path as PathKind
+from enricher.config.options import rows
 from enricher.config.settings import DIRECTORY, FILE, RECEIVE_BUFFER, SECTIONS, SETTINGS
+from enricher.config.sinks import MOST as MOST_SINKS
+from enricher.config.sinks import Common
+from enricher.runtime.sinktypes import TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from docs.commands import Command
+    from enricher.config.options import Row
     from enricher.config.settings import Setting
+    from enricher.runtime.sinktypes import SinkType
+
+__all__ = ["MOST_SINKS"]
 
 _KINDS: Final = {
     Choice: ("one of a few words", "a string", "the word"),
@@ -119,11 +127,46 @@ def sample() -> str:
                 lines += _comment(sentence(row.doc))
                 lines += _comment(sentence(f"{row.kind.what}; a new value takes effect {effect(row)}"))
                 lines += [f"#{row.key} = {row.kind.show(row.default)}", ""]
+    lines += _sinks_sample()
     return "\n".join(lines)
 
 
 def _comment(text: str) -> list[str]:
     return textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent="# ")
+
+
+_SINK_SAMPLE: Final = """\
+# Destinations that events are delivered to, beside the output: a table for each, with a name of its own. Keys and
+# defaults of every type are in audit-enricher.toml(5).
+#[sinks.siem]
+#type = "relp"  # or {others}
+#address = "logs.example.org:2514"
+"""
+
+
+def _sinks_sample() -> list[str]:
+    others = ", ".join(name for name, _ in sink_types() if name != "relp")
+    lines = [_SINK_SAMPLE.format(others=others)]
+    for row in common_rows():
+        if row.key != "type":
+            lines += _comment(sentence(row.doc))
+            lines += [f"#{row.key} = {row.shown}", ""]
+    return lines
+
+
+def common_rows() -> list[Row]:
+    """Return what every destination has."""
+    return rows(Common)
+
+
+def own_rows(kind: SinkType) -> list[Row]:
+    """Return what destinations of this type have beside that."""
+    return rows(kind.options)
+
+
+def sink_types() -> list[tuple[str, SinkType]]:
+    """Return the types of destinations by their names."""
+    return list(TYPES.items())
 
 
 def mistakes() -> tuple[str, str]:

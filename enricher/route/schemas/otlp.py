@@ -142,8 +142,13 @@ def attributes(members: Made) -> list[Made]:
 
 def resource(host: HostEntry) -> Made:
     """Return the resource of all records of one host, for resourceLogs."""
+    return {"attributes": attributes(resource_members(host))}
+
+
+def resource_members(host: HostEntry) -> Made:
+    """Return the attributes of the resource by their names."""
     fixed: Made = {"service.name": "audit-enricher", "service.version": __version__, "os.type": "linux"}
-    return {"attributes": attributes(RESOURCE_TABLE.apply(dict(host), fixed))}
+    return RESOURCE_TABLE.apply(dict(host), fixed)
 
 
 def log_record(native: NativeEvent, of: HostEntry | None = None, *, raw: bool = False) -> Made:

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from enricher import codec
+from enricher.config.kinds import Kind, Unfit
+from enricher.config.options import option
 from enricher.errors import ConfigInvalid
 from enricher.sinks.delivery.http import (
     BAD_REQUEST,
@@ -59,12 +62,25 @@ _OF_THE_INDEX: Final = frozenset(
 """Errors of an item that say nothing of the document, whatever their status: an operator can end them."""
 
 
-class BulkOptions(NamedTuple):
-    """Keys of a table with ``type = "elasticsearch"``."""
+class _IndexKind(Kind[str]):
+    metavar = "NAME"
 
-    http: HttpOptions
-    index: Annotated[str, "data stream or index"] = _DEFAULT  # type: ignore[assignment]  # tuple.index is not missed
-    pipeline: Annotated[str, "ingest pipeline; empty: the index's own"] = ""
+    def __init__(self, *, empty: bool = False) -> None:
+        self._empty = empty
+        self.what = "a name of lower case letters, digits, '.', '_' and '-' alone"
+
+    def parse(self, text: str) -> str:
+        if not _INDEX.fullmatch(text) and (text or not self._empty):
+            raise Unfit(self.wrong(text))
+        return text
+
+
+@dataclass(frozen=True)
+class BulkOptions(HttpOptions):
+    """What can be set of a destination of type `elasticsearch`."""
+
+    index: str = option(_DEFAULT, "data stream or index", _IndexKind())
+    pipeline: str = option("", "ingest pipeline; empty: the index's own", _IndexKind(empty=True))
 
 
 def authorise(secret: str) -> str:
@@ -80,7 +96,7 @@ class BulkSender(HttpSender):
     content_type = "application/x-ndjson"
 
     def __init__(self, options: BulkOptions) -> None:
-        super().__init__(options.http, authorise)
+        super().__init__(options, authorise)
         for name, value in (("index", options.index), ("pipeline", options.pipeline)):
             if not _INDEX.fullmatch(value) and (value or name == "index"):
                 raise ConfigInvalid(f"{name}: {value!r}: lower case, digits, '.', '_' and '-' alone")

@@ -21,6 +21,7 @@ import termios
 import time
 from typing import Final, NamedTuple
 
+from enricher.config.kinds import Kind, Unfit
 from enricher.errors import UsageError
 from enricher.sinks.delivery.message import Unreachable
 
@@ -60,6 +61,21 @@ def address_of(text: str) -> Address:
             f"{text!r} is no address of a receiver", "HOST:PORT, or [ADDRESS]:PORT for an IPv6 address"
         )
     return Address(found[1] or found[2], int(found[3]))
+
+
+class AddressKind(Kind[str]):
+    """An address in a file."""
+
+    what = "an address of a receiver: HOST:PORT, or [ADDRESS]:PORT for IPv6"
+    metavar = "HOST:PORT"
+
+    def parse(self, text: str) -> str:
+        """See `Kind`."""
+        try:
+            address_of(text)
+        except UsageError:
+            raise Unfit(self.wrong(text)) from None
+        return text
 
 
 class Tls(NamedTuple):

@@ -18,14 +18,14 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Final
 
 from enricher.clock import SystemClock
+from enricher.model import Loss
 from enricher.sinks.delivery.givenup import GivenUp
-from enricher.sinks.delivery.message import Unreachable
+from enricher.sinks.delivery.message import Unacknowledged, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from enricher.clock import Clock
-    from enricher.model import Loss
     from enricher.sinks.delivery.message import Message, Queue, Receipt, Sender
     from enricher.sinks.delivery.rejected import RejectedFile
 
@@ -45,6 +45,7 @@ class Courier:
     Figures, all since the start: ``sent`` messages given to the sender, again or not; ``taken`` by the receiver;
     ``refused`` for ever; ``retries`` messages that had been sent before; ``errors`` calls that did not get through,
     of which ``bugs`` by an exception that nobody expected. ``last_error`` is why the last of them did not.
+    ``unsure`` are messages that count as taken, and that a receiver which acknowledges nothing may not have.
 
     It closes its sender's connection when it ends; queue and rejected file are closed by whoever made them, afterwards.
     """
@@ -63,6 +64,7 @@ class Courier:
     ) -> None:
         self.name = name
         self.sent = self.taken = self.refused = self.retries = self.errors = self.bugs = 0
+        self.unsure = 0
         self.last_error = ""
         self._queue = queue
         self._sender = sender
@@ -72,10 +74,14 @@ class Courier:
         self._wall = wall
         self._jitter = jitter
         self._lost = GivenUp("sink", "sink")
+        self._doubts = sender.unsure if isinstance(sender, Unacknowledged) else None
+        self._doubtful = 0  # of the unsure ones, those that were not told yet
+        self._own = 0  # events of our own that were sent since it was told
         self._losing = Lock()
         self._failures = 0  # in a row
         self._seen = 0  # messages at the head of the queue that were sent before
         self._away = False  # which was told
+        self._why = ""  # why messages that the receiver does not name were refused, which was told
         self._complaints = ("", "")  # of the queue and of the rejected file, which were told
         self._oldest: float | None = None
         self._deadline: float | None = None
@@ -107,6 +113,12 @@ class Courier:
         self._deadline = deadline if self._deadline is None else min(deadline, self._deadline)
         self._stop.set()
 
+    def join(self, seconds: float) -> bool:
+        """Do the second half of `stop`, and wait no longer than this."""
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, seconds))
+        return not self._thread.is_alive()
+
     # -- the thread ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -121,6 +133,7 @@ class Courier:
                     if self._stop.is_set():
                         break
                 self._listen()
+                self._doubt()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next try may do better
                 self._bug(error)
                 self._pause()
@@ -159,11 +172,14 @@ class Courier:
     def _send(self, messages: Sequence[Message]) -> Receipt | None:
         """Return what became of them, None where that is not known: `_asked` is how long to wait then."""
         self._asked: float | None = None
+        with self._losing:
+            self._own += sum(1 for message in messages if not message.records)
         try:
             return self._sender.send(messages)
         except Unreachable as error:
             self._failed(error.message)
             self._asked = error.wait
+            self._doubt()
         except Exception as error:  # noqa: BLE001 - whatever it is, a new connection may do better
             self._bug(error)
             self._disconnect()
@@ -172,14 +188,41 @@ class Courier:
     def _disconnect(self) -> None:
         try:
             self._sender.close()
+        except Unreachable as error:
+            self._failed(error.message)
         except Exception as error:  # noqa: BLE001 - as above
             self._bug(error)
+        self._doubt()
+
+    def _doubt(self) -> None:
+        """Count what became uncertain since the sender was asked last."""
+        if self._doubts is None:
+            return
+        try:
+            count = self._doubts()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._bug(error)
+            return
+        with self._losing:
+            self.unsure += count
+            self._doubtful += count
+
+    def _tell_doubts(self) -> Sequence[Loss]:
+        """Return the upper bound of what may be lost. Of events of our own alone none: it would be doubted in turn."""
+        if self._doubtful <= self._own:
+            return []
+        doubtful, self._doubtful, self._own = self._doubtful, 0, 0
+        return [Loss("sink", "sink", doubtful, "messages", None, None, ())]
 
     def _settle(self, receipt: Receipt, batch: Sequence[Message], todo: list[int]) -> list[int]:
         """Count what was taken, write down what was refused, and return what is left to be sent."""
         refused = {at: why for at, why in receipt.refused.items() if 0 <= at < len(todo)}
         left = sorted({at for at in receipt.again if 0 <= at < len(todo)} - refused.keys())
-        self.taken += len(todo) - len(refused) - len(left)
+        others = set(range(len(todo))) - refused.keys() - set(left)
+        unnamed = min(max(receipt.unnamed, 0), len(others))
+        self.taken += len(others) - unnamed
+        if unnamed:
+            self._lose_unnamed(unnamed, [batch[todo[at]] for at in sorted(others)], receipt.why)
         if refused:
             self.refused += len(refused)
             self._rejected.write([(batch[todo[at]], why) for at, why in sorted(refused.items())])
@@ -187,6 +230,17 @@ class Courier:
                 for at in sorted(refused):
                     self._lost.add_message(batch[todo[at]])
         return [todo[at] for at in left]
+
+    def _lose_unnamed(self, count: int, among: Sequence[Message], why: str) -> None:
+        """Count so many of these as refused. Which is not known: their records are those of the largest, at most."""
+        self.refused += count
+        records = sum(sorted((message.records for message in among), reverse=True)[:count])
+        serials = [message.serial for message in among if message.serial]
+        with self._losing:
+            self._lost.add(count, records, serials[0] if serials else None, serials[-1] if serials else None)
+        if why != self._why:
+            self._why = why
+            self._say(f"{self.name}: {count} of {len(among)} messages were refused for ever: {why}")
 
     def _pause(self, asked: float | None = None) -> None:
         """Wait before the next try: longer each time, and not the same for all who lost the same receiver."""
@@ -233,7 +287,7 @@ class Courier:
     def losses(self) -> Sequence[Loss]:
         """Return what was given up or refused for ever since the last call. From any thread."""
         with self._losing:
-            refused = self._lost.tell()
+            refused = [*self._lost.tell(), *self._tell_doubts()]
         return [*self._queue.losses(), *refused]
 
     @property
@@ -251,6 +305,7 @@ class Courier:
             "retries": self.retries,
             "errors": self.errors,
             "bugs": self.bugs,
+            "unsure": self.unsure,
             "error": self.last_error if self._away else "",
             "last_error": self.last_error,
             "waiting": self._queue.waiting,

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from enricher import codec
+from enricher.config.options import option
 from enricher.sinks.delivery.http import (
     BAD_REQUEST,
     FORBIDDEN,
@@ -60,15 +62,17 @@ _NO_ACK: Final = "the token has no indexer acknowledgement: switch it on (useACK
 _LATE: Final = "is acknowledgement on for the token, and does every request reach the same receiver?"
 
 
-class HecOptions(NamedTuple):
-    """Keys of a table with ``type = "splunk_hec"``."""
+@dataclass(frozen=True)
+class HecOptions(HttpOptions):
+    """What can be set of a destination of type `splunk_hec`."""
 
-    http: HttpOptions
-    index: Annotated[str, "index; empty: the token's own"] = ""  # type: ignore[assignment]  # as in bulk.py
-    source: Annotated[str, "the source of the events"] = "audit-enricher"
-    sourcetype: Annotated[str, "the source type of the events"] = "audit-enricher"
-    ack: Annotated[bool, "whether the indexer has to acknowledge; without, a crash of it loses events"] = True
-    ack_timeout: Annotated[float, "seconds to wait for that until a batch is sent again"] = 30.0
+    index: str = option("", "index; empty: the token's own")
+    source: str = option("audit-enricher", "the source of the events")
+    sourcetype: str = option("audit-enricher", "the source type of the events")
+    ack: bool = option(
+        default=True, doc="whether the indexer has to acknowledge; without, a crash of it loses events"
+    )
+    ack_timeout: float = option(30.0, "seconds to wait for that until a batch is sent again")
 
 
 class HecSender(HttpSender):
@@ -80,7 +84,7 @@ class HecSender(HttpSender):
         host: str,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(options.http, lambda token: f"Splunk {token}")
+        super().__init__(options, lambda token: f"Splunk {token}")
         self.acknowledged = options.ack
         self._ack_timeout = options.ack_timeout
         self._pause = pause

@@ -15,11 +15,14 @@ import json
 import os
 import re
 import time
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from enricher import __version__
+from enricher.config.kinds import Count, Kind, Path, Size, Unfit
+from enricher.config.options import needed, option
 from enricher.errors import ConfigInvalid
 from enricher.sinks.delivery.http_tls import tls_context
 from enricher.sinks.delivery.message import Unreachable
@@ -53,45 +56,43 @@ PASSING: Final = frozenset({408, 425, TOO_MANY, 502, 503, 504})
 """Answers to a request that may be another one later, whatever was sent."""
 
 
-class HttpOptions(NamedTuple):
-    """What every HTTP destination has: keys of its table `[sinks.NAME]`."""
+class UrlKind(Kind[str]):
+    """A URL in a file; what is wrong with one never has a secret that stands in it."""
 
-    url: Annotated[str, "where the receiver is: https://HOST[:PORT][/PATH]"]
-    credential_file: Annotated[
-        str, "file with the credential; a name without a slash is a systemd credential; empty: none is sent"
-    ] = ""
-    ca_file: Annotated[str, "certificates to verify the receiver with; empty: those of the system"] = ""
-    cert_file: Annotated[str, "our certificate, where the receiver asks for one"] = ""
-    key_file: Annotated[str, "its key; empty: it is in cert_file"] = ""
-    verify: Annotated[bool, "whether the receiver has to prove its name; false is for trials"] = True
-    compression: Annotated[str, "gzip or none"] = "gzip"
-    batch: Annotated[int, "messages in one request, at most"] = 500
-    batch_bytes: Annotated[int, "bytes of one request before compression; a larger message goes alone"] = (
-        4 << 20
+    what = "http:// or https://, a host, a port and a path alone"
+    metavar = "URL"
+
+    def parse(self, text: str) -> str:
+        """See `Kind`."""
+        try:
+            _parts(text)
+        except ConfigInvalid as error:
+            raise Unfit(error.message.removeprefix("url: ")) from None
+        return text
+
+
+@dataclass(frozen=True)
+class HttpOptions:
+    """What every HTTP destination has."""
+
+    url: str = needed("where the receiver is: https://HOST[:PORT][/PATH]", kind=UrlKind())
+    credential_file: str = option(
+        "", "file with the credential; a name without a slash is a systemd credential; empty: none is sent"
     )
-    timeout: Annotated[float, "seconds for one batch as a whole"] = 30.0
-    connect_timeout: Annotated[float, "seconds for connecting and for the TLS handshake, each"] = 5.0
-    read_timeout: Annotated[float, "seconds without a byte from the receiver"] = 15.0
-
-
-class Key(NamedTuple):
-    """One option as the configuration can declare it. ``default`` is None where there is none."""
-
-    name: str
-    kind: type
-    default: str | float | bool | None
-    doc: str
-
-
-def keys(options: type) -> list[Key]:
-    """Return the options of a NamedTuple whose fields are Annotated with their words; `http` is left out."""
-    defaults: Mapping[str, str | float | bool] = getattr(options, "_field_defaults", {})
-    hints = get_type_hints(options, include_extras=True)
-    return [
-        Key(name, hint.__origin__, defaults.get(name), hint.__metadata__[0])
-        for name, hint in hints.items()
-        if hasattr(hint, "__metadata__")
-    ]
+    ca_file: str = option(
+        "", "certificates to verify the receiver with; empty: those of the system", Path(optional=True)
+    )
+    cert_file: str = option("", "our certificate, where the receiver asks for one", Path(optional=True))
+    key_file: str = option("", "its key; empty: it is in cert_file", Path(optional=True))
+    verify: bool = option(default=True, doc="whether the receiver has to prove its name; false is for trials")
+    compression: Literal["gzip", "none"] = option("gzip", "gzip or none")
+    batch: int = option(500, "messages in one request, at most", Count())
+    batch_bytes: int = option(
+        4 << 20, "bytes of one request before compression; a larger message goes alone", Size()
+    )
+    timeout: float = option(30.0, "seconds for one batch as a whole")
+    connect_timeout: float = option(5.0, "seconds for connecting and for the TLS handshake, each")
+    read_timeout: float = option(15.0, "seconds without a byte from the receiver")
 
 
 class Reply(NamedTuple):
@@ -124,7 +125,9 @@ class Client:
         self._authorise = authorise
         self._header = header
         self._pool: Pool | None = None
-        parts = _parts(options)
+        parts = _parts(options.url)
+        if options.compression not in {"gzip", "none"}:
+            raise ConfigInvalid("compression: it is neither gzip nor none")
         self.base = parts.path.rstrip("/")
         self.where = f"{parts.scheme}://{parts.netloc}"
         self._tls = tls_context(options, parts.host) if parts.scheme == "https" else None
@@ -263,10 +266,10 @@ class _Parts(NamedTuple):
     host: str
 
 
-def _parts(options: HttpOptions) -> _Parts:
+def _parts(url: str) -> _Parts:
     """Take the URL apart. A secret in it would be in every error, so there is no place for one."""
     try:
-        parts = urlsplit(options.url)
+        parts = urlsplit(url)
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         raise ConfigInvalid("url: it is not a URL", "as https://HOST:PORT") from None
@@ -274,10 +277,8 @@ def _parts(options: HttpOptions) -> _Parts:
         raise ConfigInvalid(
             "url: it holds a credential", "put that into a file, and its name into credential_file"
         )
-    if not valid or parts.query or parts.fragment or not _SECRET.fullmatch(options.url) or " " in options.url:
+    if not valid or parts.query or parts.fragment or not _SECRET.fullmatch(url) or " " in url:
         raise ConfigInvalid("url: it is not http:// or https://, a host, a port and a path alone")
-    if options.compression not in {"gzip", "none"}:
-        raise ConfigInvalid("compression: it is neither gzip nor none")
     return _Parts(parts.scheme, parts.netloc, parts.path, parts.hostname or "")
 
 

@@ -11,9 +11,11 @@ reported by number (`Receipt.unnamed`); see docs/sinks/otlp.md for what that doe
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from enricher import __version__, codec
+from enricher.config.options import option
 from enricher.sinks.delivery.http import (
     FORBIDDEN,
     NOT_FOUND,
@@ -38,12 +40,12 @@ _INT64: Final = re.compile(r"[0-9]{1,18}")
 _END: Final = b"]}]}]}"
 
 
-class OtlpOptions(NamedTuple):
-    """Keys of a table with ``type = "otlp"``."""
+@dataclass(frozen=True)
+class OtlpOptions(HttpOptions):
+    """What can be set of a destination of type `otlp`."""
 
-    http: HttpOptions
-    header: Annotated[str, "header of the credential; in Authorization it follows the word Bearer"] = (
-        "Authorization"
+    header: str = option(
+        "Authorization", "header of the credential; in Authorization it follows the word Bearer"
     )
 
 
@@ -52,9 +54,7 @@ class OtlpSender(HttpSender):
 
     def __init__(self, options: OtlpOptions, resource: Mapping[str, str | int | bool]) -> None:
         bearer = options.header.lower() == "authorization"
-        super().__init__(
-            options.http, lambda secret: f"Bearer {secret}" if bearer else secret, options.header
-        )
+        super().__init__(options, lambda secret: f"Bearer {secret}" if bearer else secret, options.header)
         attributes = [{"key": key, "value": _value(value)} for key, value in resource.items()]
         scope = {"name": "audit-enricher", "version": __version__}
         self._start = (

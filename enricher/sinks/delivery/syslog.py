@@ -24,11 +24,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from enricher.config.kinds import Count, Path
+from enricher.config.options import needed, option
 from enricher.errors import UsageError
-from enricher.sinks.delivery.connection import Address, Connection, Tls, address_of, context_of
+from enricher.sinks.delivery.connection import Address, AddressKind, Connection, Tls, address_of, context_of
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Receipt, Unreachable
-from enricher.sinks.delivery.options import needed, option
-from enricher.sinks.delivery.rfc5424 import SD_ID, Formatter
+from enricher.sinks.delivery.rfc5424 import LENGTH_MAX, LENGTH_MIN, SD_ID, Formatter
 
 if TYPE_CHECKING:
     import ssl
@@ -43,19 +44,31 @@ _FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 class SyslogOptions:
     """What can be set of a destination of type `syslog`."""
 
-    address: str = needed("where the receiver listens: HOST:PORT, or [ADDRESS]:PORT for IPv6")
+    address: str = needed(
+        "where the receiver listens: HOST:PORT, or [ADDRESS]:PORT for IPv6", kind=AddressKind()
+    )
     transport: Literal["udp", "tcp", "tls"] = option("tls", "udp, tcp with octet counting, or tls")
     tls_ca_file: str = option(
-        "", "certificates of the authorities that the receiver's is verified with; empty: the system's"
+        "",
+        "certificates of the authorities that the receiver's is verified with; empty: the system's",
+        Path(optional=True),
     )
-    tls_cert_file: str = option("", "our own certificate, for a receiver that asks for one")
-    tls_key_file: str = option("", "the key of tls_cert_file, without a password; empty: in the same file")
+    tls_cert_file: str = option(
+        "", "our own certificate, for a receiver that asks for one", Path(optional=True)
+    )
+    tls_key_file: str = option(
+        "", "the key of tls_cert_file, without a password; empty: in the same file", Path(optional=True)
+    )
     tls_server_name: str = option(
         "", "the name that the receiver's certificate has to have; empty: the host of address"
     )
     tls_verify: bool = option(default=True, doc="whether the receiver's certificate and name are verified")
-    max_length: int = option(8096, "octets of a syslog message; a longer line goes out in parts that say so")
-    facility: int = option(13, "the number of the facility; 13 is log audit")
+    max_length: int = option(
+        8096,
+        "octets of a syslog message; a longer line goes out in parts that say so",
+        Count(LENGTH_MIN, LENGTH_MAX),
+    )
+    facility: int = option(13, "the number of the facility; 13 is log audit", Count(0, 23))
     hostname: str = option("", "HOSTNAME of the messages; empty: the host's")
     sd_id: str = option(SD_ID, "the name of the structured data: NAME@PRIVATE-ENTERPRISE-NUMBER")
     renew: int = option(

@@ -25,9 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from enricher.config.kinds import Count, Mode, Name, Size
+from enricher.config.kinds import Path as PathKind
+from enricher.config.options import option
 from enricher.errors import UsageError
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Receipt
-from enricher.sinks.delivery.options import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,12 +47,16 @@ class UnixOptions:
     """What can be set of a destination of type `unix`."""
 
     path: str = option(
-        PATH, "the socket's file; consumers of auditd's plugin look for /var/run/audispd_events"
+        PATH,
+        "the socket's file; consumers of auditd's plugin look for /var/run/audispd_events",
+        PathKind(107),
     )
-    mode: int = option(0o640, "the file's mode; who may write to it may connect")
-    group: str = option("", "the file's group; empty: the service's")
-    consumers: int = option(8, "consumers at the same time, at most; a further one is turned away")
-    buffer: int = option(4 << 20, "bytes that wait for one consumer; one that is further behind is let go")
+    mode: int = option(0o640, "the file's mode; who may write to it may connect", Mode())
+    group: str = option("", "the file's group; empty: the service's", Name())
+    consumers: int = option(8, "consumers at the same time, at most; a further one is turned away", Count())
+    buffer: int = option(
+        4 << 20, "bytes that wait for one consumer; one that is further behind is let go", Size()
+    )
     drain: float = option(1.0, "seconds that consumers have at the end to read what waits for them")
 
 

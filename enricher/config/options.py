@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of a destination: a frozen dataclass, whose every field is one row with its kind and its sentence.
+
+Owns the declaration and how it is read back. From these rows derive parsing, defaults, errors and the reference
+documentation. Never parses a file and never knows a destination.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, field, fields
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+
+from enricher.config.kinds import Choice, Count, Flag, Kind, Seconds, Text, Words
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
+
+
+class Row(NamedTuple):
+    """One option: its key in `[sinks.NAME]`, its kind, its default, its sentence without the full stop.
+
+    ``default`` is None for one that has to be given.
+    """
+
+    key: str
+    kind: Kind[Any]
+    default: object
+    doc: str
+
+    @property
+    def shown(self) -> str:
+        """The default as it stands in a TOML file; "" where there is none."""
+        return "" if self.default is None else self.kind.show(self.default)
+
+
+def needed(doc: str, kind: Kind[str] | None = None) -> str:
+    """Declare a text that has to be given."""
+    found: str = field(metadata={"doc": doc, "kind": kind})
+    return found
+
+
+def option(default: T, doc: str, kind: Kind[T] | None = None) -> T:
+    """Declare an option; `doc` is a sentence without its full stop, `kind` is that of its type where none is given."""
+    found: T = field(default=default, metadata={"doc": doc, "kind": kind})
+    return found
+
+
+def rows(options: type[DataclassInstance]) -> list[Row]:
+    """Return what can be set, in the order of its declaration."""
+    hints = get_type_hints(options)
+    return [
+        Row(
+            each.name,
+            each.metadata["kind"] or _kind_of(hints[each.name]),
+            None if each.default is MISSING else each.default,
+            str(each.metadata["doc"]),
+        )
+        for each in fields(options)
+    ]
+
+
+def _kind_of(hint: object) -> Kind[Any]:
+    """Return the kind of a type. Raises KeyError for one that has none."""
+    if get_origin(hint) is Literal:
+        return Choice(*get_args(hint))
+    if get_origin(hint) is tuple:
+        return Words()
+    kinds: dict[object, Kind[Any]] = {str: Text("TEXT"), bool: Flag(), int: Count(0), float: Seconds()}
+    return kinds[hint]
