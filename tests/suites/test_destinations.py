@@ -75,7 +75,7 @@ def test_a_receiver_that_goes_away_and_comes_back(service: Service, guest: Guest
     service.truth(20, "away")
     told = sinks(service)
     assert told["search"]["waiting"] >= 20, told
-    assert told["plain"]["waiting"] == 0 or told["plain"]["error"] == "", told
+    assert told["plain"]["error"] == "", told
     service.unit("restart")  # what waits is in the spool
     with guest.popen(receivers) as second:
         assert second.read_line(60) == b"ready\n"
@@ -83,7 +83,7 @@ def test_a_receiver_that_goes_away_and_comes_back(service: Service, guest: Guest
         wanted = {
             event["uid"]
             for event in map(json.loads, guest.get(EVENTS).splitlines())
-            if "exec" in event["keys"]
+            if "exec" in event.get("keys", [])
         }
         guest.put("/run/wanted", "\n".join(sorted(wanted)).encode(), 0o644)
         guest.run(["python3", "-c", _AWAIT, "/run/wanted", TAKEN], timeout=120, check=True)
