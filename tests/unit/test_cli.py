@@ -141,7 +141,7 @@ def test_what_is_no_duration_size_or_count(kind: Callable[[str], object], texts:
         ["record", "file", "--max-size", "0"],
         ["record", "file", "--format", "json"],
         ["replay"],
-        ["replay", "file", "--for", "1s"],
+        ["replay", "file", "--hook", "auto"],
     ],
 )
 def test_command_lines_that_say_nothing_we_can_do(

@@ -6,12 +6,16 @@ from __future__ import annotations
 import json
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from enricher.cli import main as command
 from enricher.errors import OutputFailed, UsageError
+from tests.delivery.receivers.bulk import BulkReceiver
+from tests.delivery.receivers.hec import HecReceiver
+from tests.delivery.receivers.otlp import OtlpReceiver
 from tests.unit.fake_receivers import Receiver
 from tests.unit.sample_capture import write
 from tests.unit.test_cli_replay import GOOD
@@ -120,3 +124,45 @@ def test_what_cannot_be(  # noqa: PLR0913 - fixtures
     code = command.main(["replay", str(capture), "--config", str(config), *argv])
     assert code == UsageError.exit_code
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "kind, make", [("elasticsearch", BulkReceiver), ("splunk_hec", HecReceiver), ("otlp", OtlpReceiver)]
+)
+def test_every_type_that_speaks_http(
+    kind: str,
+    make: Callable[[], BulkReceiver | HecReceiver | OtlpReceiver],
+    capture: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with make() as receiver:
+        config = configured(tmp_path, f'[sinks.a]\ntype = "{kind}"\nurl = "{receiver.url}"\n')
+        code = command.main(["replay", str(capture), "--config", str(config), "--sinks", "--for", "20s"])
+    assert code == 0
+    assert "a: 2 taken, 0 retries, 0 waiting, 0 refused, 0 lost, 0 unsure\n" in capsys.readouterr().err
+    assert len(receiver.uids) == 2
+
+
+def test_a_receiver_that_says_nothing_and_goes_is_told_as_not_sure(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{receiver.getsockname()[1]}"
+        text = f'[sinks.a]\ntype = "syslog"\ntransport = "udp"\naddress = "{address}"\nqueue = "memory"\n'
+        config = configured(tmp_path, text)
+        code = command.main(["replay", str(capture), "--config", str(config), "--sinks"])
+        receiver.settimeout(10.0)
+        assert b'"type":"SYSCALL"' in receiver.recv(65536)
+    assert code == OutputFailed.exit_code  # UDP never tells
+    assert "a: 2 taken, 0 retries, 0 waiting, 0 refused, 0 lost, 2 unsure\n" in capsys.readouterr().err
+
+
+def test_an_auditd_consumer_gets_lines_of_a_socket(capture: Path, tmp_path: Path) -> None:
+    config = configured(
+        tmp_path, f'[sinks.a]\ntype = "unix"\npath = "{tmp_path}/sock"\nschema = "text"\ndrain = 0.1\n'
+    )
+    # Nobody is there, as with auditd: the events are gone, and nothing is wrong.
+    assert command.main(["replay", str(capture), "--config", str(config), "--sinks"]) == 0
+    assert not (tmp_path / "sock").exists()

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from threading import Event as Event_
+from threading import Semaphore
 
 import pytest
 
@@ -14,12 +17,14 @@ from enricher.model import Event, Loss
 from enricher.route.filters import Shared
 from enricher.route.schemas import renderer
 from enricher.runtime import route as route_module
+from enricher.runtime import sinktypes
 from enricher.runtime.routes import Routes
 from enricher.sinks.delivery.courier import Courier
+from enricher.sinks.delivery.message import Receipt
 from enricher.sinks.delivery.rejected import RejectedFile
 from enricher.sinks.delivery.spool import Spool
 from tests.unit.sample_events import EXEC, HOST, event
-from tests.unit.sample_sinks import Double, Made, install, settings, table
+from tests.unit.sample_sinks import DEADLINE, Double, Made, install, settings, table
 from tests.unit.test_service import documented
 
 
@@ -373,3 +378,43 @@ def test_two_runs_cannot_have_one_spool(tmp_path: Path, double: Double) -> None:
     made.routes.close()
     assert isinstance(Made(tmp_path, table("a")).routes, Routes)
     assert "close a:1" in double.log
+
+
+def test_receivers_that_hang_hold_up_the_end_together_and_not_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, sending = Event_(), Semaphore(0)
+
+    class Hanging:
+        acknowledged = True
+        most = 1
+
+        def send(self, _: object) -> Receipt:
+            sending.release()
+            released.wait(DEADLINE)
+            return Receipt({})
+
+        def close(self) -> None:
+            pass
+
+    relp = sinktypes.TYPES["relp"]._replace(make=lambda *_: Hanging())
+    monkeypatch.setitem(sinktypes.TYPES, "relp", relp)
+    made = Made(tmp_path, *(table(f"a{number}") for number in range(5)))
+    made.routes.start()
+    made.routes.emit_events([of_serial(1)])
+    for _ in range(5):
+        assert sending.acquire(timeout=DEADLINE)
+    began = time.monotonic()
+    made.routes.stop(0.1)
+    assert time.monotonic() - began < 3.0  # five graces of a second would be more
+    assert sum("keeps it from ending" in each for each in made.said) == 5
+    made.routes.close()
+    released.set()
+
+
+def test_a_destination_that_cannot_be_started_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "sock").write_text("something else")
+    made = Made(tmp_path, f'\n[sinks.u]\ntype = "unix"\npath = "{tmp_path}/sock"\n')
+    with pytest.raises(UsageError, match=r"sinks.toml:2: \[sinks.u\]: cannot make the socket"):
+        made.routes.start()
+    made.routes.close()

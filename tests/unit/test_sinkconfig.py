@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
 
 from enricher.config import load
 from enricher.config.sinks import MOST
@@ -224,3 +227,39 @@ def test_every_page_of_a_type_has_a_block() -> None:
     pages = {path.name for path in (DOCS / "sinks").glob("*.md")}
     assert pages <= {page for page, _ in BLOCKS}
     assert {name.replace("_", "-") + ".md" for name in TYPES} == pages
+
+
+WORDS = sorted({"type", *TYPES, *(row.key for kind in TYPES.values() for row in kind.rows())})
+VALUES = [
+    '"relp"',
+    '"otlp"',
+    '"file"',
+    '"a:1"',
+    '"/x"',
+    '"https://h"',
+    "0",
+    "-1",
+    "1e400",
+    "nan",
+    "true",
+    "{}",
+]
+keys = st.builds("{} = {}\n".format, st.sampled_from(WORDS), st.sampled_from(VALUES) | st.text(max_size=4))
+hostile = st.builds(
+    "[sinks.{}]\ntype = {}\n{}".format,
+    st.sampled_from(["a", "b.c", '"\\u0000"', "''"]),
+    st.sampled_from(VALUES + [f'"{name}"' for name in TYPES]),
+    st.lists(keys, max_size=6, unique_by=lambda line: line.partition(" ")[0]).map("".join),
+)
+
+
+@given(text=st.lists(hostile, max_size=3).map("".join))
+@hypothesis(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_tables_hold_only_problems_come_of_it(text: str, tmp_path: Path) -> None:
+    (tmp_path / "F").write_text(text)
+    settings, problems = load.read(str(tmp_path / "F"), {})
+    for problem in (*problems, *sinkconfig.read(settings)[1]):
+        name, _, line = problem.place.removeprefix(str(tmp_path)).partition(":")
+        assert name == "/F"
+        assert not line or 1 <= int(line) <= text.count("\n") + 1
+        assert problem.message
