@@ -176,7 +176,12 @@ def test_who_is_aimed_at(guest: Guest, rules: Rules, box: tuple[str, str]) -> No
         assert target["container"]["id"] == ident
         assert [level["pid"] for level in target["pids"]] == [int(pid), 1]
         assert {kind: target["namespaces"][kind]["ino"] for kind in namespaces} == namespaces
-    inside = [event for event in events if event.get("container", {}).get("id") == ident]
+    inside = [
+        event
+        for event in events
+        if event.get("container", {}).get("id") == ident
+        and event["records"][0]["fields"].get("SYSCALL") == "kill"  # what starts it there waits for its own
+    ]
     first, itself = inside[:2]
     assert [level["pid"] for level in first["targets"][0]["pids"]] == [int(pid), 1]
     assert itself["targets"][0]["pids"] == itself["subject"]["pids"]
