@@ -112,7 +112,8 @@ def test_too_large_is_split_and_remembered(protocol: Protocol) -> None:
     assert receiver.statuses[413] == refusals
     assert receiver.uids == uids(waiting)
     assert not first.refused
-    assert not first.errors
+    # The receiver closes with the body unread: its reset may come before the answer has been read.
+    assert all("reset" in error.message for error in first.errors)
 
 
 @every

@@ -109,7 +109,7 @@ ERRORS = [
     ),
     (
         RELP + 'tls_ca_file = "ca.pem"\n',
-        'F:4: tls_ca_file: "ca.pem" is not an absolute path',
+        'F:4: tls_ca_file: "ca.pem" is not an absolute path, or empty for none',
     ),
     (
         RELP + "facility = 24\n",
