@@ -16,7 +16,6 @@ from typing import Final
 
 from tests.certificates import Authority, Pair
 from tests.delivery.child import Child
-from tests.delivery.driver_process import Driver
 from tests.delivery.events import Events
 from tests.delivery.receivers import process
 from tests.delivery.rsyslog import Rsyslog, free_port, listens, wait_for
@@ -24,8 +23,8 @@ from tests.delivery.rsyslog import Rsyslog, free_port, listens, wait_for
 RELP, SYSLOG, HTTP = ("relp", "relptls"), ("tcp", "tls", "udp"), ("elasticsearch", "hec", "otlp")
 ACKNOWLEDGED: Final = ("file", *RELP, *HTTP)
 _PORTS: Final = {"relp": 2514, "relptls": 20514, "tcp": 10601, "tls": 6514, "udp": 10514}
-_PATIENCE: Final = "2s"
-"""Of a sender with its receiver; nothing takes so long but what is gone."""
+_PATIENCE, _PATIENCE_HTTP = "2s", "3s"
+"""Of a sender with its receiver; nothing takes so long but what is gone. Over HTTP it is for a batch as a whole."""
 
 
 class Seen(defaultdict[str, Counter[int]]):
@@ -84,12 +83,12 @@ class Fleet:
             return f'type = "unix"\npath = "{self.socket}"\nbuffer = "64M"\ndrain = "10s"'
         if name in HTTP:
             kind = {"hec": "splunk_hec"}.get(name, name)
-            patience = "".join(f'{key} = "{_PATIENCE}"\n' for key in ("connect_timeout", "read_timeout"))
+            patience = f'connect_timeout = "{_PATIENCE}"\nread_timeout = "{_PATIENCE_HTTP}"\n'
             secret = self._directory / "token"
             secret.write_text("secret")
             more = 'ack_timeout = "2s"\n' if name == "hec" else ""
             url = f"http://{self._address}:{self._ports[name]}"
-            return f'type = "{kind}"\nurl = "{url}"\n{patience}{more}credential_file = "{secret}"\ntimeout = "5s"'
+            return f'type = "{kind}"\nurl = "{url}"\n{patience}{more}credential_file = "{secret}"\ntimeout = "10s"'
         return self._syslog_table(name)
 
     def _syslog_table(self, name: str) -> str:
@@ -165,11 +164,6 @@ class Fleet:
 
     # -- what they have ------------------------------------------------------------------------------
 
-    def amount(self) -> int:
-        """Bytes that all of them have written: it grows when events arrive."""
-        paths = [self._path(name) for name in self.names] + [each.output for each in self._rsyslogs.values()]
-        return sum(path.stat().st_size for path in paths if path.exists())
-
     def taken(self, name: str) -> Counter[int]:
         """Return how often it has the event with each number."""
         if name in HTTP:
@@ -236,7 +230,7 @@ def until_taken(fleet: Fleet, names: Iterable[str], wanted: set[int]) -> None:
         wait_for(lambda: wanted <= set(fleet.taken(name)), f"{name} has everything")  # noqa: B023 - called at once
 
 
-def until_more(fleet: Fleet, driver: Driver, more: int) -> None:
-    """Wait until so many more bytes have arrived, or the driver has ended."""
-    wanted = fleet.amount() + more
-    wait_for(lambda: driver.ended or fleet.amount() >= wanted, f"{more} more bytes arrive")
+def until_each_has_more(fleet: Fleet, names: Sequence[str]) -> None:
+    """Wait until each of these receivers has taken something that it did not have."""
+    before = {name: len(fleet.taken(name)) for name in names}
+    wait_for(lambda: all(len(fleet.taken(name)) > before[name] for name in names), "all have more")
