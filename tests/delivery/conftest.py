@@ -47,7 +47,8 @@ class Run:
         self._ends: list[Callable[[], None]] = []
 
     def fleet(self, *names: str, **more: object) -> Fleet:
-        made = Fleet(names, self.directory / "receivers", self.events, **more)  # type: ignore[arg-type]
+        patience = 3 if self.count == FEW else 15
+        made = Fleet(names, self.directory / "receivers", self.events, patience=patience, **more)  # type: ignore[arg-type]
         self._ends.append(made.stop)
         return made
 

@@ -112,10 +112,18 @@ class Driver:
         """Return what it last told; {} where it told nothing yet."""
         assert self._child is not None
         assert self._child.running or self._child.succeeded
+        return self._told()
+
+    def _told(self) -> dict[str, Any]:
         try:
             found: dict[str, Any] = json.loads(self.plan.state.read_text())
         except FileNotFoundError:
             return {}
+        return found
+
+    def last_told(self) -> dict[str, dict[str, Any]]:
+        """Return what it told of each destination before it was killed; {} where it came to tell nothing."""
+        found: dict[str, dict[str, Any]] = self._told().get("routes", {})
         return found
 
     def facts(self, name: str) -> dict[str, Any]:

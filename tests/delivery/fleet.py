@@ -23,8 +23,8 @@ from tests.delivery.rsyslog import Rsyslog, free_port, listens, wait_for
 RELP, SYSLOG, HTTP = ("relp", "relptls"), ("tcp", "tls", "udp"), ("elasticsearch", "hec", "otlp")
 ACKNOWLEDGED: Final = ("file", *RELP, *HTTP)
 _PORTS: Final = {"relp": 2514, "relptls": 20514, "tcp": 10601, "tls": 6514, "udp": 10514}
-_PATIENCE, _PATIENCE_HTTP = "2s", "3s"
-"""Of a sender with its receiver; nothing takes so long but what is gone. Over HTTP it is for a batch as a whole."""
+_PATIENCE: Final = "2s"
+"""Of a sender with its receiver; nothing takes so long but what is gone."""
 
 
 class Seen(defaultdict[str, Counter[int]]):
@@ -37,7 +37,8 @@ class Fleet:
     """These destinations, and what `more` says of each.
 
     Receivers of the network are at ``address``; ``within`` is the command that starts a program there, ``enter`` takes
-    a process there. ``slow``: seconds that each request to a receiver takes.
+    a process there. ``slow``: seconds that each request to a receiver takes. ``patience``: seconds for an answer over
+    HTTP, which is for a batch as a whole.
     """
 
     def __init__(  # noqa: PLR0913 - each is chosen by some test
@@ -51,6 +52,7 @@ class Fleet:
         enter: Callable[[], None] = lambda: None,
         slow: Mapping[str, float] = MappingProxyType({}),
         more: str = "",
+        patience: int = 3,
     ) -> None:
         self.names = names
         self._directory = directory
@@ -59,6 +61,7 @@ class Fleet:
         self._enter = enter
         self._slow = slow
         self._more = more
+        self._patience = patience
         self._children: dict[str, Child] = {}
         self._ports = {name: free_port() for name in HTTP if name in names}
         self._rsyslogs: dict[str, Rsyslog] = {}
@@ -83,12 +86,13 @@ class Fleet:
             return f'type = "unix"\npath = "{self.socket}"\nbuffer = "64M"\ndrain = "10s"'
         if name in HTTP:
             kind = {"hec": "splunk_hec"}.get(name, name)
-            patience = f'connect_timeout = "{_PATIENCE}"\nread_timeout = "{_PATIENCE_HTTP}"\n'
+            patience = f'connect_timeout = "{_PATIENCE}"\nread_timeout = {self._patience}\n'
+            patience += f"timeout = {3 * self._patience}\n"
             secret = self._directory / "token"
             secret.write_text("secret")
             more = 'ack_timeout = "2s"\n' if name == "hec" else ""
             url = f"http://{self._address}:{self._ports[name]}"
-            return f'type = "{kind}"\nurl = "{url}"\n{patience}{more}credential_file = "{secret}"\ntimeout = "10s"'
+            return f'type = "{kind}"\nurl = "{url}"\n{patience}{more}credential_file = "{secret}"'
         return self._syslog_table(name)
 
     def _syslog_table(self, name: str) -> str:
