@@ -198,6 +198,14 @@ soak-namespaces: $(READY) ## Namespaces at full size on every kernel: the storm,
 soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without
 	@$(PYTEST) --full tests/suites/test_bcc.py
 
+# Each test has its own receivers and a hundred thousand events of a real capture, which the main job leaves; where
+# there is none, that comes first, on one kernel. What was interrupted goes on with ARGS='-k network', or another test's name.
+.PHONY: soak-delivery
+soak-delivery: $(READY) $(RECEIVERS) ## Every destination through every fault: receivers, network, disk, kill -9; one dead beside one that is well
+	@compgen -G '.cache/corpus/job-*.capture' >/dev/null || \
+		$(VENV)/bin/python -m pytest --kernel $(or $(KERNEL),6.12) tests/suites/test_main_job.py
+	@$(PYTEST) --full -s --durations=0 --durations-min=4 tests/delivery
+
 # The package with ECS's definitions is not in the test tools: npm, and what it is configured with, fetches it.
 .PHONY: soak-schemas
 soak-schemas: $(VENV)/.stamp ## The ECS fields that the tests know against the published package; needs npm

@@ -21,7 +21,7 @@ import pytest
 from tests.lint.tree import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests.certificates import Authority
 
@@ -47,39 +47,61 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.005)
 
 
-def _free_port(kind: socket.SocketKind) -> int:
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a port of the loopback that nobody has."""
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-class Rsyslog:
-    """One rsyslogd that can be started again on the same ports. ``port`` is by the documented one."""
+def listens(pid: int, address: str, port: int, kind: str = "tcp") -> bool:
+    """Whether in the network of this process somebody has the port."""
+    where = socket.inet_aton(address)[::-1].hex().upper()
+    state = "0A" if kind == "tcp" else "07"
+    table = Path(f"/proc/{pid}/net/{kind}").read_text()
+    return re.search(rf": {where}:{port:04X} \S+ {state} ", table) is not None
 
-    def __init__(self, page: str, directory: Path, authority: Authority) -> None:
+
+class Rsyslog:
+    """One rsyslogd that can be started again on the same ports. ``port`` is by the documented one.
+
+    ``within`` is the command that starts it elsewhere, in a network namespace that has the address.
+    """
+
+    def __init__(
+        self,
+        page: str,
+        directory: Path,
+        authority: Authority,
+        *,
+        address: str = "127.0.0.1",
+        within: Sequence[str] = (),
+    ) -> None:
         program = shutil.which("rsyslogd", path="/usr/sbin:/sbin:/usr/bin")
         assert program is not None, "rsyslogd is not installed (see tests/delivery/packages.txt)"
         self._program = program
         self._directory = directory
-        self._output = directory / "log" / "audit-enricher.log"
-        self._output.parent.mkdir()
+        self._within = within
+        self._address = address
+        self.output = directory / "log" / "audit-enricher.log"
+        self.output.parent.mkdir(parents=True)
         self._process: subprocess.Popen[bytes] | None = None
         self.port: dict[int, int] = {}
-        pair = authority.sign("server", "IP:127.0.0.1")
+        pair = authority.sign("server", f"IP:{address}")
         (config,) = blocks(page, "rsyslog")
         for module in ("imudp", "imtcp", "imrelp"):
             kind = socket.SOCK_DGRAM if module == "imudp" else socket.SOCK_STREAM
             for port in re.findall(rf'input\(type="{module}" address="0\.0\.0\.0" port="(\d+)"', config):
-                self.port[int(port)] = _free_port(kind)
+                self.port[int(port)] = free_port(kind)
         for number, free in self.port.items():
             config = config.replace(f'port="{number}"', f'port="{free}"')
         for documented, real in {
-            "0.0.0.0": "127.0.0.1",  # noqa: S104 - what the page says, and what is put in its place
+            "0.0.0.0": address,  # noqa: S104 - what the page says, and what is put in its place
             "/etc/rsyslog.d/tls/ca.pem": authority.file,
             "/etc/rsyslog.d/tls/server.pem": pair.cert,
             "/etc/rsyslog.d/tls/server-key.pem": pair.key,
-            "/var/log/": f"{self._output.parent}/",
+            "/var/log/": f"{self.output.parent}/",
         }.items():
             assert documented in config
             config = config.replace(documented, real)
@@ -91,7 +113,7 @@ class Rsyslog:
         """Start it and wait until it listens."""
         pid_file = self._directory / "rsyslogd.pid"
         pid_file.unlink(missing_ok=True)
-        command = [self._program, "-n", "-f", str(self._config), "-i", str(pid_file)]
+        command = [*self._within, self._program, "-n", "-f", str(self._config), "-i", str(pid_file)]
         with self.errors.open("ab") as errors:
             self._process = subprocess.Popen(command, stdout=errors, stderr=errors)
         wait_for(self._listens, "rsyslogd listens")
@@ -99,12 +121,9 @@ class Rsyslog:
     def _listens(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.errors.read_text()
-        tables = {kind: Path(f"/proc/net/{kind}").read_text() for kind in ("tcp", "udp")}
+        pid = self._process.pid
         return all(
-            any(
-                re.search(rf": 0100007F:{port:04X} \S+ {state} ", tables[kind])
-                for kind, state in (("tcp", "0A"), ("udp", "07"))
-            )
+            any(listens(pid, self._address, port, kind) for kind in ("tcp", "udp"))
             for port in self.port.values()
         )
 
@@ -124,9 +143,9 @@ class Rsyslog:
 
     def lines(self) -> list[bytes]:
         """Return the whole lines that were written until now."""
-        if not self._output.exists():
+        if not self.output.exists():
             return []
-        return self._output.read_bytes().split(b"\n")[:-1]
+        return self.output.read_bytes().split(b"\n")[:-1]
 
     def uids(self) -> Counter[str]:
         """Return the uids in them, and how often each is there."""

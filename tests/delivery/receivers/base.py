@@ -103,6 +103,9 @@ class Receiver:
     authorization = ""
     """What the header has to be; "" if any."""
 
+    address = ("127.0.0.1", 0)
+    """Where it listens; port 0: any that is free."""
+
     def __init__(
         self,
         script: Iterable[Fault | None] = (),
@@ -133,10 +136,10 @@ class Receiver:
     def url(self) -> str:
         assert self._server is not None
         port = self._server.server_address[1]
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{port}"
+        return f"{'https' if self._tls else 'http'}://{self.address[0]}:{port}"
 
     def __enter__(self) -> Self:
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server(self.address, _Handler)
         self._server.receiver = self
         self._server.tls = self._tls
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -240,6 +243,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         raw = self.rfile.read(int(length))
+        if len(raw) < int(length):  # who sent it is gone: it said nothing
+            self.close_connection = True
+            return
         packed = self.headers.get("Content-Encoding", "") == "gzip"
         parts = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
