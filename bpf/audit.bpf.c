@@ -300,7 +300,7 @@ static __always_inline int on_buffer(const struct audit_buffer *ab, const void *
 	next = BPF_CORE_READ(skb, next);
 	key = on_record(serial, skb, next != end, here);
 	if (next != end)
-		on_further_records(key, (__u64)next, (__u64)end);
+		on_further_records(key, (__u64)next, number_of(end));
 	return 0;
 }
 

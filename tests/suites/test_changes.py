@@ -78,7 +78,7 @@ def test_every_kind_by_every_call(guest: Guest, rules: Rules) -> None:
     parents = {subject["pid"]: subject["ppid"] for subject in subjects}
     changes: dict[int, list[Json]] = {}
     for event in events:
-        if "change" in event["namespaces"]:
+        if "change" in event.get("namespaces", {}):
             changes.setdefault(event["subject"]["pid"], []).append(event["namespaces"]["change"])
     wrong = []
     for tag, (event, truth) in truths.items():
