@@ -22,6 +22,18 @@ static __always_inline void end_act(__u64 key)
 #else
 
 /*
+ * Of an earlier call, whose end nobody saw: the kernel skips a program for a task while another that it
+ * preempted is inside of it on the same CPU. Two calls are told apart by the serial, or before the records by
+ * what was called and when, which leaves equal calls within a tick.
+ */
+static __always_inline int is_over(const struct act *act, const struct audit_context *context)
+{
+	return (act->serial && act->serial != audit_context_serial(context)) ||
+	       act->began != audit_context_began(context) || act->major != BPF_CORE_READ(context, major) ||
+	       act->argument != BPF_CORE_READ(context, argv[0]);
+}
+
+/*
  * The act of the current call, begun where there is none yet; NULL where no record can come of it: the task
  * has no context (audit is off), or is outside of a call, where nothing would end the act.
  */
@@ -35,9 +47,12 @@ static __always_inline struct act *act_of(const struct task_struct *task)
 	if (!context || !audit_context_in_call(context))
 		return 0;
 	act = bpf_map_lookup_elem(&acts, &key);
-	if (act)
+	if (act && !is_over(act, context))
 		return act;
 	fresh.link = bpf_ktime_get_boot_ns();
+	fresh.major = BPF_CORE_READ(context, major);
+	fresh.argument = BPF_CORE_READ(context, argv[0]);
+	fresh.began = audit_context_began(context);
 	if (bpf_map_update_elem(&acts, &key, &fresh, BPF_ANY)) {
 		COUNT(fail_acts);
 		return 0;
@@ -48,12 +63,14 @@ static __always_inline struct act *act_of(const struct task_struct *task)
 VERIFIED_ALONE int emit_link(__u64 key, __u64 sec, __u32 ms, __u32 serial)
 {
 	struct act *act = bpf_map_lookup_elem(&acts, &key);
+	const struct audit_context *context = BPF_CORE_READ((const struct task_struct *)key, audit_context);
 	struct event_stamp stamp = {sec, ms, serial};
 	struct link_event *event;
 	void *ring;
 
-	if (!act)
+	if (!act || !context || is_over(act, context))
 		return 0;
+	act->serial = serial;
 	ring = ring_of_cpu();
 	event = ring ? bpf_ringbuf_reserve(ring, sizeof(*event), 0) : NULL;
 	if (!event) {

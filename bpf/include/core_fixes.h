@@ -12,6 +12,7 @@
 
 /* 6.18, and Ubuntu's 5.19 to 6.8: the serial and the time moved into a struct audit_stamp. */
 struct audit_stamp___new {
+	struct timespec64 ctime;
 	unsigned int serial;
 };
 struct audit_context___stamp {
@@ -76,6 +77,22 @@ static __noinline __u32 audit_context_serial(const struct audit_context *ctx)
 	if (bpf_core_field_exists(stamped->stamp))
 		return BPF_CORE_READ(stamped, stamp.serial);
 	return BPF_CORE_READ(ctx, serial);
+}
+
+/* When the call began, as exact as the clock's tick. */
+static __noinline __attribute__((unused)) __u64 audit_context_began(const struct audit_context *ctx)
+{
+	const struct audit_context___stamp *stamped = (const void *)ctx;
+	__u64 sec, nsec;
+
+	if (bpf_core_field_exists(stamped->stamp)) {
+		sec = BPF_CORE_READ(stamped, stamp.ctime.tv_sec);
+		nsec = BPF_CORE_READ(stamped, stamp.ctime.tv_nsec);
+	} else {
+		sec = BPF_CORE_READ(ctx, ctime.tv_sec);
+		nsec = BPF_CORE_READ(ctx, ctime.tv_nsec);
+	}
+	return sec * 1000000000 + nsec;
 }
 
 /* Whether the task is inside a system call, or an operation of io_uring's, that audit knows of. Not inlined:

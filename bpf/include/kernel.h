@@ -237,11 +237,17 @@ struct audit_buffer {
 	struct audit_context *ctx;
 };
 
+struct timespec64 {
+	__s64 tv_sec;
+	long tv_nsec;
+};
 struct audit_context {
 	unsigned int serial;
 	int dummy;
 	int major;
 	int in_syscall;
+	struct timespec64 ctime;
+	unsigned long argv[4];
 };
 
 #pragma clang attribute pop

@@ -77,7 +77,8 @@ struct told_cgroups_map {
 
 /*
  * A system call under way that did something to be told beside its records. Keyed as open_events, and gone
- * when the call is over: a link never speaks of an earlier call.
+ * when the call is over. Where the program was skipped that ends it, it shows whose it is: a link never
+ * speaks of an earlier call.
  */
 #define ACTS_MAX 8192
 
@@ -87,6 +88,10 @@ struct act {
 	__u32 child_seen;
 	__u32 targets;
 	__u32 untold;
+	__u32 serial; /* of its records, once the link was told; else 0 */
+	__s32 major;
+	__u64 argument; /* the first */
+	__u64 began;	/* by the clock's tick */
 };
 
 struct acts_map {

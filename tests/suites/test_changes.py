@@ -27,6 +27,7 @@ pytestmark = pytest.mark.only_on("5.10", "newest")
 
 TRUTH = f"{SHARE}/workload/truth"
 NSMAKE = f"{SHARE}/workload/nsmake"
+NSSWAP = f"{SHARE}/workload/nsswap"
 IMAGE = "localhost/busybox:latest"
 KINDS_TO_MAKE = ("mnt", "uts", "ipc", "net", "pid", "user", "cgroup", "time")
 STORM_TASKS = 8
@@ -189,6 +190,46 @@ def test_who_is_aimed_at(guest: Guest, rules: Rules, box: tuple[str, str]) -> No
     for event in (first, itself):
         argument = int(event["records"][0]["fields"]["a0"], 16)
         assert event["targets"][0]["pids"][-1]["pid"] == argument
+
+
+AIMED = 400
+"""Signals to a task whose namespaces are exchanged meanwhile."""
+
+
+def test_a_target_whose_namespaces_are_exchanged(
+    guest: Guest, rules: Rules, record_property: Callable[[str, object], None]
+) -> None:
+    """It has those of the one or of the other, all of them; a reading that cannot know says nothing of them."""
+    rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "kill", "-k", "swap")
+    kinds = ("uts", "ipc", "net")
+    script = "for at in 1 2; do $0 unshare uts,ipc,net -- /bin/sleep 600 >/dev/null 2>&1 </dev/null & echo $!; done"
+    holders = guest.run(["sh", "-c", script, NSMAKE], check=True).stdout.decode().split()
+    there = "for pid; do until [ /proc/$pid/exe -ef /bin/sleep ]; do :; done; done"
+    guest.run(["sh", "-c", there, "sh", *holders], timeout=60, check=True)
+    script = "for kind in uts ipc net; do readlink /proc/$0/ns/$kind; done"
+    right = set()
+    for pid in holders:
+        links = guest.run(["sh", "-c", script, pid], check=True).stdout.decode().split()
+        right.add(tuple(int(link.partition("[")[2].rstrip("]")) for link in links))
+    assert len(right) == 2
+    try:
+        with Live(guest, "--key", "swap") as live:
+            child = int(guest.run([NSSWAP, *holders, str(AIMED)], timeout=120, check=True).stdout)
+            account = live.stop()
+            events = live.events()
+    finally:
+        guest.run(["kill", *holders])
+    assert account.balanced, live.said
+    targets = [target for event in events for target in event.get("targets", []) if target["pid"] == child]
+    assert AIMED + 1 - _skipped(events) <= len(targets) <= AIMED + 1
+    told = [tuple(target["namespaces"].get(kind, {}).get("ino") for kind in kinds) for target in targets]
+    known = [each for each in told if each != (None, None, None)]
+    initial = initial_of(guest)
+    right.add(tuple(initial[kind] for kind in kinds))  # before its first call
+    wrong = [each for each in known if each not in right]
+    record_property("swapped", f"{len(told)} targets, {len(known)} with their namespaces, {len(wrong)} wrong")
+    assert not wrong
+    assert known
 
 
 @pytest.mark.usefixtures("box")
@@ -371,10 +412,7 @@ def test_lives_of_numbers_that_are_used_again(
     assert len(storm) == STORM_TASKS * each
     subjects = [event["subject"] for event in events if event["type"] == "SYSCALL"]
     parents = {subject["pid"]: subject["ppid"] for subject in subjects}
-    # Where a task was preempted inside of a program, the kernel skips it for the next: that is told as a loss.
-    skipped = sum(
-        event["lost"]["messages"] for event in own(events, "LOST") if event["lost"]["cause"] == "facts"
-    )
+    skipped = _skipped(events)
     wrong = []
     unseen = 0
     for event, truth in storm:
@@ -405,6 +443,13 @@ def test_lives_of_numbers_that_are_used_again(
     again = f"{len(numbers)} numbers, one of them {max(numbers.values())} times"
     record_property("storm", f"{len(made_here)} namespaces, {unseen} not seen being made, {again}")
     assert max(numbers.values()) > 1, "no number was used again"
+
+
+def _skipped(events: list[Json]) -> int:
+    """Where a task was preempted inside of a program, the kernel skips it for the next: that is told as a loss."""
+    return sum(
+        event["lost"]["messages"] for event in own(events, "LOST") if event["lost"]["cause"] == "facts"
+    )
 
 
 def _await_balance(guest: Guest, live: Live, least: int) -> None:

@@ -99,6 +99,7 @@ def families(machine: str = "") -> tuple[Family, ...]:
             (
                 Program("signal_sent", "audit_signal_info_syscall"),
                 Program("task_traced", "__audit_ptrace"),
+                Program("pidfd_found", "find_get_pid", required=False),
                 Program("pidfd_made", "pidfd_prepare", required=False),
                 Program("pidfd_robbed", "pidfd_getfd", required=False),
                 Program("pidfd_used", "pidfd_get_pid", required=False),
