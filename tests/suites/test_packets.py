@@ -244,7 +244,7 @@ def _taken_down(live: Live, nets: set[int]) -> set[int]:
         for line in whole:
             with contextlib.suppress(KeyError):
                 event = json.loads(line)
-                if "subject" not in event and _changes(event):
+                if event["enrichment"].get("subject") is False and _changes(event):
                     gone.add(event["packet"]["net"]["ino"])
         gone &= nets
     return gone

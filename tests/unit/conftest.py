@@ -26,5 +26,5 @@ def every_native_event_keeps_to_the_schema(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture(autouse=True)
 def the_tests_own_variables_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the guests' kernels are kept is said in a variable that to the program is a setting it does not know."""
-    for name in ("AUDIT_ENRICHER_CACHE", "AUDIT_ENRICHER_ACCEL"):
+    for name in ("AUDIT_ENRICHER_CACHE", "AUDIT_ENRICHER_ACCEL", "AUDIT_ENRICHER_TCG"):
         monkeypatch.delenv(name, raising=False)

@@ -25,6 +25,10 @@ _PROBE_END = b"Kernel panic - not syncing: VFS"
 _PROBE_LIMIT = 15.0
 _PROMPT = b"(qemu) "
 _MONITOR_LIMIT = 5.0
+# One thread for all CPUs of a guest. With one for each, a CPU may still run an instruction that the kernel has
+# patched meanwhile, as it does where programs are attached and detached: a breakpoint that nobody expects any
+# more panics the guest. This costs a fifth of the time, and a second guest beside it costs nothing.
+_THREADS = "single"
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def _arguments(options: QemuOptions, agent_fd: int, monitor_fd: int) -> list[str
     elif options.icount:
         machine = ["-accel", "tcg,thread=single", "-cpu", "max", "-icount", "shift=0,sleep=off"]
     else:
-        machine = ["-accel", "tcg,thread=multi", "-cpu", "max"]
+        machine = ["-accel", f"tcg,thread={os.environ.get('AUDIT_ENRICHER_TCG', _THREADS)}", "-cpu", "max"]
     snapshot = "off" if options.writable else "on"
     argv = [
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
