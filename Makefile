@@ -160,11 +160,13 @@ build/workload/%: tests/workload/%.c tests/workload/nolibc.h Makefile | $(HOST)
 ##@ Test
 
 PYTEST := $(VENV)/bin/python -m pytest $(if $(KERNEL),--kernel $(KERNEL)) $(ARGS)
+# One part per kernel, two beside each other: tests/parts.py.
+PARTS := $(VENV)/bin/python -m tests.parts $(if $(KERNEL),--kernel $(KERNEL))
 READY := bpf workload $(VENV)/.stamp
 
 .PHONY: test
 test: $(READY) $(RECEIVERS) ## Everything: unit, lint, and the suites on real kernels in virtual machines
-	@$(PYTEST) --durations=30 --durations-min=4
+	@$(PARTS) --durations=12 --durations-min=4 $(ARGS)
 
 .PHONY: unit
 unit: $(READY) ## The tests that need no virtual machine and no privilege
@@ -184,15 +186,15 @@ bench: $(VENV)/.stamp ## What the code costs on this machine: every program in t
 # kernels or on KERNEL.
 .PHONY: soak-records
 soak-records: $(READY) ## The main job at its full size, every record type, every loss, on every kernel
-	@$(PYTEST) --full tests/suites/test_main_job.py tests/suites/test_variety.py tests/suites/test_losses.py tests/interop
+	@$(PARTS) $(ARGS) --full tests/suites/test_main_job.py tests/suites/test_variety.py tests/suites/test_losses.py tests/interop
 
 .PHONY: soak-suites
 soak-suites: $(READY) ## The other suites on every kernel: service, metadata, journal, options, refusals, doctor, quiet, cgroups
-	@$(PYTEST) --full $(addprefix tests/suites/test_,$(addsuffix .py,service metadata journal options refusals doctor quiet beside_auditd cgroups cgroup_v1))
+	@$(PARTS) $(ARGS) --full $(addprefix tests/suites/test_,$(addsuffix .py,service metadata journal options refusals doctor quiet beside_auditd cgroups cgroup_v1))
 
 .PHONY: soak-namespaces
 soak-namespaces: $(READY) ## Namespaces at full size on every kernel: the storm, and what the programs cost, counted
-	@$(PYTEST) --full $(addprefix tests/suites/test_,$(addsuffix .py,changes users packets namespaces_command overhead))
+	@$(PARTS) $(ARGS) --full $(addprefix tests/suites/test_,$(addsuffix .py,changes users packets namespaces_command overhead))
 
 .PHONY: soak-bcc
 soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without

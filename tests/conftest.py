@@ -72,6 +72,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
     items.sort(key=_suite_rank)  # stable: within a suite, and per kernel, pytest's order stays
     for item in items:
+        if _suite(item) == LAST:
+            item.add_marker(pytest.mark.interop)
         if item.get_closest_marker("vm") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(VM_TIMEOUT))
 
@@ -82,8 +84,12 @@ def _is_for_its_kernel(item: pytest.Item) -> bool:
     return kernel is None or only is None or kernel.args[0] in only.args
 
 
+def _suite(item: pytest.Item) -> str:
+    return item.path.relative_to(item.config.rootpath / "tests").parts[0]
+
+
 def _suite_rank(item: pytest.Item) -> int:
-    suite = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+    suite = _suite(item)
     if suite in FIRST:
         return FIRST.index(suite)
     # A test that boots a guest of its own comes before the one that all others share: there is only one at a time.

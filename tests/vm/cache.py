@@ -45,12 +45,14 @@ def cache_dir() -> Path:
 
 
 class LockFile:
-    """An flock on a file; the kernel drops it with its last holder, so a crash never leaves it behind."""
+    """An flock on one of several files; the kernel drops it with its last holder, so a crash never leaves it behind."""
 
-    def __init__(self, name: str) -> None:
-        """Name the lock file inside the cache directory."""
-        self._path = cache_dir() / name
+    def __init__(self, *names: str) -> None:
+        """Name the lock files inside the cache directory: as many holders as names."""
+        self._paths = [cache_dir() / name for name in names]
         self._fd = -1
+        self.seat = 0
+        """Which of the names is held."""
 
     @property
     def fd(self) -> int:
@@ -58,25 +60,29 @@ class LockFile:
         return self._fd
 
     def acquire(self, why: str) -> None:
-        """Wait for the lock without limit, telling every half minute who is in the way."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        """Wait for one of the locks without limit, telling every half minute who is in the way."""
         told = 0.0
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() - told > _TELL_EVERY:
-                    holder = os.pread(fd, 64, 0).decode(errors="replace").strip() or "another process"
-                    tell(f"{why}: waiting for {self._path.name}, held by {holder}")
-                    told = time.monotonic()
-                time.sleep(0.2)
-            except BaseException:
-                os.close(fd)
-                raise
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"pid {os.getpid()}\n".encode(), 0)
-        self._fd = fd
+        while not any(self._try(seat) for seat in range(len(self._paths))):
+            if time.monotonic() - told > _TELL_EVERY:
+                holder = self._paths[0].read_text(errors="replace").strip() or "another process"
+                tell(f"{why}: waiting for {self._paths[0].name}, held by {holder}")
+                told = time.monotonic()
+            time.sleep(0.2)
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"pid {os.getpid()}\n".encode(), 0)
+
+    def _try(self, seat: int) -> bool:
+        fd = os.open(self._paths[seat], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd, self.seat = fd, seat
+        return True
 
     def release(self) -> None:
         """Drop the lock; harmless when it is not held."""

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A booted machine: QEMU, the channel to its agent, and the watch that notices when it is gone.
 
-Owns the machine-wide rule that only one guest runs at a time: two cores do not carry two emulated guests.
+Owns the machine-wide rule that no more guests run at a time than there are cores, at most two: an emulated guest takes
+one core whatever it does.
 Never builds anything; guest.py and image.py hand in a kernel and a root disk.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -50,6 +52,7 @@ _SILENCE_LIMIT = 90.0
 _CONSOLE_LINES = 30
 _POST_MORTEM_LINES = 60
 _TRACE_LIMIT = 5.0
+_SEATS = ("guest.lock", "guest-2.lock")[: os.cpu_count()]
 _running = threading.Lock()
 
 
@@ -89,7 +92,8 @@ class Machine:
         """Prepare; nothing runs before the context is entered."""
         self.kernel = kernel
         self.boot_seconds = 0.0
-        self.console = cache_dir() / "logs" / f"console-{name}.log"
+        self.console: Path
+        self._name = name
         self._root = root
         self._options = options
         self._stack = ExitStack()
@@ -242,9 +246,10 @@ class Machine:
             message = "this process already runs a guest"
             raise GuestBusy(message)
         self._stack.callback(_running.release)
-        lock = LockFile("guest.lock")
+        lock = LockFile(*_SEATS)
         lock.acquire("guest")
         self._stack.callback(lock.release)
+        self.console = cache_dir() / "logs" / f"console-{self._name}-{lock.seat + 1}.log"
         work = self._stack.enter_context(scratch("guest"))
         self.console.parent.mkdir(exist_ok=True)
         if self.console.exists():

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs pytest in parts, two beside each other: a part per kernel, one for guests that are not shared, one for the rest.
+
+    python -m tests.parts [--lanes N] [pytest's options and paths]
+
+Owns the division, and the order of what is printed: the output of a part in one piece when it has ended, at the end
+which parts failed and their failures. Never looks into a test. What compares over all kernels' records comes last.
+A guest takes one core and a part boots one guest at a time, so there are as many lanes as cores, at most two: more
+memory than two guests' is not everywhere.
+
+Exit status: 0, or 1 if a part failed or none had a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from tests.vm.kernels import SLOTS
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+LANES: Final = min(2, os.cpu_count() or 1)
+LOGS: Final = ROOT / "build" / "test"
+NO_TESTS: Final = 5
+"""pytest's exit status where it had none to run."""
+
+_LAST: Final = "interop"
+_POLL: Final = 0.2
+_SWIFT: Final = "--ignore=tests/unit"  # thousands of tests that only one part has
+# Those with the most suites first, so that no lane has the longest when the other is done.
+_ORDER: Final = ("newest", "5.10", "6.1", "6.12")
+
+
+@dataclass
+class Part:
+    """One run of pytest: its name, and what selects its tests."""
+
+    name: str
+    select: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    output: IO[bytes] | None = None
+    started: float = 0.0
+
+    @property
+    def log(self) -> Path:
+        """Where its output is, of the last run too."""
+        return LOGS / f"{self.name}.log"
+
+
+def parts(kernels: list[str]) -> list[Part]:
+    """All that can run beside each other."""
+    slots = [slot for slot in _ORDER if slot in kernels]
+    found = [Part(slot, ["--kernel", slot, "-m", f"kernel and not {_LAST}", _SWIFT]) for slot in slots]
+    # What fails within seconds is known before the guests of the first kernels are up.
+    found.insert(0, Part("units", ["-m", f"not kernel and not vm and not {_LAST}"]))
+    found.insert(2, Part("own", ["-m", f"vm and not kernel and not {_LAST}", _SWIFT]))
+    return found
+
+
+def run(part: Part, options: list[str]) -> None:
+    """Start it; its end is for the caller to see."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    part.started = time.monotonic()
+    part.output = part.log.open("wb")
+    command = [sys.executable, "-m", "pytest", "-o", f"cache_dir=.cache/pytest/{part.name}"]
+    part.process = subprocess.Popen(  # noqa: S603 - our own words
+        [*command, *part.select, *options], cwd=ROOT, stdout=part.output, stderr=subprocess.STDOUT
+    )
+    tell(f"{part.name}: begun, output in {part.log.relative_to(ROOT)}")
+
+
+def ended(part: Part) -> int | None:
+    """Its exit status, None as long as it runs; its output is printed then."""
+    assert part.process is not None
+    assert part.output is not None
+    status = part.process.poll()
+    if status is None:
+        return None
+    part.output.close()
+    took = time.monotonic() - part.started
+    if status == NO_TESTS:
+        tell(f"{part.name}: no tests")
+        return status
+    sys.stdout.flush()
+    sys.stdout.buffer.write(part.log.read_bytes())
+    tell(f"{part.name}: exit status {status} after {took:.0f} s")
+    return status
+
+
+def perform(waiting: list[Part], options: list[str], lanes: int) -> dict[str, int]:
+    """Run all, `lanes` at a time; by name the exit status of each. On Ctrl-C those that run end as pytest does."""
+    statuses: dict[str, int] = {}
+    running: list[Part] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < lanes:
+                running.append(waiting.pop(0))
+                run(running[-1], options)
+            for part in list(running):
+                status = ended(part)
+                if status is not None:
+                    statuses[part.name] = status
+                    running.remove(part)
+            time.sleep(_POLL)
+    except BaseException:
+        for part in running:
+            assert part.process is not None
+            part.process.terminate()
+            part.process.wait()
+        raise
+    return statuses
+
+
+def tell(words: str) -> None:
+    """One line about the parts."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(f"parts: {words}\n".encode())
+    sys.stdout.buffer.flush()
+
+
+def summary(statuses: dict[str, int], seconds: float) -> None:
+    """Of each part its last line, and of one that failed what failed."""
+    print("\n==== parts ====")  # noqa: T201 - it is what the command is for
+    for name, status in statuses.items():
+        if status == NO_TESTS:
+            continue
+        lines = Part(name, []).log.read_text(errors="replace").splitlines()
+        for line in lines:
+            if status and line.startswith(("FAILED ", "ERROR ")):
+                print(line)  # noqa: T201
+        print(f"{name:8} {lines[-1] if lines else 'said nothing'}")  # noqa: T201
+    print(f"all in {seconds:.0f} seconds", flush=True)  # noqa: T201
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.parts", allow_abbrev=False)
+    parser.add_argument("--lanes", type=int, default=LANES)
+    parser.add_argument("--kernel", action="append", choices=list(SLOTS))
+    known, options = parser.parse_known_args(arguments)
+    began = time.monotonic()
+    statuses = perform(parts(known.kernel or list(SLOTS)), options, max(1, known.lanes))
+    kernels = [word for slot in known.kernel or () for word in ("--kernel", slot)]
+    statuses |= perform([Part(_LAST, [*kernels, "-m", _LAST, _SWIFT])], options, 1)
+    summary(statuses, time.monotonic() - began)
+    ran = [status for status in statuses.values() if status != NO_TESTS]
+    return 0 if ran and not any(ran) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
