@@ -5,8 +5,8 @@
 
 Owns the division, and the order of what is printed: the output of a part in one piece when it has ended, at the end
 which parts failed and their failures. Never looks into a test. What compares over all kernels' records comes last.
-A guest takes one core and a part boots one guest at a time, so there are as many lanes as cores, at most two: more
-memory than two guests' is not everywhere.
+A guest takes one core and a part boots one guest at a time, so there are two lanes where there are two cores, and the
+memory for two guests.
 
 Exit status: 0, or 1 if a part failed or none had a test.
 """
@@ -25,7 +25,10 @@ from typing import IO, Final
 from tests.vm.kernels import SLOTS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-LANES: Final = min(2, os.cpu_count() or 1)
+_TWO_GUESTS: Final = 8 << 30
+"""Bytes: two guests, their emulators, and what builds packages and runs tests beside them."""
+_MEMORY: Final = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+LANES: Final = 2 if (os.cpu_count() or 1) > 1 and _MEMORY >= _TWO_GUESTS else 1
 LOGS: Final = ROOT / "build" / "test"
 NO_TESTS: Final = 5
 """pytest's exit status where it had none to run."""
