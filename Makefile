@@ -216,7 +216,7 @@ soak-schemas: $(VENV)/.stamp ## The ECS fields that the tests know against the p
 # Four boots where KERNEL does not say otherwise: both kernels with cgroup v2, and 6.1 with v1 and hybrid.
 .PHONY: accuracy
 accuracy: $(READY) ## Attribution of every runtime against auditd and LAUREL; tables in build/accuracy
-	@$(PYTEST) --full -s tests/accuracy
+	@$(if $(KERNEL),$(PYTEST),$(PARTS) --ids 6.1,newest,6.1-legacy,6.1-hybrid $(ARGS)) --full -s tests/accuracy
 
 # The fuzzer is not in the test tools, so it is asked for here; what it knows stays in .cache/fuzz.
 .PHONY: soak-fuzz

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs pytest in parts, two beside each other: a part per kernel, one for guests that are not shared, one for the rest.
 
-    python -m tests.parts [--lanes N] [pytest's options and paths]
+    python -m tests.parts [--lanes N] [--kernel SLOT].. [--ids ID,ID..] [pytest's options and paths]
 
 Owns the division, and the order of what is printed: the output of a part in one piece when it has ended, at the end
 which parts failed and their failures. Never looks into a test. What compares over all kernels' records comes last.
@@ -66,6 +66,11 @@ def parts(kernels: list[str]) -> list[Part]:
     return found
 
 
+def parts_of(ids: list[str]) -> list[Part]:
+    """One part for each value of the parameter that the tests have."""
+    return [Part(value, ["-k", f"[{value}]"]) for value in ids]
+
+
 def run(part: Part, options: list[str]) -> None:
     """Start it; its end is for the caller to see."""
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -114,8 +119,10 @@ def perform(waiting: list[Part], options: list[str], lanes: int) -> dict[str, in
     except BaseException:
         for part in running:
             assert part.process is not None
+            assert part.output is not None
             part.process.terminate()
             part.process.wait()
+            part.output.close()
         raise
     return statuses
 
@@ -146,11 +153,16 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.parts", allow_abbrev=False)
     parser.add_argument("--lanes", type=int, default=LANES)
     parser.add_argument("--kernel", action="append", choices=list(SLOTS))
+    parser.add_argument("--ids", type=lambda text: text.split(","), help="parts by the tests' parameter")
     known, options = parser.parse_known_args(arguments)
     began = time.monotonic()
-    statuses = perform(parts(known.kernel or list(SLOTS)), options, max(1, known.lanes))
-    kernels = [word for slot in known.kernel or () for word in ("--kernel", slot)]
-    statuses |= perform([Part(_LAST, [*kernels, "-m", _LAST, _SWIFT])], options, 1)
+    lanes = max(1, known.lanes)
+    if known.ids:
+        statuses = perform(parts_of(known.ids), options, lanes)
+    else:
+        statuses = perform(parts(known.kernel or list(SLOTS)), options, lanes)
+        kernels = [word for slot in known.kernel or () for word in ("--kernel", slot)]
+        statuses |= perform([Part(_LAST, [*kernels, "-m", _LAST, _SWIFT])], options, 1)
     summary(statuses, time.monotonic() - began)
     ran = [status for status in statuses.values() if status != NO_TESTS]
     return 0 if ran and not any(ran) else 1

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.full
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2700)  # the first builds the image, and another waits for it
 def test_every_event(host: Host, staged: Staged, record_property: Callable[[str, object], None]) -> None:
     append = APPENDED.get(host.hierarchy, "")
     with installed(host.slot, staged.share, extra_append=append, memory=3072) as guest:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.timeout(240)  # a run of pytest takes seconds on a busy machine
 GOOD = "def test_it() -> None: pass"
 BAD = "def test_it() -> None: assert 0"
 
@@ -36,6 +37,20 @@ def test_every_kernel_has_its_part() -> None:
     names = [part.name for part in parts.parts(list(SLOTS))]
     assert sorted(names) == sorted(["units", "own", *SLOTS])
     assert [part.name for part in parts.parts(["6.1"])] == ["units", "6.1", "own"]
+
+
+def test_parts_by_parameter(
+    part: Callable[[str, str], parts.Part], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    part(
+        "ids",
+        'import pytest\n@pytest.mark.parametrize("x", ["6.1", "6.1-v1"])\ndef test_it(x): assert x == "6.1"',
+    )
+    assert parts.main(["--ids", "6.1,6.1-v1", str(tmp_path / "test_ids.py")]) == 1
+    said = capsys.readouterr().out
+    assert said.count("FAILED ") == 2  # in the output of its part, and in the summary
+    assert "test_it[6.1-v1]" in said
+    assert said.count("1 passed") == 2
 
 
 def test_one_that_fails(part: Callable[[str, str], parts.Part], capsys: pytest.CaptureFixture[str]) -> None:
