@@ -88,14 +88,21 @@ def _suite(item: pytest.Item) -> str:
     return item.path.relative_to(item.config.rootpath / "tests").parts[0]
 
 
-def _suite_rank(item: pytest.Item) -> int:
+def _suite_rank(item: pytest.Item) -> tuple[int, int, bool]:
+    from tests.vm.kernels import SLOTS
+
     suite = _suite(item)
+    kernel = item.get_closest_marker("kernel")
     if suite in FIRST:
-        return FIRST.index(suite)
-    # A test that boots a guest of its own comes before the one that all others share: there is only one at a time.
+        return FIRST.index(suite), 0, False
     if suite == LAST:
-        return len(FIRST) + 2
-    return len(FIRST) + (item.get_closest_marker("kernel") is not None)
+        return len(FIRST) + 2, 0, False
+    if kernel is None:
+        return len(FIRST), 0, False
+    # There is only one guest at a time: what boots one of its own comes before those that share one.
+    slots = list(SLOTS)
+    place = slots.index(kernel.args[0]) if kernel.args[0] in slots else len(slots)
+    return len(FIRST) + 1, place, "guest" in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,8 +28,10 @@ SECONDS = 12
 OWN_PER_SECOND = 200
 HELPERS_PER_SECOND = 4000
 """A look at every runtime's state for a container that is gone takes some 150 records."""
-CPU_SHARE = 0.1
-"""Measured are 1 to 4 % of an emulated CPU, by what else the machine does; one that feeds on itself takes all of it."""
+BURSTS = 4
+"""Times that helpers may be at work: at once, after a second, and each time four times later."""
+CPU_SHARE = 0.3
+"""Measured are 1 to 15 % of an emulated CPU, by what else the machine does; one that feeds on itself takes it all."""
 
 
 @pytest.mark.parametrize("eoe", ["with-eoe", "without-eoe"])
@@ -88,10 +91,12 @@ def test_no_feedback(guest: Guest, rules: Rules, record_property: Callable[[str,
         "own noise", f"{max(per_second.values())} records in the busiest second, {busy:.1%} of a CPU"
     )
     assert 0 < max(per_second.values()) < OWN_PER_SECOND
-    # Metadata is asked for of what other suites left, once and once more, and then no more.
+    # Metadata is asked for of what other suites left, ever more rarely.
     asked = [helpers[second] for second in sorted({event["time"][:19] for event in events})]
     assert max(asked) < HELPERS_PER_SECOND
-    assert sum(asked[len(asked) // 2 :]) == 0, asked
+    begun = [number for before, number in pairwise([0, *asked]) if number and not before]
+    assert len(begun) <= BURSTS, asked
+    assert asked.count(0) > SECONDS // 4, asked
     assert busy < CPU_SHARE
 
 
