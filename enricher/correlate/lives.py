@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from enricher.facts import OF_ONE, Member, NamespaceLife, NamespaceOp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from enricher.facts import Fact
 
@@ -188,6 +188,23 @@ class Lives:
         if not time <= ended < first or self._doubted:
             return None
         return Life(inum, 0, ended)
+
+    def living(self) -> Iterator[tuple[Life, int]]:
+        """Yield what lives now and was seen being made, with 0, and what was found, with a moment at which it lived.
+
+        Only what is sure without asking for the kernel's own number: nothing that a loss may hide the end of.
+        """
+        if not self.watched:
+            return
+        for number in self._numbers.values():
+            if number.births:
+                life = number.births[-1]
+                if life.born >= self._doubted and number.ending(len(number.births) - 1) == FOREVER:
+                    yield life, 0
+            elif number.found is not None and not self._doubted:
+                older = number.older()
+                if older is not None and older.ended == FOREVER:
+                    yield older, number.found[0]
 
     def began(self, found: NamespaceLife) -> bool:
         """Whether this message tells of a namespace that was there before, and is the one of it that counts."""
