@@ -223,6 +223,7 @@ class Service:
             self._output.cgroups,
             self._clock,
             self._say,
+            lives=self._output.around.lives,
             max_size=settings[rows.JOURNAL_SIZE],
             max_age=settings[rows.JOURNAL_AGE],
         )
