@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 NAME: Final = "journal.sqlite"
 APPLICATION_ID: Final = 0x41454A31
-VERSION: Final = 1
+VERSION: Final = 2
+READABLE: Final = (1, VERSION)
+"""Version 1 has no lives of namespaces."""
 BLOCK_BITS: Final = 12
 BLOCK: Final = 1 << BLOCK_BITS
 """Serials of which one segment can hold stamps."""
@@ -40,7 +42,10 @@ SERIALS: Final = 1 << 32
 _NAMESPACES: Final = ", ".join(f"{kind} INTEGER NOT NULL, {kind}_id INTEGER NOT NULL" for kind in KINDS)
 NAMESPACE_COLUMNS: Final = ", ".join(f"{kind}, {kind}_id" for kind in KINDS)
 
-TABLES: Final = (
+_LIVES: Final = tuple(f"{kind}_life INTEGER" for kind in KINDS)
+LIFE_COLUMNS: Final = ", ".join(f"{kind}_life" for kind in KINDS)
+
+_TABLES_1: Final = (
     (
         "CREATE TABLE boots(number INTEGER PRIMARY KEY AUTOINCREMENT, boot_id TEXT NOT NULL, name TEXT NOT NULL,"
         " machine_id TEXT NOT NULL, ns_dev TEXT NOT NULL, initial BLOB NOT NULL, first_ms INTEGER NOT NULL,"
@@ -67,9 +72,21 @@ TABLES: Final = (
     "CREATE INDEX contexts_by_use ON contexts(last_segment)",
     "CREATE INDEX cgroups_by_use ON cgroups(last_segment)",
 )
+UPGRADE: Final = tuple(f"ALTER TABLE contexts ADD COLUMN {column}" for column in _LIVES)
+"""What makes a file of version 1 one of version 2. What a program wrote that did not know lives has none."""
+
+TABLES: Final = tuple(
+    statement[:-1]
+    + "".join(f", {column}" for column in _LIVES)
+    + ")"  # as UPGRADE leaves it behind, to the letter
+    if statement.startswith("CREATE TABLE contexts(")
+    else statement
+    for statement in _TABLES_1
+)
 """Times are milliseconds since the epoch. ``last_segment`` is the newest one that refers to the row: when all that are
 left are newer, nothing does. ``said`` is what a runtime said of the container, as JSON; ``removed_ms`` is when the
-cgroup went, null where that was not seen. 64-bit ids stand as two's complement."""
+cgroup went, null where that was not seen. 64-bit ids stand as two's complement. A ``KIND_life`` is nanoseconds since
+boot, as in `correlate.lives`: null where it was not known when the context was met, and where the id is the life."""
 
 
 class Damaged(ValueError):
@@ -119,6 +136,11 @@ def unsigned(number: int) -> int:
 def checksum(*values: object) -> int:
     """Return the checksum of a row's values: int, bytes, str and None."""
     return zlib.crc32(repr(values).encode("utf-8", "backslashreplace"))
+
+
+def context_sum(values: Sequence[int], born: Sequence[int | None]) -> int:
+    """Return the checksum of a context's row; where no life is known that of version 1."""
+    return checksum(*values, *(born if any(life is not None for life in born) else ()))
 
 
 def packed_inums(inums: Sequence[int]) -> bytes:
@@ -226,27 +248,41 @@ def create(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA user_version = {VERSION}")
 
 
+def upgrade(db: sqlite3.Connection) -> None:
+    """Make a file of version 1 one of this version; the caller has begun a transaction. Raises sqlite3.Error."""
+    for statement in UPGRADE:
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {VERSION}")
+
+
 @cache
-def _expected() -> frozenset[tuple[object, ...]]:
-    return frozenset((statement.split()[1].lower(), statement) for statement in TABLES)
+def _expected(version: int) -> frozenset[tuple[object, ...]]:
+    tables = TABLES if version == VERSION else _TABLES_1
+    return frozenset((statement.split()[1].lower(), statement) for statement in tables)
 
 
-def complaint(db: sqlite3.Connection) -> str:
-    """Return why a file that is a database is no journal of this version, "" where it is one. Raises sqlite3.Error.
+def version_of(db: sqlite3.Connection) -> int:
+    """Return the version that a file says it is of. Raises sqlite3.Error."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def complaint(db: sqlite3.Connection, readable: tuple[int, ...] = (VERSION,)) -> str:
+    """Return why a database is no journal of one of these versions, "" where it is one. Raises sqlite3.Error.
 
     Whoever wrote it could have put a view or a trigger in a table's place: nothing but our own tables is accepted.
     """
     (ident,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
+    version = version_of(db)
     if ident != APPLICATION_ID:
         return "it is another program's"
-    if version != VERSION:
+    if version not in readable:
         return f"it is of version {version}, this program's is {VERSION}"
     found = db.execute(
         "SELECT type, sql FROM sqlite_master"
         " WHERE name NOT IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4') LIMIT 99"
     )
-    return "" if frozenset(found.fetchall()) == _expected() else "its tables are not ours"
+    return "" if frozenset(found.fetchall()) == _expected(version) else "its tables are not ours"
 
 
 def is_empty(db: sqlite3.Connection) -> bool:

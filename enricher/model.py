@@ -358,7 +358,8 @@ class Recalled(NamedTuple):
     """Where the acting task was, as a journal kept it of the context (`sources.journal`).
 
     ``host`` are the facts of the boot that the event is of. ``flags``, ``cgroup_id``, ``inums``, ``ids`` are the
-    context's; equal keys mean equal namespaces of the same boot. ``cgroup_path`` is b"" where it was not known;
+    context's; ``born`` is when each namespace was made, as `correlate.lives` has it, None where that was not known or
+    is not needed; equal keys mean equal namespaces of the same boot. ``cgroup_path`` is b"" where it was not known;
     ``cgroup_said`` is what a runtime said of the container there, unread, None for nothing.
     """
 
@@ -370,3 +371,4 @@ class Recalled(NamedTuple):
     inums: tuple[int, ...]
     ids: tuple[int, ...]
     key: bytes
+    born: tuple[int | None, ...] = (None,) * len(KINDS)

@@ -9,22 +9,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from typing import Final
 
-from enricher.cli.options import count, put, say
+from enricher.cli.options import add_config, count, put, say, settings_for_asking
+from enricher.config.settings import GROUP, SOCKET
 from enricher.enrich.nsplaces import Wanted
 from enricher.enrich.nstrees import SCHEMA
 from enricher.model import KINDS
 from enricher.route.views.namespaces import lines
 from enricher.route.views.table import escape, terminal_width
+from enricher.runtime.births import ask
 from enricher.runtime.namespaces import look
 
 _KINDS: Final = KINDS[:8]
 
 _EPILOG: Final = """\
 A user namespace stands below its parent, everything else below the user namespace that owns it. WHERE says who is
-in a namespace, by the cgroups of its tasks. SINCE with <= is "at the latest": the namespace may be older. A
-namespace without a task is there because of a mount, an open descriptor, or one below it.
+in a namespace, by the cgroups of its tasks. SINCE is exact where the running service saw the namespace being made;
+with <= it is "at the latest": the namespace may be older. A namespace without a task is there because of a mount, an
+open descriptor, or one below it.
 
 Run it as root on the host. Without CAP_SYS_PTRACE only one's own processes are seen, without CAP_SYS_ADMIN no other
 network namespace is entered; what could not be read is said on standard error, and the exit code is 0 all the same.
@@ -57,13 +61,17 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--no-network", action="store_true", help="do not enter network namespaces: no links and no addresses"
     )
     parser.add_argument("--json", action="store_true", help=f"one JSON document on one line, schema {SCHEMA}")
+    add_config(parser)
     parser.set_defaults(call=namespaces)
 
 
 def namespaces(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
+    settings = settings_for_asking(options.config)
     found = look(
-        Wanted(frozenset(options.kind), options.pid, options.container), inside=not options.no_network
+        Wanted(frozenset(options.kind), options.pid, options.container),
+        inside=not options.no_network,
+        births=partial(ask, settings[SOCKET], settings[GROUP]),
     )
     if options.json:
         put(json.dumps(found))

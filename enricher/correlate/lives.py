@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from enricher.facts import OF_ONE, Member, NamespaceLife, NamespaceOp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from enricher.facts import Fact
 
@@ -42,6 +42,15 @@ class Life(NamedTuple):
     id: int = 0
     parent: int = 0
     owner: int = 0
+
+
+class Born(NamedTuple):
+    """When each namespace of a set was made, see `Lives.born_of`, and for which epoch and moments that holds."""
+
+    born: tuple[int | None, ...]
+    epoch: int
+    since: int
+    until: int
 
 
 class _Number:
@@ -173,6 +182,23 @@ class Lives:
             return None
         return life if ended == FOREVER else life._replace(ended=ended)
 
+    def born_of(self, inums: Sequence[int], ids: Sequence[int], time: int) -> Born:
+        """Return when the namespaces were made that a task had at that moment, 0 for before this program.
+
+        None where that is not known or not needed: a number of the kernel's that is never used again is the life.
+        """
+        asked = [inum if inum and not ident else 0 for inum, ident in zip(inums, ids, strict=True)]
+        lives = [self.at(inum, time) if inum else None for inum in asked]
+        known = [life for life in lives if life is not None]
+        # What is not known of one may be known of the next that has its number: it holds for this moment only.
+        whole = len(known) == sum(map(bool, asked)) or not self.watched
+        return Born(
+            tuple([None if life is None else life.born for life in lives]),
+            self.epoch,
+            max([life.born for life in known], default=0) if whole else time,
+            min([life.ended for life in known], default=FOREVER) if whole else time,
+        )
+
     def _before(self, inum: int, number: _Number, time: int, ident: int) -> Life | None:
         """Return what had the number before it was given out while somebody looked."""
         found = number.older()
@@ -188,6 +214,23 @@ class Lives:
         if not time <= ended < first or self._doubted:
             return None
         return Life(inum, 0, ended)
+
+    def living(self) -> Iterator[tuple[Life, int]]:
+        """Yield what lives now and was seen being made, with 0, and what was found, with a moment at which it lived.
+
+        Only what is sure without asking for the kernel's own number: nothing that a loss may hide the end of.
+        """
+        if not self.watched:
+            return
+        for number in self._numbers.values():
+            if number.births:
+                life = number.births[-1]
+                if life.born >= self._doubted and number.ending(len(number.births) - 1) == FOREVER:
+                    yield life, 0
+            elif number.found is not None and not self._doubted:
+                older = number.older()
+                if older is not None and older.ended == FOREVER:
+                    yield older, number.found[0]
 
     def began(self, found: NamespaceLife) -> bool:
         """Whether this message tells of a namespace that was there before, and is the one of it that counts."""

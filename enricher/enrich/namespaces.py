@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from enricher.correlate.lives import FOREVER, Lives
+from enricher.correlate.lives import Lives
 from enricher.enrich.attribution import not_read
 from enricher.facts import ChangeOp
 from enricher.model import KINDS, Recalled
@@ -48,8 +48,9 @@ class NamespaceEntries:
         known = self._known.get(seen.key)
         if isinstance(seen, Recalled):
             if known is None:
-                nobody = (None,) * len(KINDS)
-                known = self._keep(seen.key, _Known(*_entries(seen, nobody, seen.host), nobody, 0, 0, 0))
+                known = self._keep(
+                    seen.key, _Known(*_entries(seen, seen.born, seen.host), seen.born, 0, 0, 0)
+                )
             return known[:2]
         # The same numbers may have been of other namespaces a moment ago, in the same batch.
         if known is None or known.epoch != self._lives.epoch or not known.since <= seen.time <= known.until:
@@ -65,19 +66,11 @@ class NamespaceEntries:
         return known
 
     def _made(self, seen: Context, before: _Known | None) -> _Known:
-        at = self._lives.at
-        # Where the kernel has a number that is never used again it is the life, and nobody has to be asked.
-        asked = [inum if inum and not ident else 0 for inum, ident in zip(seen.inums, seen.ids, strict=True)]
-        lives = [at(inum, seen.time) if inum else None for inum in asked]
-        born = tuple(None if life is None else life.born for life in lives)
-        known = [life for life in lives if life is not None]
-        # What is not known of one may be known of the next that has its number: it holds for this moment only.
-        whole = len(known) == sum(map(bool, asked)) or not self._lives.watched
-        since = max((life.born for life in known), default=0) if whole else seen.time
-        until = min((life.ended for life in known), default=FOREVER) if whole else seen.time
-        if before is not None and before.born == born:
-            return before._replace(epoch=self._lives.epoch, since=since, until=until)
-        return _Known(*_entries(seen, born, self._host), born, self._lives.epoch, since, until)
+        held = self._lives.born_of(seen.inums, seen.ids, seen.time)
+        if before is not None and before.born == held.born:
+            return before._replace(epoch=held.epoch, since=held.since, until=held.until)
+        shown = _entries(seen, held.born, self._host)
+        return _Known(*shown, held.born, held.epoch, held.since, held.until)
 
     def _born(self, inums: tuple[int, ...], ids: tuple[int, ...], time: int) -> tuple[int | None, ...]:
         at = self._lives.at

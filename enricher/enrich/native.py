@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Enrichment,
         Fields,
         HostEntry,
+        Inside,
         NativeEvent,
         RecordEntry,
     )
@@ -164,6 +165,17 @@ class NativeBuilder:
         self._where.enter(native, home, 0 if seen is None else seen.cgroup_id, ask=not event.self_caused)
         return cast("NativeEvent", native)
 
+    def inside(self, event: Event, context: Context) -> Inside | None:
+        """Return ``subject.inside`` as `build` has it, for a context that may stand for the subject; None for none.
+
+        One record is decoded, and none in the initial user namespace.
+        """
+        if not self._where.around.users.knows(context):
+            return None
+        record = _primary_record(event)
+        fields = {} if record is None else self._entries([record])[0]["fields"]
+        return self._where.with_inside(subject_of(context, fields), context).get("inside")
+
     def _boot_of(self, event: Event) -> str:
         return self._uid_prefix if event.recalled is None else event.recalled.host.boot_id + "/"
 
@@ -244,6 +256,13 @@ def _primary(event: Event, entries: list[RecordEntry]) -> tuple[str, Fields]:
     if event.tally is not None and event.tally.runs:
         return type_name(event.tally.runs[0][0]), {}
     return type_name(0), {}
+
+
+def _primary_record(event: Event) -> Record | None:
+    """Return the record of `_primary`, None where there is none."""
+    return next(
+        (record for record in event.records if record.type == SYSCALL), next(iter(event.records), None)
+    )
 
 
 def _keys(records: list[Record]) -> list[str]:

@@ -25,6 +25,7 @@ __all__ = [
 
 Kind = Literal["mnt", "uts", "ipc", "net", "pid", "user", "cgroup", "time"]
 Where = Literal["host", "container", "unknown"]
+SinceFrom = Literal["service", "process", "inode"]
 
 
 class Host(TypedDict):
@@ -126,6 +127,7 @@ class Entry(TypedDict):
     owner_uid: NotRequired[int]
     since: NotRequired[str]
     since_at_latest: NotRequired[str]
+    since_from: NotRequired[SinceFrom]
     oldest: NotRequired[Oldest]
     pids: list[int]
     threads: NotRequired[list[Thread]]

@@ -5,7 +5,8 @@ Owns the members and their order, and what may be said of a namespace's age. Nev
 
 A namespace's age cannot be told from who is in it: a task may have made or entered it long after its own start. Two
 things bound it: no process is older than the pid namespace that it is in, and no namespace is younger than the inode
-by which somebody holds it. The exact time comes from who saw it being made, if anybody: `births`.
+by which somebody holds it. The exact time comes from who saw it being made, if anybody; who found it when he began to
+look bounds it: `Told`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from enricher.clock import rfc3339
+from enricher.correlate.lives import FOREVER
 from enricher.enrich.values import text_of
 from enricher.model import KINDS
 from enricher.sources.namespaces.network import Network as Read
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from enricher.enrich.places import Place
     from enricher.model import HostFacts
     from enricher.sources.namespaces.network import Link
-    from enricher.sources.namespaces.nsfs import Ns
+    from enricher.sources.namespaces.nsfs import Ns, Said
     from enricher.sources.namespaces.survey import Found
     from enricher.sources.namespaces.tasks import Task
 
@@ -46,6 +48,22 @@ class Times(NamedTuple):
     tick: int
 
 
+class Told(NamedTuple):
+    """Times in ns since boot, by (kind, inum), of namespaces that are still there, from who is told of them.
+
+    ``born`` are those at which they were made; at those in ``found`` they had been made, nobody knows when.
+    """
+
+    born: Mapping[tuple[str, int], int]
+    found: Mapping[tuple[str, int], int]
+
+
+def unique_id(ns: Ns, said: Said, found: Found) -> int:
+    """Return the kernel's number of a namespace that is never used again, 0 where it has none or it is not known."""
+    network = found.networks.get(ns.inum) if ns.kind == "net" else None
+    return said.ident or (network.cookie if isinstance(network, Read) else 0)
+
+
 def document(  # noqa: PLR0913 - the parts of it, each from elsewhere
     found: Found,
     places: Mapping[Task, Place],
@@ -53,12 +71,9 @@ def document(  # noqa: PLR0913 - the parts of it, each from elsewhere
     host: HostFacts,
     times: Times,
     notes: Iterable[str],
-    births: Mapping[tuple[str, int], int] | None = None,
+    told: Told,
 ) -> shape.Document:
-    """Return the document with these namespaces, parents first.
-
-    `births` has the exact time of being made, in ns since boot, by (kind, inum), of namespaces that are still there.
-    """
+    """Return the document with these namespaces, parents first."""
     wanted = set(shown)
     of: defaultdict[Ns, list[Task]] = defaultdict(list)
     later: defaultdict[Ns, list[Task]] = defaultdict(list)
@@ -71,7 +86,7 @@ def document(  # noqa: PLR0913 - the parts of it, each from elsewhere
                 of[ns].append(task)
         for ns in task.for_children():
             later[ns].append(task)
-    maker = _Maker(found, places, host, times, births or {})
+    maker = _Maker(found, places, host, times, told)
     order = {kind: place for place, kind in enumerate(KINDS)}
     spaces = sorted((ns for ns in found.spaces if ns in wanted), key=lambda ns: (order[ns.kind], ns.inum))
     there = [
@@ -112,13 +127,13 @@ class _Maker:
         places: Mapping[Task, Place],
         host: HostFacts,
         times: Times,
-        births: Mapping[tuple[str, int], int],
+        told: Told,
     ) -> None:
         self._found = found
         self._places = places
         self._initial = dict(zip(KINDS, host.initial, strict=False))
         self._times = times
-        self._births = births
+        self._told = told
         self._names = {
             (inum, link.ifindex): link.name
             for inum, network in found.networks.items()
@@ -138,7 +153,7 @@ class _Maker:
             "unknown_tasks": sum(self._places[task].where == "unknown" for task in tasks),
             "containers": self._containers(tasks),
         }
-        if ident := said.ident or (network.cookie if isinstance(network, Read) else 0):
+        if ident := unique_id(ns, said, self._found):
             made["id"] = str(ident)
         if self._initial[ns.kind]:
             made["host"] = ns.inum == self._initial[ns.kind]
@@ -160,7 +175,7 @@ class _Maker:
 
     def _age(self, made: shape.Entry, ns: Ns, tasks: list[Task]) -> None:
         times = self._times
-        bounds = []
+        bounds: list[tuple[int, shape.SinceFrom]] = []
         if tasks:
             oldest = min(tasks, key=lambda task: (task.start, task.pid, task.tid))
             started = times.boot + oldest.start * times.tick
@@ -171,15 +186,23 @@ class _Maker:
             if exact is not None:
                 made["oldest"]["comm_hex"] = exact
             if ns.kind == "pid":
-                bounds.append(started)
-        if (birth := self._births.get(ns)) is not None:
+                bounds.append((started, "process"))
+        birth = self._told.born.get(ns)
+        at_latest = min(
+            ((task.start + 1) * times.tick for task in tasks if ns.kind == "pid"), default=FOREVER
+        )
+        if birth is not None and birth < at_latest:  # else who told of it took another one for this
             made["since"] = _wall(times.boot + birth)
+            made["since_from"] = "service"
             return
+        if (there := self._told.found.get(ns)) is not None:
+            bounds.append((times.boot + there, "service"))
         # What was made while we looked is our own doing; what is older than the boot tells of a clock set since.
         if times.boot <= (noticed := self._found.spaces[ns].noticed) < times.began:
-            bounds.append(noticed)
+            bounds.append((noticed, "inode"))
         if bounds and not made.get("host"):
-            made["since_at_latest"] = _wall(min(bounds))
+            earliest, made["since_from"] = min(bounds)
+            made["since_at_latest"] = _wall(earliest)
 
     def _containers(self, tasks: list[Task]) -> list[shape.Box]:
         counts: dict[tuple[Container, ...], int] = {}

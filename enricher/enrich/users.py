@@ -118,6 +118,10 @@ class UserMaps:
                 return None
         return maps[place]
 
+    def knows(self, context: Context) -> bool:
+        """Whether `inside` may say anything: in the initial namespace it does not, at the price of a look-up."""
+        return context.inums[USER] in self._maps
+
     def inside(self, context: Context, subject: Subject, entries: NamespaceEntries) -> Inside | None:
         """Return what `subject`, who has this context and the kernel's numbers, is inside of his user namespace.
 
@@ -125,7 +129,7 @@ class UserMaps:
         dict is shared between events: read-only.
         """
         inum = context.inums[USER]
-        known = self.at(inum, context.time, context.ids[USER]) if inum in self._maps else None
+        known = self.at(inum, context.time, context.ids[USER]) if self.knows(context) else None
         if known is None:
             return None
         numbers = cast("dict[str, int]", subject)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control socket's server: who asks gets the status, who follows gets events. See docs/control.md.
+"""The control socket's server: who asks gets the status or births, who follows gets events. See docs/control.md.
 
 Owns the clients and their bounds; the socket and its admission (its file mode and nothing else) are `listening`'s.
 Never blocks, never waits, never raises for what a client does or leaves undone, and makes no system call for an event
@@ -78,7 +78,10 @@ class _Client:
 
 
 class ControlServer:
-    """Listens at `path`; `status` gives what is answered to who asks for it.
+    """Listens at `path`; `status` gives what is answered to who asks for it, `births` the same of namespaces.
+
+    A request is read by a later call of `serve` than the one that accepted its connection. So between two of them, in
+    its loop, everything is read that the kernel side had told before the client connected: `births` rests on that.
 
     Raises UsageError where the socket cannot be made. ``advice`` is "" or one sentence for the operator. The
     counters: ``skipped`` events that a slow follower did not get, ``refused`` requests, ``oversized`` ones,
@@ -86,8 +89,14 @@ class ControlServer:
     connections for which there was no descriptor.
     """
 
-    def __init__(self, path: str, group: str, status: Callable[[], dict[str, object]]) -> None:
-        self._status = status
+    def __init__(
+        self,
+        path: str,
+        group: str,
+        status: Callable[[], dict[str, object]],
+        births: Callable[[], dict[str, object]] | None = None,
+    ) -> None:
+        self._replies = {"status": status, "births": births or _nobody_looks}
         self._path = path
         self._listener = listen_unix(path, group, "control")
         self.advice = self._listener.advice
@@ -204,8 +213,8 @@ class ControlServer:
     def _answer(self, client: _Client, line: bytes) -> None:
         try:
             request = read(line)
-            if request["op"] == "status":
-                self._finish(client, self._status())
+            if (reply := self._replies.get(str(request["op"]))) is not None:
+                self._finish(client, reply())
                 return
             if self.followers >= FOLLOWERS_MAX:
                 self.turned_away += 1
@@ -263,6 +272,10 @@ class ControlServer:
         if client.wish is not None:
             self.followers -= 1
         client.socket.close()  # which takes it out of the epoll set as well
+
+
+def _nobody_looks() -> dict[str, object]:
+    raise UsageError("births of namespaces are not known here", HINT)
 
 
 def _peer(connection: socket.socket) -> int:

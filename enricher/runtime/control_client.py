@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control socket's other end: ask the service for its status, or follow its events.
+"""The control socket's other end: ask the service for its status or for births of namespaces, or follow its events.
 
 Owns connecting, the requests and what an answer has to look like. Never shows anything, and believes neither that
 the service is of the same version nor that it answers.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from typing import TYPE_CHECKING, Final
 
 from enricher.errors import NotRunning, UsageError
@@ -31,9 +32,18 @@ _HINT: Final = "`systemctl status audit-enricher` says why"
 
 def status(path: str, group: str = "") -> dict[str, object]:
     """Return what the service at `path` says of itself. Raises NotRunning, UsageError (see `_connect`)."""
-    with _connect(path, group) as connection:
+    return _answered(path, group, {"op": "status"}, None)
+
+
+def births(path: str, group: str, within: float) -> dict[str, object]:
+    """Return what the service at `path` says of births (see `runtime.births`). Raises as `status`."""
+    return _answered(path, group, {"op": "births"}, time.monotonic() + within)
+
+
+def _answered(path: str, group: str, request: dict[str, object], until: float | None) -> dict[str, object]:
+    with _connect(path, group, ANSWER_WITHIN if until is None else until - time.monotonic()) as connection:
         try:
-            line, _rest = _ask(connection, {"op": "status"})
+            line, _rest = _ask(connection, request, until)
         except OSError as error:
             raise _nobody(path, error) from error
     return _answer(path, line)
@@ -97,10 +107,10 @@ class Following:
         return self.waiting() if b"\n" in data else []
 
 
-def _connect(path: str, group: str) -> socket.socket:
+def _connect(path: str, group: str, within: float = ANSWER_WITHIN) -> socket.socket:
     """Raises NotRunning where nobody listens, UsageError where we may not ask."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(ANSWER_WITHIN)
+    connection.settimeout(max(within, 0.001))  # 0 would be a socket that never waits
     try:
         connection.connect(path)
     except PermissionError as error:
@@ -113,12 +123,21 @@ def _connect(path: str, group: str) -> socket.socket:
     return connection
 
 
-def _ask(connection: socket.socket, request: dict[str, object]) -> tuple[bytes, bytes]:
-    """Return the first line that comes back, without its newline, and what came behind it. Raises OSError."""
+def _ask(
+    connection: socket.socket, request: dict[str, object], until: float | None = None
+) -> tuple[bytes, bytes]:
+    """Return the first line that comes back, without its newline, and what came behind it. Raises OSError.
+
+    What is not whole by `until`, of the monotonic clock, does not come; without that, what pauses too long.
+    """
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # too long for it: it says so
         connection.sendall(json.dumps(request).encode() + b"\n")
     answer = b""
     while b"\n" not in answer:
+        if until is not None:
+            if (left := until - time.monotonic()) <= 0:
+                raise TimeoutError
+            connection.settimeout(left)
         data = connection.recv(_READ)
         if not data or len(answer) > ANSWER_MAX:
             raise ConnectionResetError

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from enricher.route.expression import Native
 
 HINT: Final = 'a request is one line, such as {"op":"status"} or {"op":"follow","keys":["exec"]}'
-_MEMBERS: Final = {"status": {"op"}, "follow": {"op", "keys", "types", "filter", "skip_self"}}
+_MEMBERS: Final = {
+    "status": {"op"},
+    "follow": {"op", "keys", "types", "filter", "skip_self"},
+    "births": {"op"},
+}
 
 
 def read(line: bytes) -> dict[str, object]:

@@ -2,7 +2,8 @@
 """The look at this host's namespaces that ``audit-enricher namespaces`` shows: from /proc to the document.
 
 Owns the order of the stages, what is read of which namespace, and the notes about what could not be. Never shows
-anything. A command's work: the service takes no part in it and asks for no capability for it.
+anything. A command's work, for which the service needs no capability; where there is one, it is asked when what was
+made, through whatever `births` is given.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from enricher.enrich import nsplaces
-from enricher.enrich.nstrees import Times, document
+from enricher.enrich.nstrees import Times, Told, document, unique_id
 from enricher.errors import MissingCapability, UsageError
 from enricher.model import KINDS
+from enricher.runtime.births import Births
 from enricher.sources import host
 from enricher.sources.cgroups import hierarchy
 from enricher.sources.host import PROC
@@ -33,25 +35,29 @@ if TYPE_CHECKING:
     from enricher.enrich.nsplaces import Wanted
     from enricher.enrich.nsshape import Document
     from enricher.enrich.places import Place
+    from enricher.runtime.births import Seen
     from enricher.sources.cgroups import Hierarchy
     from enricher.sources.namespaces.survey import Found
     from enricher.sources.namespaces.tasks import Task
 
 _KTHREADD: Final = 2
+_NOBODY: Final = Births({}, {}, "")
 
 
 def look(
     wanted: Wanted,
     *,
     inside: bool = True,
-    births: Mapping[tuple[str, int], int] | None = None,
+    births: Callable[[str, int], Births] | None = None,
     proc: Path = PROC,
     iproute: Callable[[], Callable[[], Any] | None] = pyroute2,
 ) -> Document:
     """Return the namespaces that are wanted. Raises UsageError and MissingCapability where it cannot be told which.
 
-    ``inside`` says whether network namespaces are entered. `births` has exact times: see `enrich.nstrees`.
+    ``inside`` says whether network namespaces are entered. `births` is asked for exact times when the look is over,
+    with the boot's id and the time since boot (ns) at which the look began: see `births.ask`.
     """
+    began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     times = Times(time.time_ns(), _boot(), 1_000_000_000 // os.sysconf("SC_CLK_TCK"))
     facts = host.read_host_facts(proc).facts
     stand = host.standing(proc)
@@ -86,7 +92,21 @@ def look(
     if wanted.pid is not None or wanted.container is not None:
         # What they were in is shown as far as they still are.
         shown, _ = nsplaces.chosen(found.spaces, ((task, placed[task]) for task in found.tasks), wanted)
-    return document(found, placed, shown, facts, times, notes, births)
+    told = _NOBODY if births is None else births(facts.boot_id, began)
+    if told.note:
+        notes.append(told.note)
+    born, there = (_same(rows, found) for rows in (told.born, told.found))
+    return document(found, placed, shown, facts, times, notes, Told(born, there))
+
+
+def _same(rows: Mapping[tuple[str, int], Seen], found: Found) -> dict[tuple[str, int], int]:
+    """Return the times of those namespaces that are here, unless the kernel's own numbers say they are others."""
+    times = {}
+    for ns, said in found.spaces.items():
+        seen = rows.get(ns)
+        if seen is not None and (not seen.id or unique_id(ns, said, found) in (0, seen.id)):
+            times[ns.kind, ns.inum] = seen.time
+    return times
 
 
 def _boot() -> int:

@@ -28,7 +28,7 @@ from enricher.errors import (
     UsageError,
 )
 from enricher.model import Notice
-from enricher.runtime import prefetch, privileges, startup, state
+from enricher.runtime import births, prefetch, privileges, startup, state
 from enricher.runtime.control import ControlServer
 from enricher.runtime.loaders import pick
 from enricher.runtime.metrics.endpoint import Endpoint
@@ -166,7 +166,7 @@ class Service:
             self._sinks = ServiceSinks(self._output, reading.facts, names, self._state, self._say)
             stack.callback(self._sinks.close)
             self._sinks.open(settings)
-            server = ControlServer(settings[rows.SOCKET], settings[rows.GROUP], self._status)
+            server = ControlServer(settings[rows.SOCKET], settings[rows.GROUP], self._status, self._births)
             stack.callback(server.close)
             if server.advice:
                 self._say(server.advice)
@@ -223,6 +223,7 @@ class Service:
             self._output.cgroups,
             self._clock,
             self._say,
+            lives=self._output.around.lives,
             max_size=settings[rows.JOURNAL_SIZE],
             max_age=settings[rows.JOURNAL_AGE],
         )
@@ -429,6 +430,10 @@ class Service:
             "rss": _rss(),
             "watchdog": self._notifier.watchdog is not None,
         }
+
+    def _births(self) -> dict[str, object]:
+        life = self._life
+        return births.answer(self._output.around.lives, life.facts.boot_id, life.started.loaded)
 
     def _metadata_facts(self) -> dict[str, object]:
         if self._metadata is None:

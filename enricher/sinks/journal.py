@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from enricher.clock import TurnClock
+    from enricher.correlate.lives import Born, Lives
     from enricher.enrich.cgroups import CgroupTable
     from enricher.model import Batch, Context, Event, HostFacts
 
@@ -43,8 +44,10 @@ FRESH_MAX: Final = 512 << 10
 
 _AFTER_SERVING: Final = int(ContextFlag.AFTER_SERVING)
 _GONE: Final = (CgroupOp.REMOVED, CgroupOp.RELEASED)
-_CONTEXT_SIZE: Final = 320
+_CONTEXT_SIZE: Final = 416
 _FAILURES: Final = (sqlite3.Error, OSError, Unfit, UnicodeError)
+
+_Key = tuple[bytes, int, int, tuple[int | None, ...]]  # the context's, its cgroup, flags, and which lives
 
 
 class Journal:
@@ -58,19 +61,22 @@ class Journal:
         clock: TurnClock,
         say: Callable[[str], None],
         *,
+        lives: Lives,
         max_size: int,
         max_age: float,
     ) -> None:
         self.path = str(Path(directory, NAME))
         self._facts = facts
         self._cgroups = cgroups
+        self._lives = lives
         self._clock = clock
         self._say = say
         self._max_size = max_size
         self._max_age = max_age
         self._waiting: list[tuple[bytes, int]] = []
         self._at: float | None = None  # when to write, while anything waits that is worth it
-        self._known: dict[tuple[bytes, int, int], int] = {}
+        self._known: dict[_Key, int] = {}
+        self._born: dict[bytes, Born] = {}  # by the context's key
         self._known_cgroups: dict[int, tuple[int, bytes]] = {}
         self._fresh: dict[int, ContextRow] = {}
         self._fresh_cgroups: dict[int, CgroupRow] = {}
@@ -88,6 +94,7 @@ class Journal:
     def take(self, events: list[Event]) -> None:
         """Note which context each event had, where one may stand for its subject."""
         known, note = self._known, self._waiting.append
+        births, epoch = self._born, self._lives.epoch
         others = False
         for event in events:
             if event.context is None:
@@ -95,7 +102,10 @@ class Journal:
             context = attribute(event).context
             if context is None:
                 continue
-            key = (context.key, context.cgroup_id, context.flags & _AFTER_SERVING)
+            born = births.get(context.key)
+            if born is None or born.epoch != epoch or not born.since <= context.time <= born.until:
+                born = self._born_of(context)
+            key = (context.key, context.cgroup_id, context.flags & _AFTER_SERVING, born.born)
             number = known.get(key)
             if number is None:
                 number = self._enter(key, context)
@@ -108,6 +118,13 @@ class Journal:
         if (over := len(self._waiting) - HELD_MAX) > 0:
             del self._waiting[:over]
             self.lost += over
+
+    def _born_of(self, context: Context) -> Born:
+        """Return of which lives the context's numbers are, as an event that is made now has it."""
+        if len(self._born) >= KNOWN_MAX:
+            self._born.clear()
+        born = self._born[context.key] = self._lives.born_of(context.inums, context.ids, context.time)
+        return born
 
     def learn(self, batch: Batch) -> None:
         """Note which cgroups went, which have another path now, and of which something was said."""
@@ -142,7 +159,7 @@ class Journal:
         self._known.clear()
         self._known_cgroups.clear()
 
-    def _enter(self, key: tuple[bytes, int, int], context: Context) -> int:
+    def _enter(self, key: _Key, context: Context) -> int:
         """Give a context a number; 0 where there is no room for it."""
         if self._fresh_size > FRESH_MAX:
             self.lost += 1
@@ -152,7 +169,7 @@ class Journal:
         number = self._next_context
         self._next_context += 1
         cgroup = self._cgroup(context.cgroup_id) if context.cgroup_id else 0
-        self._fresh[number] = ContextRow(cgroup, key[2], context.inums, context.ids)
+        self._fresh[number] = ContextRow(cgroup, key[2], context.inums, context.ids, key[3])
         self._fresh_size += _CONTEXT_SIZE
         if self._fresh_size > FRESH_MAX // 2 and not self.error:
             self._at = self._clock.now

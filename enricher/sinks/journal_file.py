@@ -17,7 +17,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.journalformat import checksum, complaint, create, is_empty, packed_inums
+from enricher.journalformat import (
+    READABLE,
+    VERSION,
+    checksum,
+    complaint,
+    create,
+    is_empty,
+    packed_inums,
+    upgrade,
+    version_of,
+)
 from enricher.sinks.journal_rows import Draft, Segment, put, segments_for
 
 if TYPE_CHECKING:
@@ -132,8 +142,10 @@ class JournalFile:
             db.execute("BEGIN IMMEDIATE")
             create(db)
             db.execute("COMMIT")
-        elif why := complaint(db):
+        elif why := complaint(db, READABLE):
             raise Unfit(why)
+        elif version_of(db) < VERSION:
+            self._upgrade()
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA wal_autocheckpoint = {max(16, self._log_share // PAGE // 2)}")
@@ -149,6 +161,20 @@ class JournalFile:
         if self._pages() > self._max_pages:
             self._shrink()
         self.events = self._one("SELECT ifnull(sum(events), 0) FROM segments")
+
+    def _upgrade(self) -> None:
+        """Go on with what the version before has written."""
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            upgrade(db)
+            why = complaint(db)
+            db.execute("ROLLBACK" if why else "COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        if why:
+            raise Unfit(why)
 
     def _shrink(self) -> None:
         """Come down to a bound that is lower than that of the run before."""
@@ -274,7 +300,7 @@ class JournalFile:
     def _trim(self, draft: Draft, wall_ms: int) -> int:
         """Make room and let go what is too old; returns how many events went."""
         paths = sum(len(row.path) + len(row.said or "") + 256 for row in draft.cgroups.values())
-        size = paths + 320 * len(draft.contexts) + 24 * len(draft.entries)
+        size = paths + 416 * len(draft.contexts) + 24 * len(draft.entries)
         limit = self._max_pages - size // PAGE * 2 - self._margin
         opened = self._open.number if self._open else 0
         old = self._db.execute(

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from enricher.journalformat import (
     BLOCK_BITS,
+    LIFE_COLUMNS,
     NAMESPACE_COLUMNS,
     SEGMENT_MAX,
     Entry,
     checksum,
+    context_sum,
     pack,
     signed,
 )
@@ -34,12 +36,16 @@ class CgroupRow(NamedTuple):
 
 
 class ContextRow(NamedTuple):
-    """A context that is not in the file yet; ``cgroup`` is its cgroup's number, 0 for none."""
+    """A context that is not in the file yet; ``cgroup`` is its cgroup's number, 0 for none.
+
+    ``born`` as in `model.Recalled`.
+    """
 
     cgroup: int
     flags: int
     inums: tuple[int, ...]
     ids: tuple[int, ...]
+    born: tuple[int | None, ...]
 
 
 class Draft(NamedTuple):
@@ -121,14 +127,15 @@ def _put_context(db: sqlite3.Connection, boot: int, number: int, row: ContextRow
         value for inum, ident in zip(row.inums, row.ids, strict=True) for value in (inum, signed(ident))
     ]
     values = (number, boot, row.cgroup, row.flags, *namespaces)
-    marks = ", ".join("?" * (len(values) + 6))
+    marks = ", ".join("?" * (len(values) + 6 + len(row.born)))
     db.execute(
         f"INSERT OR REPLACE INTO contexts(number, boot, home, flags, {NAMESPACE_COLUMNS}, first_ms, first_serial,"
-        f" last_ms, last_serial, last_segment, sum) VALUES({marks})",
+        f" last_ms, last_serial, last_segment, sum, {LIFE_COLUMNS}) VALUES({marks})",
         (
             *values,
             *(span.first.ms, span.first.serial, span.last.ms, span.last.serial, span.segment),
-            checksum(*values),
+            context_sum(values, row.born),
+            *row.born,
         ),
     )
 

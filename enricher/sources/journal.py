@@ -22,18 +22,22 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from enricher.errors import DamagedInput, UsageError
 from enricher.journalformat import (
     BLOCK,
+    LIFE_COLUMNS,
     NAMESPACE_COLUMNS,
+    READABLE,
     VERSION,
     Columns,
     Damaged,
     checksum,
     complaint,
+    context_sum,
     numbers_of,
     unpack,
     unpacked_inums,
     unsigned,
+    version_of,
 )
-from enricher.model import HostFacts, Recalled
+from enricher.model import KINDS, HostFacts, Recalled
 
 if TYPE_CHECKING:
     import os
@@ -73,6 +77,7 @@ class _Cgroup(NamedTuple):
     said: str | None
 
 
+_NOBODY: Final = (None,) * len(KINDS)
 _NO_CGROUP: Final = _Cgroup(0, b"", None)
 
 
@@ -121,9 +126,9 @@ class JournalReader:
                     found.add(recalled)
         if not found:
             return UNKNOWN
-        if len(found) > 1:
+        one = _one_of(found)
+        if one is None:
             return AMBIGUOUS
-        (one,) = found
         if node and node != one.host.name.encode("utf-8", "replace"):
             return ELSEWHERE
         return one
@@ -190,7 +195,8 @@ class JournalReader:
                 "mmap_size = 0",
             ):
                 db.execute(f"PRAGMA {pragma}")
-            why = complaint(db)
+            why = complaint(db, READABLE)
+            self._lives = "" if why or version_of(db) < VERSION else f", {LIFE_COLUMNS}"
         except BaseException:
             db.close()
             raise
@@ -198,7 +204,7 @@ class JournalReader:
             db.close()
             raise UsageError(
                 f"{self._path}: no journal that can be read: {why}",
-                f"journals of version {VERSION} can; the service keeps its own as journal.sqlite",
+                f"journals up to version {VERSION} can; the service keeps its own as journal.sqlite",
             )
         return db
 
@@ -264,24 +270,31 @@ class JournalReader:
 
     def _context(self, number: int) -> Recalled | None:
         rows = self._rows(
-            f"SELECT number, boot, home, flags, {NAMESPACE_COLUMNS}, sum FROM contexts WHERE number = ?",  # noqa: S608 - constants
+            f"SELECT number, boot, home, flags, {NAMESPACE_COLUMNS}, sum{self._lives} FROM contexts"  # noqa: S608 - constants
+            " WHERE number = ?",
             self._number(number),
         )
         if not rows:
             return None
-        *values, total = rows[0]
-        whole = list(map(self._whole, values))
-        self._sum(total, *whole)
+        count = 4 + 2 * len(KINDS)
+        whole = list(map(self._whole, rows[0][:count]))
+        born = (
+            tuple([None if life is None else self._whole(life) for life in rows[0][count + 1 :]]) or _NOBODY
+        )
+        if rows[0][count] != context_sum(whole, born):
+            raise self._damage(Damaged("a row's checksum does not fit"))
         _, boot, cgroup, flags, *namespaces = whole
         inums, ids = namespaces[::2], list(map(unsigned, namespaces[1::2]))
         if any(not 0 <= inum < 1 << 32 for inum in inums):
             raise self._damage(Damaged("an inum that is none"))
+        if any(life is not None and life < 0 for life in born):
+            raise self._damage(Damaged("a life that is none"))
         host = self._boots[boot]
         home = self._cgroups[cgroup] if cgroup else _NO_CGROUP
         if host is None or home is None:
             return None
-        key = repr((boot, *namespaces)).encode("ascii")
-        return Recalled(host, flags, home.id, home.path, home.said, tuple(inums), tuple(ids), key)
+        key = repr((boot, *namespaces, *born)).encode("ascii")
+        return Recalled(host, flags, home.id, home.path, home.said, tuple(inums), tuple(ids), key, born)
 
     def _cgroup(self, number: int) -> _Cgroup | None:
         rows = self._rows("SELECT number, boot, id, path, said, sum FROM cgroups WHERE number = ?", number)
@@ -330,6 +343,26 @@ class JournalReader:
     def _sum(self, total: object, *values: object) -> None:
         if total != checksum(*values):
             raise self._damage(Damaged("a row's checksum does not fit"))
+
+
+def _one_of(found: set[Recalled]) -> Recalled | None:
+    """Return the context that all of them are, None where they are several.
+
+    Of an event that was given out in parts a life may have been known at one of them only.
+    """
+    one = next(iter(found))
+    if len(found) == 1:
+        return one
+    if len({each._replace(born=_NOBODY, key=b"") for each in found}) > 1:
+        return None
+    lives = [
+        {life for life in told if life is not None}
+        for told in zip(*(each.born for each in found), strict=True)
+    ]
+    born = tuple([life.pop() if len(life) == 1 else None for life in lives])
+    return one._replace(
+        born=born, key=b"%b %b" % (repr(born).encode("ascii"), min(each.key for each in found))
+    )
 
 
 def _at(columns: Columns, serial: int, ms: int) -> Iterator[int]:

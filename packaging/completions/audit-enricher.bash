@@ -24,7 +24,7 @@ _audit_enricher()
             mapfile -t COMPREPLY < <(compgen -W "table json text" -- "$word")
             return
             ;;
-        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "service --config" | "status --config" | "follow --config" | "check --config")
+        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "namespaces --config" | "service --config" | "status --config" | "follow --config" | "check --config")
             compopt -o default
             return
             ;;
@@ -86,7 +86,7 @@ _audit_enricher()
             ;;
         namespaces)
             if [[ $word == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "-h --help --kind --pid --container --no-network --json" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --kind --pid --container --no-network --json --config" -- "$word")
             fi
             ;;
         schema)

@@ -66,9 +66,13 @@ class Churn:
         self.table = CgroupTable()
         self.prefetch = Prefetch(Lookups(helper.start(stub), self.clock))
         self.table.asker = self.prefetch.want
-        self.builder = NativeBuilder(HOST, around=Surroundings(HOST, self.table))
+        around = Surroundings(HOST, self.table)
+        self.builder = NativeBuilder(HOST, around=around)
         self.journal = Journal(
-            directory, HOST, self.table, self.clock, print, max_size=JOURNAL, max_age=86_400.0
+            *(directory, HOST, self.table, self.clock, print),
+            lives=around.lives,
+            max_size=JOURNAL,
+            max_age=86_400.0,
         )
         self.named = self.events = 0
 

@@ -17,7 +17,9 @@ from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from enricher.clock import TurnClock
+from enricher.correlate.lives import Lives
 from enricher.enrich.cgroups import CgroupTable
+from enricher.facts import NamespaceLife, NamespaceOp
 from enricher.journalformat import NAME
 from enricher.model import Batch, CgroupChange, CgroupOp
 from enricher.sinks.journal import FLUSH_AT, Journal
@@ -33,6 +35,8 @@ RUNS = 3
 TURN = 200
 BEGIN_MS = 1_772_366_400_000
 LOOK_UPS = 2_000
+BORN, LATER = 10**14, 2 * 10**14
+"""Nanoseconds since boot: a day after it, and later than that."""
 
 
 class Cost(NamedTuple):
@@ -63,7 +67,7 @@ def events_of(stamps: list[bytes], which: Callable[[int], int]) -> list[Event]:
         assert event.context is not None
         inums = tuple(4026532000 + container * 8 + kind for kind in range(10))
         event.context = event.context._replace(
-            cgroup_id=7000 + container, inums=inums, key=repr(inums).encode()
+            cgroup_id=7000 + container, inums=inums, key=repr(inums).encode(), time=LATER
         )
     return made
 
@@ -76,7 +80,14 @@ def run(directory: Path, events: list[Event], containers: int) -> Cost:
         for number in range(containers)
     ]
     cgroups.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, cgroups=paths))
-    journal = Journal(str(directory), HOST, cgroups, TurnClock(), print, max_size=1 << 30, max_age=1e9)
+    lives = Lives()
+    lives.learn(
+        NamespaceLife(BORN + inum, NamespaceOp.MADE, inum, 0, *(0,) * 9, b"")
+        for inum in range(4026532000, 4026532000 + 8 * containers + 10)
+    )
+    journal = Journal(
+        str(directory), HOST, cgroups, TurnClock(), print, lives=lives, max_size=1 << 30, max_age=1e9
+    )
     taking = writing = 0.0
     waiting = 0
     for at in range(0, len(events), TURN):

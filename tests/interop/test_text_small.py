@@ -18,7 +18,7 @@ import pytest
 from enricher.model import Event
 from enricher.route.views.audit_text import AuditText
 from tests.interop.readers import Reader
-from tests.interop.text_events import events, losses, malformed
+from tests.interop.text_events import INSIDE, events, losses, malformed, surroundings
 from tests.interop.texts import DEVIATIONS, Difference, compare, kernel_lines
 from tests.unit.sample_events import HOST
 
@@ -34,7 +34,7 @@ _VALUE = re.compile(r'(\w+)="([^"]*)"')
 
 
 def rendered(made: list[Event]) -> bytes:
-    view = AuditText(HOST)
+    view = AuditText(HOST, surroundings())
     return b"".join(map(view.render, made))
 
 
@@ -85,6 +85,21 @@ def test_our_values_are_read(tools: list[Reader], tmp_path: Path) -> None:
         assert not read - written, (reader.name, read - written)
         missing = (written - read).total()
         assert missing == 0 or (reader.name.startswith("ausearch") and missing < UNREADABLE), reader.name
+
+
+def test_who_somebody_is_inside_is_told_in_lines_of_the_event(tools: list[Reader], tmp_path: Path) -> None:
+    text = rendered(events())
+    assert text.count(b' subject_inside_owner_uid="1000" ') == len(INSIDE)
+    log = tmp_path / "text"
+    log.write_bytes(text)
+    for reader in tools:
+        told = [
+            event.id
+            for event in reader.read(log)
+            for record in event.ours
+            if values_of(record).get("subject_inside_owner_uid") == "1000"
+        ]
+        assert len(told) == len(set(told)) == len(INSIDE), reader.name
 
 
 def test_a_loss_is_an_event_of_one_record(tools: list[Reader], tmp_path: Path) -> None:

@@ -8,8 +8,24 @@ from __future__ import annotations
 
 from typing import Final
 
+from enricher.enrich.surroundings import Surroundings
+from enricher.enrich.users import USER
+from enricher.facts import Extent, UserMap
 from enricher.model import Context, ContextFlag, Event, Loss, Record
-from tests.unit.sample_events import BOX_INUMS, CWD, EXECVE, PATHS, PROCTITLE, SYSCALL, USER_LOGIN, context
+from tests.unit.sample_events import (
+    BOX_INUMS,
+    CWD,
+    EXECVE,
+    HOST,
+    HOST_INUMS,
+    PATHS,
+    PROCTITLE,
+    SYSCALL,
+    USER_LOGIN,
+    context,
+)
+from tests.unit.sample_facts import TIME, batch
+from tests.unit.sample_facts import made as namespace_made
 
 Records = tuple[tuple[int, bytes], ...]
 
@@ -148,6 +164,35 @@ CUT: Final[dict[str, Records]] = {
 """Events with a record whose end is missing: the second one, or the only one."""
 
 
+_USER_NS: Final = 4026532400
+_ROOTLESS: Final = (Extent(0, 0, 1), Extent(1, 100000, 65536))
+
+INSIDE: Final = (
+    *(
+        "exec",
+        "without EOE",
+        "without both",
+        "AVC and SYSCALL",
+        "AVC alone",
+        "LOGIN alone",
+        "SOCKADDR",
+        "USER_LOGIN",
+    ),
+    *("io_uring's worker", "names in hex", "a forged line"),
+)
+"""Those that also come from somebody in a user namespace of his own: a line of ours tells who he is there."""
+
+
+def surroundings() -> Surroundings:
+    """What is known beside the events: the numbers of that user namespace."""
+    around = Surroundings(HOST)
+    told = UserMap(
+        TIME - 1, _USER_NS, 1, 1000, 1000, (HOST_INUMS[USER],), (0, 0), _ROOTLESS, _ROOTLESS, whole=True
+    )
+    around.learn(batch(namespace_made("user", _USER_NS, 1_300), told))
+    return around
+
+
 class Maker:
     """Makes events with stamps that rise."""
 
@@ -183,6 +228,8 @@ def events() -> list[Event]:
     made.append(maker.event((), box))
     made.append(maker.event(_EXEC, box))
     made[-1].self_caused = True
+    rootless = context(inums=(*BOX_INUMS[:USER], _USER_NS, *BOX_INUMS[USER + 1 :]))
+    made += [maker.event(WITH_CONTEXT[name], rootless) for name in INSIDE]
     made += _in_parts(maker, box)
     made += _from_log(maker)
     return made

@@ -5,21 +5,25 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import schema
+from tests.suites import test_service
 from tests.suites.staging import COMMAND, SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.suites.test_service import Service
     from tests.vm.guest import Guest
 
 Json = dict[str, Any]
 IMAGE = "localhost/busybox:latest"
 LINK = b"v\x1b[7m\xffa"
+service = test_service.service
 OWN_KINDS = ("mnt", "uts", "ipc", "net", "pid", "cgroup")
 
 
@@ -209,7 +213,9 @@ def test_without_privilege(yard: Yard) -> None:
     document, said = yard.document(prefix=prefix)
     unread = r"could not read the namespaces of \d+ processes, pid 1's.*SYS_PTRACE.* nor the inside of 1 .*SYS_ADMIN"
     assert re.search(unread, said), said
-    assert said.count("\n") == 1, said
+    # One line for that, and one because no service runs in this guest.
+    assert (said.count("\n"), said.count("no exact times: no service answers on")) == (2, 1), said
+    assert not any("since" in entry for entry in document["namespaces"])
     assert document["namespaces"]
     assert {"host" in entry for entry in document["namespaces"]} == {False}
     assert {task["comm"] for task in document["tasks"]} <= {"audit-enricher", "python3"}
@@ -240,3 +246,53 @@ def test_without_sys_admin_or_pyroute2(yard: Yard) -> None:
     assert "python3-pyroute2" in said
     assert all("network" not in entry for entry in document["namespaces"])
     assert ("net", yard.truth["box"]["net"]) in by_key(document)
+
+
+@contextmanager
+def in_a_net_namespace(guest: Guest) -> Iterator[int]:
+    """A process in a network namespace of its own, which goes with it; its inum."""
+    line = "stat -Lc %i /proc/self/ns/net; exec cat"
+    with guest.popen(["unshare", "--net", "sh", "-c", line], stdin=True) as process:
+        yield int(process.read_line(60))
+        process.close_stdin()
+        process.wait(60)
+
+
+@pytest.fixture
+def early(guest: Guest) -> Iterator[int]:
+    """A network namespace that is there before the service."""
+    with in_a_net_namespace(guest) as inum:
+        yield inum
+
+
+@pytest.mark.only_on("5.10", "6.1", "newest")
+def test_exact_times_from_the_service(early: int, service: Service) -> None:
+    """What it saw being made has its time, what it found none, and the next with a number not that of the last."""
+    guest = service.guest
+
+    def now() -> str:
+        return service.sh("date -u +%Y-%m-%dT%H:%M:%S.%3NZ").stdout.decode().strip()
+
+    def entries() -> tuple[dict[tuple[str, int], Json], str]:
+        done = guest.run([COMMAND, "namespaces", "--json", "--kind", "net"], timeout=60, check=True)
+        document: Json = json.loads(done.stdout)
+        schema.validate_namespaces(document)
+        return by_key(document), done.stderr.decode()
+
+    started = now()
+    for _ in range(3):
+        before = now()
+        with in_a_net_namespace(guest) as inum:
+            after = now()
+            spaces, said = entries()
+        assert "no exact times" not in said
+        made = spaces["net", inum]
+        assert before <= made["since"] <= after
+        assert (made["since_from"], "since_at_latest" in made) == ("service", False)
+        there = spaces["net", early]
+        assert "since" not in there
+        assert (there["since_from"], there["since_at_latest"] <= started) == ("service", True)
+    service.unit("stop")
+    spaces, said = entries()
+    assert "no exact times: no service answers on" in said
+    assert "since" not in spaces["net", early]

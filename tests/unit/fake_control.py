@@ -93,12 +93,13 @@ class FakeService(threading.Thread):
         act: Callable[[ControlServer], None] = lambda _server: None,
         *,
         ends: bool = False,
+        births: Callable[[], dict[str, object]] | None = None,
     ) -> None:
         super().__init__()
         self.path = directory / "sock"
         self.config = directory / "config.toml"
         self.config.write_text(f'[control]\nsocket = "{self.path}"\n')
-        self._server = ControlServer(str(self.path), "", lambda: status or {})
+        self._server = ControlServer(str(self.path), "", lambda: status or {}, births)
         self._act = act
         self._ends = ends
         self._wake, self._end = os.pipe()

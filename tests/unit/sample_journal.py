@@ -6,13 +6,27 @@ Never more than a few events of a few contexts: how it grows is for the tests th
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
+from enricher import journalformat
 from enricher.clock import TurnClock
+from enricher.correlate.lives import Lives
 from enricher.enrich.cgroups import CgroupTable
 from enricher.journalformat import NAME
-from enricher.model import Answer, Batch, CgroupChange, CgroupOp, Context, Event, HostFacts, Recalled
+from enricher.model import (
+    KINDS,
+    Answer,
+    Batch,
+    CgroupChange,
+    CgroupOp,
+    Context,
+    Event,
+    HostFacts,
+    Recalled,
+)
 from enricher.sinks.journal import FLUSH_EVERY, Journal
 from enricher.sources.journal import JournalReader
 from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, HOST_INUMS, context, event
@@ -55,6 +69,7 @@ class Kept:
         self.clock = TurnClock()
         self.clock.now = 1000.0
         self.cgroups = CgroupTable()
+        self.lives = Lives()
         self.said: list[str] = []
         self.journal = Journal(
             str(directory),
@@ -62,6 +77,7 @@ class Kept:
             self.cgroups,
             self.clock,
             self.said.append,
+            lives=self.lives,
             max_size=size,
             max_age=age,
         )
@@ -87,9 +103,33 @@ class Kept:
         self.journal.close(WALL)
 
 
-def expected(made: Context, path: bytes, host: HostFacts = HOST) -> Recalled:
+NOBODY: tuple[int | None, ...] = (None,) * len(KINDS)
+
+
+def expected(
+    made: Context, path: bytes, host: HostFacts = HOST, born: tuple[int | None, ...] = NOBODY
+) -> Recalled:
     """What a reader must say of an event with this context; the key is its own business."""
-    return Recalled(host, made.flags & 32, made.cgroup_id, path, None, made.inums, made.ids, b"")
+    return Recalled(host, made.flags & 32, made.cgroup_id, path, None, made.inums, made.ids, b"", born)
+
+
+def of_version_1(path: Path) -> None:
+    """Make a journal, of which no life is known, what a program of before wrote: other tables, the same rows."""
+    old = path.with_name("old")
+    with closing(sqlite3.connect(old, isolation_level=None)) as db:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        for statement in journalformat._TABLES_1:
+            db.execute(statement)
+        db.execute("ATTACH ? AS fresh", (str(path),))
+        for table in ("boots", "cgroups", "contexts", "segments"):
+            columns = ", ".join(row[1] for row in db.execute(f"PRAGMA main.table_info({table})").fetchall())
+            db.execute(f"INSERT INTO main.{table}({columns}) SELECT {columns} FROM fresh.{table}")  # noqa: S608
+        db.execute("DETACH fresh")
+        db.execute(f"PRAGMA application_id = {journalformat.APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 1")
+    for beside in ("-wal", "-shm"):
+        Path(f"{path}{beside}").unlink(missing_ok=True)
+    old.replace(path)
 
 
 def read(path: Path, *stamps: bytes, node: bytes = b"") -> list[Recalled | str]:

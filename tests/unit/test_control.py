@@ -51,6 +51,25 @@ def test_status_is_one_line_and_the_end(server: ControlServer) -> None:
     assert not server._clients
 
 
+def test_births_are_answered_by_who_knows_them_and_else_refused(
+    server: ControlServer, tmp_path: Path
+) -> None:
+    assert set(answer(server, b'{"op":"births"}\n')) == {"error", "hint"}
+    other = ControlServer(str(tmp_path / "other"), "", lambda: STATUS, lambda: {"born": {}})
+    assert answer(other, b'{"op":"births"}\n') == {"born": {}}
+    other.close()
+
+
+def test_between_a_connection_and_its_answer_the_loop_has_a_turn(server: ControlServer) -> None:
+    """What the kernel side told before somebody connected has been read when he is answered."""
+    with connected(server) as client:
+        client.sendall(b'{"op":"births"}\n')
+        server.serve()
+        assert here(client) == b""
+        server.serve()
+        assert b"error" in rest_of(client)
+
+
 def test_a_request_may_come_in_pieces(server: ControlServer) -> None:
     with connected(server) as client:
         for byte in b'{"op":"status"}\n':
@@ -94,6 +113,7 @@ def test_a_client_that_says_nothing_costs_nothing(server: ControlServer) -> None
         b'{"op":["status"]}',
         b'{"op":"stop"}',
         b'{"op":"status","keys":[]}',
+        b'{"op":"births","kind":"net"}',
         b'{"op":"follow","key":["a"]}',
         b'{"op":"follow","keys":"a"}',
         b'{"op":"follow","keys":[1]}',

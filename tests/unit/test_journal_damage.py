@@ -21,6 +21,7 @@ from enricher.sinks import journal as journals
 from enricher.sinks.journal import HELD_MAX
 from enricher.sources.journal import UNKNOWN, JournalReader
 from tests.unit.sample_events import HOST, context
+from tests.unit.sample_facts import made as namespace_made
 from tests.unit.sample_journal import (
     BOX,
     BOX_PATH,
@@ -201,9 +202,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[bytes, 
         made = Kept(directory, facts)
         for block in range(12):
             box = context(cgroup_id=block + 1, inums=[4026531840 + block] * 10)
+            made.lives.learn([namespace_made("net", 4026531840 + block, 1_000 + block)])
             events = [of(block * BLOCK + number, box, MS + number + (facts is HOST)) for number in range(30)]
             made.write(*events)
-            truth |= {each.stamp: expected(box, b"", facts) for each in events}
+            truth |= {each.stamp: expected(box, b"", facts, (1_000 + block,) * 10) for each in events}
         made.close()
     both = {stamp(block * BLOCK + number, MS + number + 1) for block in range(12) for number in range(30)}
     assert both <= set(truth)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from enricher.correlate import lives as module
 from enricher.correlate.lives import FOREVER, Lives
 from enricher.facts import NamespaceLife, NamespaceOp
-from tests.unit.sample_facts import freed, made, member
+from tests.unit.sample_facts import found, freed, made, member
 
 INUM = 4026532261
 
@@ -126,3 +126,25 @@ def test_with_the_kernels_numbers_the_order_does_not_matter_either(order: list[i
     lives = told(*(facts[place] for place in order))
     known = [lives.at(INUM, 1_000, ident) for ident in (7, 8)]
     assert [(life.born, life.ended, life.kind) for life in known if life] == [(100, 200, 3), (300, 400, 1)]
+
+
+def living(lives: Lives) -> set[tuple[int, int, int]]:
+    return {(life.inum, life.born, when) for life, when in lives.living()}
+
+
+def test_what_lives_now_and_since_when() -> None:
+    lives = told(
+        *(made("net", 1, 100), made("net", 2, 100), freed(2, 200), made("uts", 2, 201)),
+        *(made("net", 3, 100), freed(3, 200), found("mnt", 4, 50), found("mnt", 5, 50), freed(5, 60)),
+        *(found("mnt", 6, 50), freed(6, 60), made("pid", 6, 70)),
+    )
+    assert living(lives) == {(1, 100, 0), (2, 201, 0), (4, 0, 50), (6, 70, 0)}
+    assert living(Lives()) == set()
+
+
+def test_what_a_loss_may_hide_the_end_of_is_not_said_to_live() -> None:
+    lost = freed(0, 150)._replace(op=NamespaceOp.LOST)
+    lives = told(
+        made("net", 1, 100, ident=7), found("mnt", 2, 50), lost, made("net", 3, 150), made("net", 4, 200)
+    )
+    assert living(lives) == {(3, 150, 0), (4, 200, 0)}

@@ -14,6 +14,7 @@ from enricher.enrich import nsshape
 from enricher.enrich.nsplaces import Wanted
 from enricher.errors import MissingCapability, UsageError
 from enricher.route.views.namespaces import lines
+from enricher.runtime.births import Births, Seen
 from enricher.runtime.namespaces import look
 from enricher.sources.namespaces import nsfs, survey
 from enricher.sources.namespaces.network import Link, Network, Peer
@@ -231,11 +232,13 @@ def test_since_when(proc: FakeProc, kernel_says: dict[Ns, Said]) -> None:
     proc.task(41, start=400, net=500, pid=501, uts=503)
     now, hour = 2**62, 3_600 * 10**9
     kernel_says |= {Ns("uts", 502): Said(noticed=now), Ns("uts", 503): Said(noticed=hour)}
-    document = told(proc, births={("net", 500): 2_500_000_000})
+    document = told(proc, births=lambda _boot, _began: Births({("net", 500): Seen(2_500_000_000, 0)}, {}, ""))
     oldest = entry(document, "pid", 501)["oldest"]
-    assert (oldest["pid"], entry(document, "pid", 501)["since_at_latest"]) == (40, oldest["started"])
+    pid = entry(document, "pid", 501)
+    assert (oldest["pid"], pid["since_at_latest"], pid["since_from"]) == (40, oldest["started"], "process")
     net = entry(document, "net", 500)
     assert "since_at_latest" not in net
+    assert net["since_from"] == "service"
     assert net["since"] < net["oldest"]["started"]
     for ino in (502, 503):  # made by our looking; older than the boot
         assert entry(document, "uts", ino).keys().isdisjoint({"since", "since_at_latest"})
@@ -415,8 +418,11 @@ def test_the_command(
     monkeypatch.setattr(
         namespaces,
         "look",
-        lambda wanted, inside: look(wanted, inside=inside, proc=proc.root, iproute=lambda: None),
+        lambda wanted, inside, births: look(
+            wanted, inside=inside, births=births, proc=proc.root, iproute=lambda: None
+        ),
     )
+    monkeypatch.setattr(namespaces, "ask", lambda *_: Births({}, {}, ""))
     options = ["namespaces", "--kind", "net", "--pid", "40", "--container", ID[:5]]
     assert main.main([*options, "--json", "--no-network"]) == 0
     out, err = capsys.readouterr()

@@ -14,10 +14,13 @@ import pytest
 
 from enricher.cli import main as command
 from enricher.correlate.logjoin import FROM_LOG, FROM_LOG_KNOWN
+from enricher.enrich.native import NativeBuilder
+from enricher.enrich.surroundings import Surroundings
 from enricher.model import CgroupChange, CgroupOp, Context, ContextFlag
 from enricher.sources.journal import ELSEWHERE, UNKNOWN
 from tests import schema
 from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, HOST_INUMS, context
+from tests.unit.sample_facts import freed, made
 from tests.unit.sample_journal import BOX, BOX_PATH, DAEMON, Kept, of, stamp
 
 _NAMES = {1300: "SYSCALL", 1309: "EXECVE", 1307: "CWD", 1302: "PATH", 1327: "PROCTITLE"}
@@ -86,6 +89,25 @@ def test_what_the_journal_has_is_found(files: tuple[Path, Path], tmp_path: Path)
         "reason": f"{FROM_LOG}; {UNKNOWN}",
     }
     assert (unknown["where"], unknown["host"]) == ("unknown", {})
+
+
+def test_a_namespace_has_the_life_that_the_live_event_had(tmp_path: Path) -> None:
+    around = Surroundings(HOST)
+    kept = Kept(tmp_path)
+    facts = [made("uts", BOX_INUMS[1], 1_000), freed(BOX_INUMS[1], 2_000), made("uts", BOX_INUMS[1], 3_000)]
+    around.lives.learn(facts)
+    kept.lives.learn(facts)
+    events = [
+        of(serial, BOX._replace(time=time)) for serial, time in ((1, 1_500), (2, 2_500), (3, 3_500), (4, 10))
+    ]
+    kept.write(*events)
+    kept.close()
+    live = [NativeBuilder(HOST, around=around).build(each)["namespaces"] for each in events]
+    log = tmp_path / "audit.log"
+    log.write_bytes(b"".join(map(lines, range(1, 5))))
+    replayed = replay(tmp_path, "--journal", kept.path, log)
+    assert [event["namespaces"] for event in replayed] == live
+    assert [event["namespaces"]["uts"].get("life") for event in replayed] == ["1000", None, "3000", None]
 
 
 def test_without_a_journal_nothing_changes(files: tuple[Path, Path], tmp_path: Path) -> None:

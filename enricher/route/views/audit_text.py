@@ -8,7 +8,8 @@ never interprets one.
 Our line is ``type=UNKNOWN[1390]`` (NS_INFO; a *named* type that those tools do not know splits the
 event) with the event's own stamp and every value quoted (LAUREL takes unquoted digits of even length
 for hex). It has the facts of the context, where that may be named as the subject's, and says what is
-missing: ``complete="no"``, ``truncated="1"``, ``reason="no_kernel_context"``. It stands
+missing: ``complete="no"``, ``truncated="1"``, ``reason="no_kernel_context"``. Lines like it, behind it, have what not
+every event has: who the subject is inside of a user namespace, targets, a packet. It stands
 
 * before PROCTITLE, which ends an event for auparse, when the event has a SYSCALL record; else before EOE
   or after the last record;
@@ -48,6 +49,7 @@ from enricher.sources.audit.types import is_user, name_of, number_of, text_name_
 
 if TYPE_CHECKING:
     from enricher.enrich.cgroups import Home
+    from enricher.enrich.shape import Inside
     from enricher.facts import Told
     from enricher.model import Context, Event, HostFacts, Loss, Notice, Recalled, Record
 
@@ -76,6 +78,7 @@ _PIECE = 4000  # bytes in hex in one line: ausearch reads no more than 8970 char
 
 _NAMESPACE_SETS = 4096
 _HOMES = 4096
+_INSIDES = 4096
 
 _TOLD_MAX = 256  # bytes of what a runtime says: a value is never cut, and a line has little room
 
@@ -136,6 +139,7 @@ class AuditText:
         self._builder = NativeBuilder(host, around=self._around)
         self._namespaces: dict[bytes, tuple[bytes, str]] = {}
         self._homes: dict[int, tuple[Home, bytes]] = {}
+        self._insides: dict[int, tuple[Inside, bytes]] = {}
 
     def render(self, event: Event) -> bytes:
         """Return all lines of one event, each with its newline."""
@@ -149,7 +153,11 @@ class AuditText:
         lines = [_prefix(record.type) + record.text for record in records]
         joined = b"".join(lines)
         context, doubt = attribute(event)
-        ours = [self._ns_info(event, context, doubt), *self._beside(event, context)]
+        ours = [
+            self._ns_info(event, context, doubt),
+            *self._inside(event, context),
+            *self._beside(event, context),
+        ]
         if joined.translate(_SPACED) != joined or not joined.isascii():
             ours += self._defuse(event, lines)
         node = _node_of(event.node) if event.node else b""
@@ -234,6 +242,19 @@ class AuditText:
                 del self._homes[next(iter(self._homes))]
             known = self._homes[ident] = (home, _home(home))
         return known[1]
+
+    def _inside(self, event: Event, context: Context | None) -> list[bytes]:
+        """Return a line with who the subject is inside of his user namespace, where that is not the initial one."""
+        inside = None if context is None else self._builder.inside(event, context)
+        if inside is None:
+            return []
+        known = self._insides.get(id(inside))  # it is the same object for the same user of the same namespace
+        if known is None or known[0] is not inside:
+            if len(self._insides) >= _INSIDES:
+                del self._insides[next(iter(self._insides))]
+            parts = b" ".join(flat({"subject": {"inside": inside}}))
+            known = self._insides[id(inside)] = (inside, parts)
+        return [b"%b %b" % (_NS_INFO_MORE % event.stamp, known[1])]
 
     def _beside(self, event: Event, context: Context | None) -> list[bytes]:
         """Return lines for a packet, for what the call changed or made, whose namespaces the task has, and targets."""
