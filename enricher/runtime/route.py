@@ -128,6 +128,7 @@ class Route:
         self._broken = GivenUp("sink", "sink")
         self._bugs = 0
         self._say_at = 0.0
+        self._advised = ""
         self.spool = ""
         self.queue: Spool | MemoryQueue
         if common.queue == "memory":
@@ -142,7 +143,7 @@ class Route:
         """Begin to deliver. Raises EnricherError where the sender is made now and cannot be."""
         sender = self._sender or sender_of(self.setting, self._place)
         self._sender = sender
-        self._tell(getattr(sender, "advice", ""))
+        self._advise()
         self.courier = Courier(self.name, self.queue, sender, self._rejected, say=self._place.say)
         self.courier.start()
 
@@ -182,6 +183,7 @@ class Route:
     def losses(self) -> Sequence[Loss]:
         """Return what was given up, refused, or may be missing since the last call."""
         courier = self.courier
+        self._advise()
         found = [*(self.queue.losses() if courier is None else courier.losses()), *self._broken.tell()]
         now = time.monotonic()
         if found and now >= self._say_at:
@@ -189,6 +191,13 @@ class Route:
             words = ", ".join(f"{loss.lost} {loss.unit} (stage {loss.stage})" for loss in found)
             self._tell(f"lost: {words}; what is lost in the next minute is told by LOST events alone")
         return found
+
+    def _advise(self) -> None:
+        """Pass on what the sender has to say, once."""
+        advice = getattr(self._sender, "advice", "")
+        if advice != self._advised:
+            self._advised = advice
+            self._tell(advice)
 
     def begin_stop(self, seconds: float) -> None:
         """Let the courier's last seconds run."""

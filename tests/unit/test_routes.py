@@ -24,7 +24,7 @@ from enricher.sinks.delivery.message import Receipt
 from enricher.sinks.delivery.rejected import RejectedFile
 from enricher.sinks.delivery.spool import Spool
 from tests.unit.sample_events import EXEC, HOST, event
-from tests.unit.sample_sinks import DEADLINE, Double, Made, install, settings, table
+from tests.unit.sample_sinks import DEADLINE, Double, Made, Sender, install, settings, table
 from tests.unit.test_service import documented
 
 
@@ -418,3 +418,17 @@ def test_a_destination_that_cannot_be_started_is_told_with_its_place(tmp_path: P
     with pytest.raises(UsageError, match=r"sinks.toml:2: \[sinks.u\]: cannot make the socket"):
         made.routes.start()
     made.routes.close()
+
+
+def test_what_a_sender_has_to_say_later_is_said_once(
+    double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sender, "advice", "", raising=False)
+    made = Made(tmp_path, table("a"))
+    made.routes.start()
+    monkeypatch.setattr(Sender, "advice", "a file stays as it is")
+    for _ in range(3):
+        made.routes.losses()
+    made.routes.close()
+    assert made.said.count("a: a file stays as it is") == 1
+    assert double.made == ["a:1"]
