@@ -29,7 +29,8 @@ _PAUSE: Final = 0.02
 """Seconds between two looks at the queues."""
 _END: Final = 1.0
 """Seconds for connections to be ended in good order; one that syslog ends may be waited for by its `timeout`."""
-_SHOWN: Final = ("taken", "retries", "waiting", "refused", "lost", "unsure")
+_ALWAYS: Final = ("taken", "retries", "waiting", "refused", "lost", "unsure")
+_SHOWN: Final = (*_ALWAYS, "unheard")
 _BAD: Final = ("waiting", "refused", "lost", "unsure")
 """Figures of messages that their receiver does not have, or may not have."""
 
@@ -94,7 +95,11 @@ class Delivery:
 
 def words(figures: Sequence[Mapping[str, object]]) -> list[str]:
     """Return a line for each destination of these facts."""
-    return [f"{each['name']}: " + ", ".join(f"{each[name]} {name}" for name in _SHOWN) for each in figures]
+    return [
+        f"{each['name']}: "
+        + ", ".join(f"{each[name]} {name}" for name in _SHOWN if name in _ALWAYS or each[name])
+        for each in figures
+    ]
 
 
 def complete(figures: Sequence[Mapping[str, object]]) -> bool:

@@ -182,7 +182,7 @@ def test_a_bug_in_one_form_costs_this_route_alone(
     made.routes.start()
     made.routes.emit_events([of_serial(1), lost()])
     double.wait("b:1", 2)
-    assert [(loss.cause, loss.lost) for loss in made.routes.losses()] == [("sink", 1)]
+    assert [(loss.cause, loss.lost, loss.sink) for loss in made.routes.losses()] == [("sink", 1, "a")]
     assert (made.facts("a")["bugs"], made.facts("a")["lost"]) == (2, 2)
     assert [each for each in made.said if "a bug" in each] == [
         "a: a bug, please report it: ZeroDivisionError: division by zero"
@@ -280,6 +280,7 @@ def test_status_has_these_names(tmp_path: Path, double: Double) -> None:
         "bugs": 0,
         "lost": 0,
         "unsure": 0,
+        "unheard": 0,
         "error": "",
     }
     assert set(facts) == documented("The members of each object in `sinks`")

@@ -107,7 +107,7 @@ def test_a_loss_is_told_in_the_stream(bench: Bench, double: Double) -> None:
     told = [event["lost"] for event in bench.events() if event["type"] == "LOST"]
     # Two records of the first event, one of the nonce at the end.
     assert sum(lost["records"] for lost in told) == 3
-    assert {lost["stage"] for lost in told} == {"sink"}
+    assert {(lost["stage"], lost["sink"]) for lost in told} == {("sink", "a")}
     # What is told after the couriers have ended waits in the spools for the next start.
     assert len([event for event in got(double, "b:1") if event["type"] != "LOST"]) == 2
 
@@ -120,7 +120,7 @@ def test_what_a_queue_in_memory_gives_up_at_the_end_is_told(
     double.away.add("a:1")
     assert bench.run(table("a", 'queue = "memory"'), "--output", str(bench.output)) == OutputFailed.exit_code
     (lost,) = [event["lost"] for event in bench.events() if event["type"] == "LOST"]
-    assert (lost["stage"], lost["records"]) == ("queue", 3)
+    assert (lost["stage"], lost["records"], lost["sink"]) == ("queue", 3, "a")
     assert ", 2 lost, " in bench.said
 
 
