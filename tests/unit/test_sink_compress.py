@@ -305,7 +305,7 @@ def test_a_delivery_does_not_wait_for_a_compression(path: Path, monkeypatch: pyt
         real(directory)
         took.set()
 
-    monkeypatch.setattr(compress.gzip, "GzipFile", Slow)
+    monkeypatch.setattr(gzip, "GzipFile", Slow)
     monkeypatch.setattr(compress, "_sync", sync)
     sender = FileSender(FileOptions(str(path), rotate_size=1, compress=True))
     for number in range(2):
@@ -335,7 +335,7 @@ def test_an_end_does_not_wait_for_a_large_file(path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(compress, "_CHUNK", 10)
     with monkeypatch.context() as patch:
-        patch.setattr(compress.gzip, "GzipFile", Slow)
+        patch.setattr(gzip, "GzipFile", Slow)
         sender = FileSender(FileOptions(str(path), compress=True))
         sender.send([message(0)])
         assert reached.wait(DEADLINE)
