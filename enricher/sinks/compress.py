@@ -51,6 +51,7 @@ class Compressor:
         self._directory = Path(path).parent
         self._part = Path(path + _PART)
         self._numbered = re.compile(rf"{re.escape(Path(path).name)}\.[0-9]{{1,9}}")
+        self._ours: Inode = (0, 0)
         self._wanted = threading.Event()
         self._stop = False
         self._thread: threading.Thread | None = None
@@ -91,7 +92,8 @@ class Compressor:
                 error = f"{name} cannot be compressed and stays as it is: {failure.strerror or failure}"
             finally:
                 with contextlib.suppress(OSError):
-                    self._part.unlink()
+                    if self._is_ours:
+                        self._part.unlink()
         self.error = error
 
     def _plain(self) -> Iterator[tuple[Path, os.stat_result]]:
@@ -128,12 +130,12 @@ class Compressor:
                     self._remove(status, _inode(beside.lstat()))
                 return
             part = self._write(plain, status)
-            if part is None:
+            if part is None or self._stop:
                 return
             with self.lock:
                 now = self._find(status)
-                if now is None or os.path.lexists(_packed(now)):
-                    return  # it went, or grew
+                if now is None or os.path.lexists(_packed(now)) or not self._is_ours:
+                    return  # it went, or grew; or one that came after us has begun its own
                 self._part.rename(_packed(now))
         _sync(self._directory)
         self._remove(status, part)
@@ -143,6 +145,7 @@ class Compressor:
         """Compress into the part, and see that it is on the disk. Return which file it is; None if we are to end."""
         self._part.unlink(missing_ok=True)  # a crash left it
         fd = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._ours = _inode(os.fstat(fd))
         with os.fdopen(fd, "wb") as part:
             with gzip.GzipFile("", "wb", _LEVEL, part, status.st_mtime) as packed:
                 while chunk := plain.read(_CHUNK):
@@ -155,7 +158,12 @@ class Compressor:
             os.fchmod(fd, stat.S_IMODE(status.st_mode))
             os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
             os.fsync(fd)
-            return _inode(os.fstat(fd))
+            return self._ours
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether the part is the one that we have made."""
+        return _inode(self._part.lstat()) == self._ours
 
     def _find(self, status: os.stat_result) -> Path | None:
         """Return the name that the file has now, if it is as it was; None where it is not. The lock is held."""

@@ -267,6 +267,26 @@ def test_a_rotation_meanwhile_moves_the_file_on(path: Path, monkeypatch: pytest.
     assert text(path.with_name("events.2.gz")) == line(0)
 
 
+def test_a_part_of_one_that_came_after_us_is_neither_renamed_nor_removed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, compressor = made(path)
+    file.write([line(0)])
+    file.write([line(1)])
+    part = path.with_name("events.gz.part")
+    real = os.fsync
+
+    def begin_anew(fd: int) -> None:
+        real(fd)
+        part.unlink()
+        part.write_bytes(b"half")
+
+    monkeypatch.setattr(os, "fsync", begin_anew)
+    compressor.work()
+    assert names(path) == ["events", "events.1", "events.gz.part"]
+    assert part.read_bytes() == b"half"
+
+
 def test_a_full_disk_is_told_and_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, compressor = made(path)
     file.write([line(0)])
