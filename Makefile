@@ -40,15 +40,22 @@ This demo shows audit-enricher at work in a virtual machine of its own. What it 
   build, enricher   what is compiled: the BPF programs, the demo's programs, and its result
   .cache            a Debian kernel and the machine's disk, 1.5 GB (made once, in a few minutes)
 Nothing else, and nothing outside this directory but the packages. `make clean` removes all but those.
-
+$(if $(SINK),
+With SINK=$(SINK) also those in tests/delivery/packages.txt: Debian's rsyslog brings a service of this machine's own.
+The demo starts an rsyslogd beside it$(comma) on the loopback$(comma) which ends with the demo.
+)
 endef
 export DEMO_WORDS
+comma := ,
+# The receivers that the demo can deliver to, by the name in SINK (tests/vm/demo_sink.py).
+DEMO_SINKS := rsyslog
 
 .PHONY: demo
-demo: ## Boot a guest with audit on and show enriched records
+demo: ## Boot a guest with audit on and show enriched records; SINK=rsyslog delivers them to a receiver too
+	@$(if $(filter-out $(DEMO_SINKS),$(SINK)),echo "make demo: there is no SINK=$(SINK); there are: $(DEMO_SINKS)" >&2; exit 2)
 	@printf '%s\n' "$$DEMO_WORDS"
-	@$(MAKE) --silent --no-print-directory bpf workload $(VENV)/.stamp
-	@$(VENV)/bin/python -m tests.vm.demo $(if $(KERNEL),--kernel $(KERNEL))
+	@$(MAKE) --silent --no-print-directory bpf workload $(VENV)/.stamp $(if $(SINK),$(RECEIVERS))
+	@$(VENV)/bin/python -m tests.vm.demo $(if $(KERNEL),--kernel $(KERNEL)) $(if $(SINK),--sink $(SINK))
 
 .PHONY: vm
 vm: bpf workload $(VENV)/.stamp ## Boot a guest and open a shell in it; the checkout is at /opt/share
@@ -206,7 +213,7 @@ soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without
 soak-delivery: $(READY) $(RECEIVERS) ## Every destination through every fault: receivers, network, disk, kill -9; one dead beside one that is well
 	@compgen -G '.cache/corpus/job-*.capture' >/dev/null || \
 		$(VENV)/bin/python -m pytest --kernel $(or $(KERNEL),6.12) tests/suites/test_main_job.py
-	@$(PYTEST) --full -s --durations=0 --durations-min=4 tests/delivery
+	@$(PYTEST) --full -s --durations=0 --durations-min=4 tests/demo/test_demo.py::test_demo_with_a_receiver tests/delivery
 
 # The package with ECS's definitions is not in the test tools: npm, and what it is configured with, fetches it.
 .PHONY: soak-schemas

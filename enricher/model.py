@@ -250,6 +250,7 @@ class Loss(NamedTuple):
     ``lost`` is the cause's own, in ``unit``: "records", or "messages" of the kernel side, without which
     records have no context or events no count. ``first``, ``last`` and ``types`` are what is known of them from
     the kernel side's context and tally: serials, and (record type, count) pairs; they may speak of fewer.
+    ``sink`` is the destination that lost it, "" where it was none.
     """
 
     cause: str
@@ -259,6 +260,7 @@ class Loss(NamedTuple):
     first: int | None
     last: int | None
     types: tuple[tuple[int, int], ...]
+    sink: str = ""
 
 
 class Notice(NamedTuple):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from enricher.config.kinds import Choice, Count, Duration, Kind, Size, Unfit
 from enricher.config.load import DROP_INS, Settings, load, read
 from enricher.config.settings import CHANGES, FILE, LIVES, Setting
-from enricher.errors import OutputFailed
+from enricher.errors import OutputFailed, UsageError
 from enricher.runtime.output import FORMATS, Wanted
 
 if TYPE_CHECKING:
@@ -156,6 +156,20 @@ def wanted(options: argparse.Namespace) -> Wanted:
         getattr(options, "ns_lives", False),
         options.filter,
     )
+
+
+def need_destinations(options: argparse.Namespace, settings: Settings) -> None:
+    """Raise UsageError where there is nothing to deliver to, or what is asked of an output has none to go to."""
+    if not settings.sinks:
+        raise UsageError("no destination is configured", "[sinks.NAME] in a file that --config names")
+    if options.output:
+        return
+    for name in ("format", "key", "type", "filter", "count", "no_self", "raw"):
+        if getattr(options, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is of the output, and --sinks without --output has none",
+                "each [sinks.NAME] says its own: filter, schema, skip_self, raw; or give --output FILE as well",
+            )
 
 
 def say(text: str) -> None:

@@ -39,6 +39,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.set_defaults(
         call=run.run,
         discard=True,
+        sinks=False,
         format="json",
         output=None,
         count=None,

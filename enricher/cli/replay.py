@@ -15,7 +15,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from enricher.cli.options import Signals, add_config, add_output, duration, say, tell, wanted
+from enricher.cli.options import (
+    Signals,
+    add_config,
+    add_output,
+    duration,
+    need_destinations,
+    say,
+    tell,
+    wanted,
+)
 from enricher.config.load import load
 from enricher.correlate import ledger
 from enricher.correlate.logjoin import LogJoin
@@ -116,8 +125,8 @@ class _Outputs:
         self._signals = signals
         self._end = None if options.duration is None else time.monotonic() + options.duration
         self._settings = load(options.config) if options.sinks else None
-        if self._settings is not None and not self._settings.sinks:
-            raise UsageError("no destination is configured", "[sinks.NAME] in a file that --config names")
+        if self._settings is not None:
+            need_destinations(options, self._settings)
         self._output: Output | None = None
         self._delivery: Delivery | None = None
 

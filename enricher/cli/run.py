@@ -13,7 +13,17 @@ from contextlib import ExitStack, closing, nullcontext
 from typing import TYPE_CHECKING
 
 from enricher import __version__
-from enricher.cli.options import Signals, add_output, add_settings, duration, say, settings_of, tell, wanted
+from enricher.cli.options import (
+    Signals,
+    add_output,
+    add_settings,
+    duration,
+    need_destinations,
+    say,
+    settings_of,
+    tell,
+    wanted,
+)
 from enricher.clock import TurnClock
 from enricher.config import settings as rows
 from enricher.correlate import ledger
@@ -33,9 +43,13 @@ from enricher.sources.recorded import RecordingNames
 if TYPE_CHECKING:
     import argparse
 
+    from enricher.config.load import Settings
     from enricher.correlate.ledger import Summary
+    from enricher.model import Loss
+    from enricher.runtime.rundelivery import RunDelivery
     from enricher.runtime.startup import Started
     from enricher.sources.host import HostReading
+    from enricher.sources.names import Names
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,6 +65,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--capture",
         metavar="FILE",
         help="also write a capture of both raw streams, for `replay`; FILE must not exist",
+    )
+    parser.add_argument(
+        "--sinks",
+        action="store_true",
+        help="deliver to the configured destinations, [sinks.NAME]; nothing is written to standard output then. Spools"
+        " are below STATE_DIRECTORY, which the service's user must have alone: name another one",
     )
     add_sources(parser)
     parser.set_defaults(call=run, discard=False, max_size=None)
@@ -68,20 +88,30 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     with Signals() as signals, ExitStack() as attached:
-        summary = _run(options, signals, attached)
+        done = _run(options, signals, attached)
         # Before the programs are let go of, for which the kernel takes a tenth of a second each.
-        if summary is not None:
-            tell(ledger.words(summary))
-    return 0
+        if done is None:
+            return 0
+        summary, delivery = done
+        tell(ledger.words(summary))
+        if delivery is None:
+            return 0
+        for line in delivery.words():
+            tell(line)
+        return 0 if delivery.complete else OutputFailed.exit_code
 
 
-def _run(options: argparse.Namespace, signals: Signals, attached: ExitStack) -> Summary | None:
-    """The run's account; None where the reader of the output went away before its end.
+def _run(
+    options: argparse.Namespace, signals: Signals, attached: ExitStack
+) -> tuple[Summary, RunDelivery | None] | None:
+    """The run's account, and its destinations; None where the reader of the output went away before its end.
 
     `attached` takes what ends the run after its outputs are closed.
     """
     _keep_apart(options)
     settings = settings_of(options)
+    if options.sinks:
+        need_destinations(options, settings)
     reading = read_host_facts()
     for note in reading.notes:
         say(note)
@@ -93,13 +123,16 @@ def _run(options: argparse.Namespace, signals: Signals, attached: ExitStack) -> 
     with (
         closing(metadata) if metadata else nullcontext(),
         CaptureWriter(options.capture) if options.capture else nullcontext() as capture,
-        Output(
-            wanted(options),
-            reading.facts,
-            RecordingNames(names, capture) if capture else names,
-            discard=options.discard,
-        ) as output,
+        ExitStack() as stack,
     ):
+        known = RecordingNames(names, capture) if capture else names
+        output: Output | RunDelivery
+        delivery: RunDelivery | None = None
+        if not options.sinks:
+            output = stack.enter_context(_output(options, reading, known))
+        else:
+            written = stack.enter_context(_output(options, reading, known)) if options.output else None
+            output = delivery = stack.enter_context(_delivery(options, written, settings, reading, known))
         if metadata is not None:
             output.cgroups.asker = metadata.want
         if output.advice:
@@ -119,9 +152,11 @@ def _run(options: argparse.Namespace, signals: Signals, attached: ExitStack) -> 
             opening = Opening(os.getpid(), os.urandom(4).hex(), started.trial.serial)
             if capture:
                 capture.head(_head(reading, started, opening))
+            if delivery is not None:
+                delivery.start()
             pipeline = Pipeline(started, output.emit, opening, capture, clock, output.learn, metadata)
             try:
-                return _work(pipeline, output, options, signals, capture)
+                return _work(pipeline, output, options, signals, capture), delivery
             except OutputFailed:
                 tell(ledger.words(pipeline.summary()))  # what went wrong is told by the exception
                 raise
@@ -130,11 +165,24 @@ def _run(options: argparse.Namespace, signals: Signals, attached: ExitStack) -> 
             return None
 
 
+def _output(options: argparse.Namespace, reading: HostReading, names: Names) -> Output:
+    return Output(wanted(options), reading.facts, names, discard=options.discard)
+
+
+def _delivery(
+    options: argparse.Namespace, output: Output | None, settings: Settings, reading: HostReading, names: Names
+) -> RunDelivery:
+    from enricher.runtime.rundelivery import RunDelivery  # noqa: PLC0415 - it loads every protocol
+
+    changes, lives = options.ns_changes, options.ns_lives
+    return RunDelivery(output, settings, reading.facts, names, say, changes=changes, lives=lives)
+
+
 def _keep_apart(options: argparse.Namespace) -> None:
     """Raise UsageError where events and capture would go to one file, which nobody could read."""
     if options.discard or not options.capture:
         return
-    if options.capture == "-" and not options.output:
+    if options.capture == "-" and not options.output and not options.sinks:
         raise UsageError("events and capture would both go to standard output", "give --output FILE as well")
     if options.output and os.path.realpath(options.output) == os.path.realpath(options.capture):
         raise UsageError(f"{options.output}: both the output and the capture", "name two files")
@@ -142,7 +190,7 @@ def _keep_apart(options: argparse.Namespace) -> None:
 
 def _work(
     pipeline: Pipeline,
-    output: Output,
+    output: Output | RunDelivery,
     options: argparse.Namespace,
     signals: Signals,
     capture: CaptureWriter | None,
@@ -151,8 +199,17 @@ def _work(
     pipeline.wake_on(signals.fd)
     say("ready")
     deadline = None if options.duration is None else time.monotonic() + options.duration
+    delivery = None if isinstance(output, Output) else output
+    if delivery is not None:
+        pipeline.longest_wait = delivery.longest_wait
+
+    def tell_loss(loss: Loss) -> None:
+        pipeline.stages.tell(loss, time.time())
 
     def stop() -> bool:
+        if delivery is not None:
+            for loss in delivery.losses(pipeline.clock.now):
+                tell_loss(loss)
         if signals.take_report():
             tell(ledger.words(pipeline.summary()))
         full = capture is not None and options.max_size is not None and capture.size >= options.max_size
@@ -160,6 +217,8 @@ def _work(
 
     pipeline.run(stop, deadline)
     summary = pipeline.finish()
+    if delivery is not None:
+        delivery.end(tell_loss)
     output.flush()
     return summary
 

@@ -137,11 +137,12 @@ _FAILURES: Final = (
     ("refused", "REFUSED for ever"),
     ("lost", "LOST"),
     ("unsure", "perhaps not there"),
+    ("unheard", "while nobody was connected"),
     ("bugs", "BUGS"),
 )
 _OF_SINK: Final = frozenset(
     "name type schema queue waiting waiting_bytes oldest_seconds sent taken refused retries errors bugs lost"
-    " unsure error".split()
+    " unsure unheard error".split()
 )
 
 

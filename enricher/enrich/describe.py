@@ -60,6 +60,8 @@ def told(native: NativeEvent) -> str:
         return ""
     unit = "records" if "records" in lost else "messages"
     said = f"{lost.get(unit)} {unit}, {lost['cause']}"
+    if "sink" in lost:
+        said += f" of {lost['sink']}"
     return f"{said}, serials {lost['first']} to {lost.get('last', '?')}" if "first" in lost else said
 
 

@@ -219,6 +219,8 @@ def _lost(loss: Loss) -> dict[str, object]:
         lost["last"] = loss.last
     if loss.types:
         lost["types"] = {type_name(number): times for number, times in loss.types}
+    if loss.sink:
+        lost["sink"] = loss.sink
     return lost
 
 

@@ -242,6 +242,7 @@ class Lost(TypedDict):
     first: NotRequired[int]  # serials, where they are known
     last: NotRequired[int]
     types: NotRequired[dict[str, int]]  # by the record type's name
+    sink: NotRequired[str]  # the destination that lost it, where it was one
 
 
 class NoticeEntry(TypedDict):

@@ -17,7 +17,7 @@ from enricher.runtime.route import Place
 from enricher.runtime.routes import Routes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -29,6 +29,8 @@ _PAUSE: Final = 0.02
 """Seconds between two looks at the queues."""
 _END: Final = 1.0
 """Seconds for connections to be ended in good order; one that syslog ends may be waited for by its `timeout`."""
+_ALWAYS: Final = ("taken", "retries", "waiting", "refused", "lost", "unsure")
+_SHOWN: Final = (*_ALWAYS, "unheard")
 _BAD: Final = ("waiting", "refused", "lost", "unsure")
 """Figures of messages that their receiver does not have, or may not have."""
 
@@ -83,13 +85,23 @@ class Delivery:
 
     def words(self) -> list[str]:
         """Return a line for each destination."""
-        shown = ("taken", "retries", "waiting", "refused", "lost", "unsure")
-        return [
-            f"{each['name']}: " + ", ".join(f"{each[name]} {name}" for name in shown)
-            for each in self._figures
-        ]
+        return words(self._figures)
 
     @property
     def complete(self) -> bool:
         """Whether every receiver has everything, as far as anybody can know."""
-        return not any(each[name] for each in self._figures for name in _BAD)
+        return complete(self._figures)
+
+
+def words(figures: Sequence[Mapping[str, object]]) -> list[str]:
+    """Return a line for each destination of these facts."""
+    return [
+        f"{each['name']}: "
+        + ", ".join(f"{each[name]} {name}" for name in _SHOWN if name in _ALWAYS or each[name])
+        for each in figures
+    ]
+
+
+def complete(figures: Sequence[Mapping[str, object]]) -> bool:
+    """Whether every receiver has everything, as far as anybody can know."""
+    return not any(each[name] for each in figures for name in _BAD)

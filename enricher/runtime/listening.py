@@ -11,11 +11,11 @@ import errno
 import grp
 import os
 import socket
-import stat
 from pathlib import Path
 from typing import Final
 
 from enricher.errors import UsageError
+from enricher.sinks.socketfile import clear
 
 _BACKLOG: Final = 32
 
@@ -87,7 +87,17 @@ def listen_unix(path: str, group: str, section: str) -> Listener:
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        _clear(path, section)
+        clear(
+            path,
+            UsageError(
+                f"cannot make the {section} socket {path}: something else is there",
+                f"move it away, or set {section}.socket to another path",
+            ),
+            UsageError(
+                f"another service answers on {path}",
+                f"stop it first, or set {section}.socket to another path",
+            ),
+        )
         os.fchmod(listener.fileno(), 0o600)  # which the file inherits: at no time may more connect
         listener.bind(path)
         advice = _admit(path, group)
@@ -135,28 +145,6 @@ def _listen_tcp(family: int, address: str, port: int, section: str) -> Listener:
         raise UsageError(
             f"cannot listen on port {port} of {address}: {error.strerror or error}", hint.format(section)
         ) from error
-
-
-def _clear(path: str, section: str) -> None:
-    """Remove the socket of a service that is gone. Raises UsageError for anything else that is there."""
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise UsageError(
-                f"cannot make the {section} socket {path}: something else is there",
-                f"move it away, or set {section}.socket to another path",
-            )
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            probe.connect(path)
-    except FileNotFoundError:
-        return
-    except ConnectionRefusedError:
-        Path(path).unlink()
-        return
-    except BlockingIOError:
-        pass  # its queue is full: somebody has to be there
-    raise UsageError(
-        f"another service answers on {path}", f"stop it first, or set {section}.socket to another path"
-    )
 
 
 def _admit(path: str, group: str) -> str:

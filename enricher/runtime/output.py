@@ -106,7 +106,7 @@ class Output:
         self._left = wanted.limit
         width = terminal_width(sys.stdout.fileno()) if terminal else None
         table = Table(width, colour=wants_colour(os.environ, terminal=terminal))
-        around = Surroundings(facts)
+        self.around = around = Surroundings(facts)
         self.cgroups = around.cgroups
         self.learn = around.learn
         self._own = OwnEvents(facts, around, changes=wanted.changes, lives=wanted.lives)

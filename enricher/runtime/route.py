@@ -128,6 +128,7 @@ class Route:
         self._broken = GivenUp("sink", "sink")
         self._bugs = 0
         self._say_at = 0.0
+        self._advised = ""
         self.spool = ""
         self.queue: Spool | MemoryQueue
         if common.queue == "memory":
@@ -142,7 +143,7 @@ class Route:
         """Begin to deliver. Raises EnricherError where the sender is made now and cannot be."""
         sender = self._sender or sender_of(self.setting, self._place)
         self._sender = sender
-        self._tell(getattr(sender, "advice", ""))
+        self._advise()
         self.courier = Courier(self.name, self.queue, sender, self._rejected, say=self._place.say)
         self.courier.start()
 
@@ -182,13 +183,26 @@ class Route:
     def losses(self) -> Sequence[Loss]:
         """Return what was given up, refused, or may be missing since the last call."""
         courier = self.courier
+        self._advise()
         found = [*(self.queue.losses() if courier is None else courier.losses()), *self._broken.tell()]
+        found = self._named(found)
         now = time.monotonic()
         if found and now >= self._say_at:
             self._say_at = now + _SAY_EVERY
             words = ", ".join(f"{loss.lost} {loss.unit} (stage {loss.stage})" for loss in found)
             self._tell(f"lost: {words}; what is lost in the next minute is told by LOST events alone")
         return found
+
+    def _named(self, losses: Sequence[Loss]) -> list[Loss]:
+        """Return them as those of this destination, which is what a LOST event says."""
+        return [loss._replace(sink=self.name) for loss in losses]
+
+    def _advise(self) -> None:
+        """Pass on what the sender has to say, once."""
+        advice = getattr(self._sender, "advice", "")
+        if advice != self._advised:
+            self._advised = advice
+            self._tell(advice)
 
     def begin_stop(self, seconds: float) -> None:
         """Let the courier's last seconds run."""
@@ -207,7 +221,7 @@ class Route:
         self._rejected.close()
         if self.courier is None and self._sender is not None:
             self._sender.close()
-        return losses
+        return self._named(losses)
 
     @property
     def lost(self) -> int:
@@ -232,6 +246,7 @@ class Route:
         facts["bugs"] = self._bugs + (0 if courier is None else courier.bugs)
         facts["lost"] = self.lost
         facts["unsure"] = 0 if courier is None else courier.unsure
+        facts["unheard"] = getattr(self._sender, "unheard", 0)
         facts["error"] = of_courier.get("error") or queue.error or self._rejected.error
         return facts
 

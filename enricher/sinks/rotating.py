@@ -9,6 +9,9 @@ A crash may come between any two renames. Each moves one file to a name that is 
 only files before the first free number are moved: so what a crash left half-way is completed the next time,
 and no file is lost but the oldest. A file numbered higher than wanted, one after the other, is removed: they
 are left over from when more were kept.
+
+A number may have its file as PATH.2 or, where they are compressed, as PATH.2.gz, whichever the settings are now: both
+count, and go on together where both are there.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ from typing import TYPE_CHECKING, Final
 
 from enricher.clock import SystemClock
 from enricher.errors import OutputFailed
+from enricher.sinks.compress import SUFFIX
 from enricher.sinks.stream import FileSink
 
 if TYPE_CHECKING:
     from enricher.clock import Clock
+    from enricher.sinks.compress import Compressor
 
 _LOOK_EVERY: Final = 1.0
 """Seconds between two looks at whether the path still names our file."""
@@ -43,6 +48,8 @@ class RotatingFile:
     as `FileSink` does; while running only where a line would be lost: not written, or into a file that was removed
     and cannot be made again.
 
+    A `compressor` of the same path is told which file is written, and woken when there is one more of the older ones.
+
     `advice` is "" or one sentence for the operator. It is set once for one trouble, and becomes "" when that is over.
     """
 
@@ -55,6 +62,7 @@ class RotatingFile:
         group: str = "",
         mode: int = 0o640,
         clock: Clock | None = None,
+        compressor: Compressor | None = None,
     ) -> None:
         self.size = size
         self.keep = keep
@@ -66,6 +74,7 @@ class RotatingFile:
         self._path = Path(path)
         self._mode = mode
         self._clock = clock or SystemClock()
+        self._compressor = compressor
         self._troubles: set[str] = set()  # of which the operator was told
         self._group = group
         self._gid = self._gid_of(group)
@@ -123,6 +132,8 @@ class RotatingFile:
         self._regular = stat.S_ISREG(status.st_mode)
         self._bytes = status.st_size if self._regular else 0
         self._look_at = self._clock.monotonic() + _LOOK_EVERY
+        if self._compressor is not None:
+            self._compressor.present = self._inode
 
     def _replace(self, file: FileSink) -> None:
         """Go on in `file`; the one before is ended at a line's end, or else its half line at the next one's start."""
@@ -165,43 +176,64 @@ class RotatingFile:
         self._look(now)
         if self._bytes < self.size:
             return  # somebody else was faster
+        compressor = self._compressor
+        with contextlib.nullcontext() if compressor is None else compressor.lock:
+            rotated = self._move_on(now)
+        if rotated and compressor is not None:
+            compressor.wake()
+
+    def _move_on(self, now: float) -> bool:
+        """Do it, while nobody else renames; returns whether there is a new file."""
         newest = self._numbered(1)
         try:
             self._make_room()
             self._path.rename(newest)
         except OSError as error:
             self._put_off(now, f"{error.filename} cannot be renamed: {error.strerror}")
-            return
+            return False
         try:
             file = self._open()
         except OutputFailed as error:
             with contextlib.suppress(OSError):
                 newest.rename(self._path)  # PATH.1 is free then, which the next rotation finds
             self._put_off(now, error.message)
-            return
+            return False
         self._replace(file)
         self.rotations += 1
         self._recover(_ROTATE)
         self._prune()
+        return True
 
     def _make_room(self) -> None:
         """Free PATH.1: move what is before the first free number, or before the oldest, which goes."""
         last = max(self.keep, 1)
-        free = next(
-            (number for number in range(1, last) if not os.path.lexists(self._numbered(number))), last
-        )
+        free = next((number for number in range(1, last) if not self._endings(number)), last)
         for number in range(free - 1, 0, -1):
-            self._numbered(number).rename(self._numbered(number + 1))
+            endings = self._endings(number)
+            # Only the oldest has files left, and of those one that no other takes the name of goes by itself.
+            for ending in self._endings(number + 1) - endings:
+                self._numbered(number + 1, ending).unlink()
+            for ending in sorted(endings):
+                self._numbered(number, ending).rename(self._numbered(number + 1, ending))
+        if free == 1:
+            # PATH takes the name of a plain one, where a single file is kept.
+            for ending in self._endings(1) - {""}:
+                self._numbered(1, ending).unlink()
 
     def _prune(self) -> None:
         number = self.keep + 1
         with contextlib.suppress(OSError):
-            while True:
-                self._numbered(number).unlink()
+            while endings := self._endings(number):
+                for ending in endings:
+                    self._numbered(number, ending).unlink()
                 number += 1
 
-    def _numbered(self, number: int) -> Path:
-        return Path(f"{self._path}.{number}")
+    def _numbered(self, number: int, ending: str = "") -> Path:
+        return Path(f"{self._path}.{number}{ending}")
+
+    def _endings(self, number: int) -> set[str]:
+        """Return as what the number's file is there: "" is plain."""
+        return {ending for ending in ("", SUFFIX) if os.path.lexists(self._numbered(number, ending))}
 
     def _put_off(self, now: float, why: str) -> None:
         self._retry_at = now + _RETRY_AFTER

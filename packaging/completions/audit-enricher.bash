@@ -62,7 +62,7 @@ _audit_enricher()
             ;;
         run)
             if [[ $word == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "-h --help --format --output --count --key --type --filter --ns-changes --ns-lives --no-self --raw --capture --for --hook --loader --ring-memory --receive-buffer --config --verbose" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --format --output --count --key --type --filter --ns-changes --ns-lives --no-self --raw --capture --sinks --for --hook --loader --ring-memory --receive-buffer --config --verbose" -- "$word")
             fi
             ;;
         record)

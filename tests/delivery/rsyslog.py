@@ -63,6 +63,12 @@ def listens(pid: int, address: str, port: int, kind: str = "tcp") -> bool:
     return re.search(rf": {where}:{port:04X} \S+ {state} ", table) is not None
 
 
+def uid_of(line: bytes) -> str | None:
+    """Return the uid in a line, None where there is none."""
+    found = _UID.search(line)
+    return None if found is None else found[1].decode()
+
+
 class Rsyslog:
     """One rsyslogd that can be started again on the same ports. ``port`` is by the documented one.
 
@@ -149,4 +155,4 @@ class Rsyslog:
 
     def uids(self) -> Counter[str]:
         """Return the uids in them, and how often each is there."""
-        return Counter(found[1].decode() for line in self.lines() if (found := _UID.search(line)))
+        return Counter(uid for line in self.lines() if (uid := uid_of(line)) is not None)

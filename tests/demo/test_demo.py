@@ -21,12 +21,12 @@ ROWS = range(30, 71)
 """Enough to see something, few enough to be read."""
 
 
-@pytest.mark.vm
-def test_demo(pytestconfig: pytest.Config) -> None:
+def shown_by(pytestconfig: pytest.Config, *more: str) -> str:
+    """Show it, see that it succeeds and that table and file have the same; return what it printed."""
     chosen = pytestconfig.getoption("--kernel")[:1]
     kernel = ["--kernel", *chosen] if chosen else []
     done = subprocess.run(  # noqa: S603 - our own words
-        [sys.executable, "-m", "tests.vm.demo", *kernel],
+        [sys.executable, "-m", "tests.vm.demo", *kernel, *more],
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "140"},
         capture_output=True,
@@ -41,3 +41,18 @@ def test_demo(pytestconfig: pytest.Config) -> None:
     assert len(rows) in ROWS
     events = schema.parse(demo.RESULT.read_bytes())
     assert len(events) == len(rows)
+    return shown
+
+
+@pytest.mark.vm
+def test_demo(pytestconfig: pytest.Config) -> None:
+    assert "rsyslog" not in shown_by(pytestconfig)
+
+
+@pytest.mark.vm
+@pytest.mark.full
+def test_demo_with_a_receiver(pytestconfig: pytest.Config) -> None:
+    shown = shown_by(pytestconfig, "--sink", "rsyslog")
+    events = len(schema.parse(demo.RESULT.read_bytes()))
+    assert f"rsyslog's own file has {events} events in " in shown
+    assert "The two sets of uids are equal" in shown

@@ -259,6 +259,10 @@ def lost_messages() -> Json:
     return lost() | {"lost": {"cause": "ring", "stage": "ring", "messages": 1}}
 
 
+def lost_by_a_sink() -> Json:
+    return lost() | {"lost": {"cause": "queue", "stage": "queue", "records": 1, "sink": "siem-2"}}
+
+
 def notice(**said: object) -> Json:
     made = {name: value for name, value in lost().items() if name != "lost"}
     return made | {"type": "NOTICE", "notice": said}
@@ -295,7 +299,7 @@ SAMPLES = {
             from_a_log,
             from_a_journal,
         ),
-        *(lost, lost_messages, gap, open_gap, reload),
+        *(lost, lost_messages, lost_by_a_sink, gap, open_gap, reload),
         *(packet, changing, signalling, cloned, born, baseline, ended, refused_message),
     )
 }
@@ -311,6 +315,10 @@ BREAKS: list[tuple[str, Json]] = [
     ("lost", {"lost.first": None}),
     ("lost", {"lost.records": None}),
     ("lost", {"lost.messages": 7}),
+    ("lost", {"lost.sink": "siem-2"}),
+    ("lost_by_a_sink", {"lost.stage": "ring"}),
+    ("lost_by_a_sink", {"lost.sink": "siem/2"}),
+    ("lost_by_a_sink", {"lost.sink": "s" * 33}),
     # limits that a looser schema would let through together with the values made from it
     ("lost", {"lost.records": 0}),
     ("lost", {"lost.first": 2**32}),

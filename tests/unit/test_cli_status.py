@@ -55,6 +55,7 @@ STATUS: dict[str, Any] = {
             "bugs": 0,
             "lost": 4,
             "unsure": 5,
+            "unheard": 6,
             "error": "siem is away",
         },
         {"name": "b", "type": "file", "schema": "ecs", "queue": "memory", "taken": 3, "new": [1]},
@@ -106,7 +107,8 @@ every record is accounted for
 """.replace(
     "SINKS",
     "destinations    siem (relp, native, spool): 78 taken, 12 wait (4 KiB, the oldest for 3s), 1 REFUSED for ever,"
-    " 4 LOST, 5 perhaps not there, it FAILS now: siem is away; b (file, ecs, memory): 3 taken, new [1]",
+    " 4 LOST, 5 perhaps not there, 6 while nobody was connected, it FAILS now: siem is away;"
+    " b (file, ecs, memory): 3 taken, new [1]",
 )
 
 

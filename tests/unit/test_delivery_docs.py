@@ -13,6 +13,7 @@ import pytest
 
 from enricher.config.options import Row, rows
 from enricher.sinks.delivery.bulk import BulkOptions
+from enricher.sinks.delivery.connection import ReceiverOptions
 from enricher.sinks.delivery.file import FileOptions
 from enricher.sinks.delivery.hec import HecOptions
 from enricher.sinks.delivery.otlp import OtlpOptions
@@ -73,3 +74,14 @@ def test_the_consumer_on_the_page_reads_what_is_sent(tmp_path: Path) -> None:
         output = consumer.communicate(timeout=20)[0]
     assert output == b'{"a":1}\n' * 3
     assert sender.unsure() == 0
+
+
+@pytest.mark.parametrize("options", [RelpOptions, SyslogOptions])
+def test_what_is_said_of_an_address_and_of_tls_is_said_once(options: type) -> None:
+    shared = rows(ReceiverOptions)
+    assert [row.key for row in shared if row.key.startswith("tls_")]
+    first = rows(options)[: len(shared)]
+    assert [(row.key, row.default, row.doc) for row in first] == [
+        (row.key, row.default, row.doc) for row in shared
+    ]
+    assert not {row.key for row in shared} & set(options.__annotations__)

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 
 from enricher.enrich.native import build
 from enricher.enrich.shape import NativeEvent
 from tests.lint.tree import ROOT
 from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, HOST_INUMS, context, event
-from tests.vm import demo_report
+from tests.vm import demo_report, demo_sink
 from tests.vm.demo_acts import ACTS, KEYS
 
 RULES = [
@@ -116,3 +118,75 @@ def test_what_is_hidden_comes_before_what_is_shown() -> None:
 def test_every_act_has_rows_to_wait_for() -> None:
     assert all(act.rows >= 2 for act in ACTS)
     assert 30 <= sum(act.rows for act in ACTS) <= 70
+
+
+# -- what a receiver has ------------------------------------------------------------------------------
+
+BOX_LINE = b'{"where":"container","container":{"id":"%b","name":"web"},"keys":["k"],"subject":{"comm":"cat","uid":0}}'
+
+
+def arrived(*uids: str, body: bytes = BOX_LINE % (b"ab" * 32), code: int = 0) -> demo_sink.Arrived:
+    lines = [
+        (uid, b'2026-03-01T12:00:00Z host SYSCALL [a@1 uid="%b"] %b' % (uid.encode(), body)) for uid in uids
+    ]
+    return demo_sink.Arrived(lines, "what was said", code)
+
+
+def of(*uids: str) -> list[NativeEvent]:
+    return [{**opened(), "uid": uid} for uid in uids]
+
+
+def test_equal_sets_are_told_and_some_lines_of_containers_shown() -> None:
+    uids = [f"b/{number}" for number in range(10)]
+    wrong, told = demo_sink.verdict("rsyslog", of(*uids), arrived(*uids, uids[0]))
+    assert wrong == []
+    assert told[0] == "rsyslog's own file has 10 events in 11 lines; the run's file has 10."
+    assert told[1].startswith("The two sets of uids are equal")
+    assert 1 <= len(told[3:]) <= 4
+    assert told[3].startswith('  2026-03-01T12:00:00Z host SYSCALL [a@1 uid="b/0"] {"where": "container"')
+    assert '"name": "web"' in told[3]
+    assert max(map(len, told)) <= 262
+
+
+def test_what_is_missing_what_is_foreign_and_an_end_that_failed_are_failures() -> None:
+    wrong, told = demo_sink.verdict("rsyslog", of("b/1", "b/2"), arrived("b/2", "b/3", code=9))
+    assert wrong == [
+        "the delivery ended with 9: what was said",
+        "1 events are not in rsyslog's file, as b/1",
+        "1 events are in rsyslog's file that the run did not write, as b/3",
+    ]
+    assert not any("equal" in line for line in told)
+
+
+def test_no_event_of_a_container_is_a_failure() -> None:
+    wrong, _ = demo_sink.verdict("rsyslog", of("b/1"), arrived("b/1", body=b'{"where":"host"}'))
+    assert wrong == ["no event of a container is in rsyslog's file"]
+
+
+def test_a_hostile_line_is_shown_without_its_escapes() -> None:
+    _, told = demo_sink.verdict(
+        "rsyslog", of("b/1"), arrived("b/1", body=b'{"where":"container"\x1b[31m\xff')
+    )
+    assert "\x1b" not in told[-1]
+
+
+def test_make_and_the_demo_know_the_same_receivers() -> None:
+    (named,) = re.findall(r"^DEMO_SINKS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert named.split() == list(demo_sink.KNOWN)
+
+
+def test_an_unknown_receiver_is_said_before_anything_is_done() -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }
+    done = subprocess.run(
+        ["make", "demo", "SINK=nosuch"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "there is no SINK=nosuch; there are: rsyslog" in done.stderr
+    assert done.stdout == ""

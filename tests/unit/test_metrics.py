@@ -40,6 +40,7 @@ SINK: dict[str, Any] = {
     "bugs": 4,
     "lost": 5,
     "unsure": 6,
+    "unheard": 7,
     "error": "no route to host",
 }
 STATUS: dict[str, Any] = SHOWN | {

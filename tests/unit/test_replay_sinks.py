@@ -159,10 +159,13 @@ def test_a_receiver_that_says_nothing_and_goes_is_told_as_not_sure(
     assert "a: 2 taken, 0 retries, 0 waiting, 0 refused, 0 lost, 2 unsure\n" in capsys.readouterr().err
 
 
-def test_an_auditd_consumer_gets_lines_of_a_socket(capture: Path, tmp_path: Path) -> None:
+def test_an_auditd_consumer_gets_lines_of_a_socket(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = configured(
         tmp_path, f'[sinks.a]\ntype = "unix"\npath = "{tmp_path}/sock"\nschema = "text"\ndrain = 0.1\n'
     )
     # Nobody is there, as with auditd: the events are gone, and nothing is wrong.
     assert command.main(["replay", str(capture), "--config", str(config), "--sinks"]) == 0
+    assert ", 0 lost, 0 unsure, 2 unheard\n" in capsys.readouterr().err
     assert not (tmp_path / "sock").exists()

@@ -24,7 +24,7 @@ from enricher.sinks.delivery.message import Receipt
 from enricher.sinks.delivery.rejected import RejectedFile
 from enricher.sinks.delivery.spool import Spool
 from tests.unit.sample_events import EXEC, HOST, event
-from tests.unit.sample_sinks import DEADLINE, Double, Made, install, settings, table
+from tests.unit.sample_sinks import DEADLINE, Double, Made, Sender, install, settings, table
 from tests.unit.test_service import documented
 
 
@@ -182,7 +182,7 @@ def test_a_bug_in_one_form_costs_this_route_alone(
     made.routes.start()
     made.routes.emit_events([of_serial(1), lost()])
     double.wait("b:1", 2)
-    assert [(loss.cause, loss.lost) for loss in made.routes.losses()] == [("sink", 1)]
+    assert [(loss.cause, loss.lost, loss.sink) for loss in made.routes.losses()] == [("sink", 1, "a")]
     assert (made.facts("a")["bugs"], made.facts("a")["lost"]) == (2, 2)
     assert [each for each in made.said if "a bug" in each] == [
         "a: a bug, please report it: ZeroDivisionError: division by zero"
@@ -280,6 +280,7 @@ def test_status_has_these_names(tmp_path: Path, double: Double) -> None:
         "bugs": 0,
         "lost": 0,
         "unsure": 0,
+        "unheard": 0,
         "error": "",
     }
     assert set(facts) == documented("The members of each object in `sinks`")
@@ -418,3 +419,17 @@ def test_a_destination_that_cannot_be_started_is_told_with_its_place(tmp_path: P
     with pytest.raises(UsageError, match=r"sinks.toml:2: \[sinks.u\]: cannot make the socket"):
         made.routes.start()
     made.routes.close()
+
+
+def test_what_a_sender_has_to_say_later_is_said_once(
+    double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sender, "advice", "", raising=False)
+    made = Made(tmp_path, table("a"))
+    made.routes.start()
+    monkeypatch.setattr(Sender, "advice", "a file stays as it is")
+    for _ in range(3):
+        made.routes.losses()
+    made.routes.close()
+    assert made.said.count("a: a file stays as it is") == 1
+    assert double.made == ["a:1"]

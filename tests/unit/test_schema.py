@@ -53,6 +53,7 @@ def test_a_sample_is_taken(name: str) -> None:
     "change",
     [
         {"lost": {"cause": "sink", "stage": "sink", "records": 1}},
+        {"lost": {"cause": "queue", "stage": "queue", "records": 1, "sink": "siem-2"}},
         {"lost": {"cause": "ring", "stage": "ring", "records": 1, "first": 0}},
         {"uid": RUN + "0"},
         {"uid": "/5eed0001/1", "host": {}},

@@ -107,6 +107,7 @@ def test_losses_of_a_queue_are_told_in_the_stream_and_do_not_loop(bench: Bench, 
     assert [(each["stage"], each["records"]) for each in told] == [
         ("queue", len(event["records"])) for event in bench.events() if event["records"]
     ]
+    assert {each["sink"] for each in told} == {"a"}
 
 
 def test_what_waits_at_the_end_is_for_the_next_run(bench: Bench, double: Double) -> None:

@@ -368,6 +368,11 @@ def test_a_loss_is_one_line() -> None:
     )
 
 
+def test_a_loss_of_a_destination_names_it() -> None:
+    rendered = lost(Loss("queue", "queue", 3, "records", None, None, (), "siem-2"))
+    assert rendered.endswith(b' cause="queue" stage="queue" records="3" sink="siem-2"\n')
+
+
 def test_a_loss_of_which_little_is_known() -> None:
     rendered = lost(Loss("ring", "ring", 3, "messages", None, None, ()))
     assert rendered.endswith(b' cause="ring" stage="ring" messages="3"\n')

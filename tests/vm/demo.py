@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo: `audit-enricher run` on a terminal in a guest, and real containers that give it something to show.
 
-Usage: python -m tests.vm.demo [--kernel SLOT]
+Usage: python -m tests.vm.demo [--kernel SLOT] [--sink RECEIVER]
 
 Owns what a reader sees: the table as the program writes it, and before each act a headline that says which
 command the next rows come from. Never audits or attaches anything on this machine. Exit status: 0; 1 if an
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.suites.staging import COMMAND, ROOT, SHARE, installed, stage
 from tests.vm import demo_report as report
+from tests.vm import demo_sink
 from tests.vm.demo_acts import ACTS, KEYS, TRUTH_TELLERS, WEB_PID_FILE
 from tests.vm.demo_screen import BALANCED, LIMIT, STEP, Screen, Table
 from tests.vm.errors import GuestTimeout, VmError
@@ -44,6 +45,7 @@ EXIT_INTERRUPTED: Final = 130
 RESULT: Final = ROOT / "build/demo/events.json"
 _RULES: Final = ROOT / "tests/vm/demo.rules"
 _JSON_IN_GUEST: Final = "/run/demo/events.json"
+_CAPTURE_IN_GUEST: Final = "/run/demo/events.capture"
 _LOG_IN_GUEST: Final = "/run/demo/act.log"
 _ACT_LIMIT = 120.0
 _LABEL_LIMIT = 15.0
@@ -85,11 +87,12 @@ class Session:
 
 
 class Demo:
-    """One showing in one booted guest. ``failures`` are sentences."""
+    """One showing in one booted guest. ``failures`` are sentences. ``sink`` is a receiver that gets the events too."""
 
-    def __init__(self, guest: Guest, screen: Screen) -> None:
+    def __init__(self, guest: Guest, screen: Screen, sink: str | None = None) -> None:
         self._guest = guest
         self._screen = screen
+        self._sink = sink
         self.failures: list[str] = []
         self.rows = 0
 
@@ -99,6 +102,8 @@ class Demo:
         keys = [word for key in KEYS for word in ("--key", key)]
         # The multicast group takes any number of readers: one for the eyes, one for the file.
         to_file = [COMMAND, "run", *keys, "--format", "json", "--output", _JSON_IN_GUEST]
+        if self._sink:
+            to_file += ["--capture", _CAPTURE_IN_GUEST]
         with Session(guest) as session:
             self._load_rules()
             screen.headline(
@@ -217,6 +222,10 @@ class Demo:
             screen.say(report.shortened(sample))
             if sample["where"] != "container":
                 self.failures.append(f"an event in a container says that it is {sample['where']}")
+        if self._sink:
+            capture = RESULT.with_name("events.capture")
+            capture.write_bytes(self._guest.get(_CAPTURE_IN_GUEST))
+            self.failures += demo_sink.show(self._sink, capture, events, KEYS, screen.say, screen.headline)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -224,10 +233,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tests.vm.demo", description="Enriched events in a guest."
     )
     parser.add_argument("--kernel", choices=list(SLOTS), default="6.12")
+    parser.add_argument(
+        "--sink", choices=list(demo_sink.KNOWN), help="deliver the events to this receiver too"
+    )
     return parser
 
 
-def _show(slot: str) -> int:
+def _show(slot: str, sink: str | None) -> int:
     screen = Screen()
     screen.say(
         f"Booting a virtual machine with kernel {slot}. Nothing is audited or attached on this machine."
@@ -238,7 +250,7 @@ def _show(slot: str) -> int:
         guest = stack.enter_context(installed(slot, share))
         up = time.monotonic()  # the time before is not ours where another guest had to end first
         screen.say(f"Linux {guest.version} is up after {guest.up_seconds:.0f} seconds.")
-        demo = Demo(guest, screen)
+        demo = Demo(guest, screen, sink)
         demo.perform()
     screen.headline("Done" if not demo.failures else "FAILED")
     for failure in demo.failures:
@@ -257,7 +269,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     try:
-        return _show(arguments.kernel)
+        return _show(arguments.kernel, arguments.sink)
     except KeyboardInterrupt:
         print("\ndemo: interrupted; no virtual machine is left running", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -318,6 +318,8 @@ def _lost(loss: Loss) -> dict[str, str]:
         facts["last"] = str(loss.last)
     if loss.types:
         facts["types"] = ",".join(f"{name_of(number)}:{times}" for number, times in loss.types)
+    if loss.sink:
+        facts["sink"] = loss.sink
     return facts
 
 

@@ -125,4 +125,12 @@ ROWS: Final = (
         of_sinks("unsure"),
         _SINK,
     ),
+    Metric(
+        "sink_unheard_events_total",
+        "counter",
+        "events",
+        "Events that came to a Unix socket while nobody was connected: they are taken, and nobody has them",
+        of_sinks("unheard"),
+        _SINK,
+    ),
 )

@@ -19,9 +19,11 @@ import socket
 import ssl
 import termios
 import time
+from dataclasses import KW_ONLY, dataclass
 from typing import Final, NamedTuple
 
-from enricher.config.kinds import Kind, Unfit
+from enricher.config.kinds import Kind, Path, Unfit
+from enricher.config.options import needed, option
 from enricher.errors import UsageError
 from enricher.sinks.delivery.message import Unreachable
 
@@ -86,6 +88,38 @@ class Tls(NamedTuple):
     key_file: str = ""
     server_name: str = ""
     verify: bool = True
+
+
+@dataclass(frozen=True)
+class ReceiverOptions:
+    """What all destinations have that are one address, perhaps over TLS."""
+
+    address: str = needed(
+        "where the receiver listens: HOST:PORT, or [ADDRESS]:PORT for IPv6", kind=AddressKind()
+    )
+    _: KW_ONLY
+    tls_ca_file: str = option(
+        "",
+        "certificates of the authorities that the receiver's is verified with; empty: the system's",
+        Path(optional=True),
+    )
+    tls_cert_file: str = option(
+        "", "our own certificate, for a receiver that asks for one", Path(optional=True)
+    )
+    tls_key_file: str = option(
+        "", "the key of tls_cert_file, without a password; empty: in the same file", Path(optional=True)
+    )
+    tls_server_name: str = option(
+        "", "the name that the receiver's certificate has to have; empty: the host of address"
+    )
+    tls_verify: bool = option(default=True, doc="whether the receiver's certificate and name are verified")
+
+    @property
+    def tls_given(self) -> Tls:
+        """The options of TLS by themselves, equal to `Tls()` where none was given."""
+        return Tls(
+            self.tls_ca_file, self.tls_cert_file, self.tls_key_file, self.tls_server_name, self.tls_verify
+        )
 
 
 def context_of(tls: Tls) -> ssl.SSLContext:

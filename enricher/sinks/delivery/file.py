@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file as a destination: one message a line, rotated as the service's output is. See docs/sinks/file.md.
 
-Owns the options and what a write that failed half-way means for each message. Never compresses and never syncs: what
-was taken is in the kernel, which a kill does not take away and a power cut may.
+Owns the options and what a write that failed half-way means for each message. Never syncs: what was taken is in the
+kernel, which a kill does not take away and a power cut may.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from enricher.config.kinds import Mode, Name, Path, Size
 from enricher.config.options import needed, option
 from enricher.errors import EnricherError
+from enricher.sinks.compress import Compressor
 from enricher.sinks.delivery.message import ALL_TAKEN, Receipt, Unreachable
 from enricher.sinks.rotating import RotatingFile
 
@@ -33,6 +34,9 @@ class FileOptions:
     group: str = option("", "the group of a file that is made; empty: the service's", Name())
     rotate_size: int = option(64 << 20, "start a new file when this size is reached", Size())
     rotate_keep: int = option(8, "how many older files to keep, as PATH.1 (the newest of them) and so on")
+    compress: bool = option(
+        default=False, doc="compress older files with gzip, which are PATH.1.gz and so on then"
+    )
 
 
 class FileSender:
@@ -43,22 +47,27 @@ class FileSender:
 
     def __init__(self, options: FileOptions) -> None:
         self._options = options
+        self._compressor: Compressor | None = None
         self._file: RotatingFile | None = self._open()
 
     def _open(self) -> RotatingFile:
         options = self._options
+        self._compressor = Compressor(options.path) if options.compress else None
         return RotatingFile(
             options.path,
             size=options.rotate_size,
             keep=options.rotate_keep,
             group=options.group,
             mode=options.mode,
+            compressor=self._compressor,
         )
 
     @property
     def advice(self) -> str:
         """What the operator might want to know; "" if nothing."""
-        return self._file.advice if self._file is not None else ""
+        if self._file is not None and self._file.advice:
+            return self._file.advice
+        return "" if self._compressor is None else self._compressor.error
 
     def send(self, messages: Sequence[Message]) -> Receipt:
         """See `Sender`."""
@@ -67,6 +76,8 @@ class FileSender:
             if self._file is None:
                 self._file = self._open()
             before = self._file.written
+            if self._compressor is not None and not self._compressor.started:
+                self._compressor.wake()  # not before: this thread has no more capabilities than it may
             self._file.write([message.body + b"\n" for message in messages])
         except EnricherError as error:
             done = self._file.written - before if self._file is not None else 0
@@ -78,6 +89,8 @@ class FileSender:
     def close(self) -> None:
         """See `Sender`. Raises Unreachable where a write of before turns out to have failed."""
         file, self._file = self._file, None
+        if self._compressor is not None:
+            self._compressor.close()
         if file is not None:
             try:
                 file.close()

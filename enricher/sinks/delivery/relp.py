@@ -24,10 +24,17 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.config.kinds import Count, Path
-from enricher.config.options import needed, option
+from enricher.config.kinds import Count
+from enricher.config.options import option
 from enricher.errors import UsageError
-from enricher.sinks.delivery.connection import Address, AddressKind, Connection, Tls, address_of, context_of
+from enricher.sinks.delivery.connection import (
+    Address,
+    Connection,
+    ReceiverOptions,
+    Tls,
+    address_of,
+    context_of,
+)
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Receipt, Unreachable
 from enricher.sinks.delivery.rfc5424 import LENGTH_MIN, SD_ID, Formatter
 
@@ -53,28 +60,10 @@ _WAITS: Final = 6
 
 
 @dataclass(frozen=True)
-class RelpOptions:
+class RelpOptions(ReceiverOptions):
     """What can be set of a destination of type `relp`."""
 
-    address: str = needed(
-        "where the receiver listens: HOST:PORT, or [ADDRESS]:PORT for IPv6", kind=AddressKind()
-    )
     tls: bool = option(default=False, doc="whether the connection is TLS from its first byte on")
-    tls_ca_file: str = option(
-        "",
-        "certificates of the authorities that the receiver's is verified with; empty: the system's",
-        Path(optional=True),
-    )
-    tls_cert_file: str = option(
-        "", "our own certificate, for a receiver that asks for one", Path(optional=True)
-    )
-    tls_key_file: str = option(
-        "", "the key of tls_cert_file, without a password; empty: in the same file", Path(optional=True)
-    )
-    tls_server_name: str = option(
-        "", "the name that the receiver's certificate has to have; empty: the host of address"
-    )
-    tls_verify: bool = option(default=True, doc="whether the receiver's certificate and name are verified")
     window: int = option(128, "messages that are sent ahead of their answers, at most", Count())
     max_length: int = option(
         8096,
@@ -210,13 +199,7 @@ class RelpSender:
 
     def __init__(self, options: RelpOptions) -> None:
         self._address: Address = address_of(options.address)
-        tls = Tls(
-            options.tls_ca_file,
-            options.tls_cert_file,
-            options.tls_key_file,
-            options.tls_server_name,
-            options.tls_verify,
-        )
+        tls = options.tls_given
         if tls != Tls() and not options.tls:
             raise UsageError("options of TLS without tls", "tls = true, or leave the tls_ options out")
         if options.window < 1:

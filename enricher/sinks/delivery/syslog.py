@@ -24,10 +24,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from enricher.config.kinds import Count, Path
-from enricher.config.options import needed, option
+from enricher.config.kinds import Count
+from enricher.config.options import option
 from enricher.errors import UsageError
-from enricher.sinks.delivery.connection import Address, AddressKind, Connection, Tls, address_of, context_of
+from enricher.sinks.delivery.connection import (
+    Address,
+    Connection,
+    ReceiverOptions,
+    Tls,
+    address_of,
+    context_of,
+)
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Receipt, Unreachable
 from enricher.sinks.delivery.rfc5424 import LENGTH_MAX, LENGTH_MIN, SD_ID, Formatter
 
@@ -41,28 +48,10 @@ _FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass(frozen=True)
-class SyslogOptions:
+class SyslogOptions(ReceiverOptions):
     """What can be set of a destination of type `syslog`."""
 
-    address: str = needed(
-        "where the receiver listens: HOST:PORT, or [ADDRESS]:PORT for IPv6", kind=AddressKind()
-    )
     transport: Literal["udp", "tcp", "tls"] = option("tls", "udp, tcp with octet counting, or tls")
-    tls_ca_file: str = option(
-        "",
-        "certificates of the authorities that the receiver's is verified with; empty: the system's",
-        Path(optional=True),
-    )
-    tls_cert_file: str = option(
-        "", "our own certificate, for a receiver that asks for one", Path(optional=True)
-    )
-    tls_key_file: str = option(
-        "", "the key of tls_cert_file, without a password; empty: in the same file", Path(optional=True)
-    )
-    tls_server_name: str = option(
-        "", "the name that the receiver's certificate has to have; empty: the host of address"
-    )
-    tls_verify: bool = option(default=True, doc="whether the receiver's certificate and name are verified")
     max_length: int = option(
         8096,
         "octets of a syslog message; a longer line goes out in parts that say so",
@@ -246,13 +235,7 @@ class _Datagrams:
 
 def _wire_of(options: SyslogOptions) -> _Stream | _Datagrams:
     address = address_of(options.address)
-    tls = Tls(
-        options.tls_ca_file,
-        options.tls_cert_file,
-        options.tls_key_file,
-        options.tls_server_name,
-        options.tls_verify,
-    )
+    tls = options.tls_given
     if options.transport == "tls":
         return _Stream(address, options.timeout, context_of(tls), tls.server_name)
     if tls != Tls():

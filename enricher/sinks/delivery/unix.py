@@ -18,7 +18,6 @@ import grp
 import os
 import select
 import socket
-import stat
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from enricher.config.kinds import Path as PathKind
 from enricher.config.options import option
 from enricher.errors import UsageError
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Receipt
+from enricher.sinks.socketfile import clear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -293,7 +293,17 @@ def _listen(path: str, mode: int, group: str) -> socket.socket:
         raise UsageError(f"cannot make the socket {path}: there is no group {group!r}") from error
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _clear(path)
+        clear(
+            path,
+            UsageError(
+                f"cannot make the socket {path}: something else is there",
+                "move it away, or name another path",
+            ),
+            UsageError(
+                f"cannot make the socket {path}: somebody listens on it",
+                "auditd's af_unix plugin, or another run of this service: give one of them another path",
+            ),
+        )
         os.fchmod(listener.fileno(), 0o600)  # which the file inherits
         listener.bind(path)
         os.chown(path, -1, gid, follow_symlinks=False)
@@ -309,26 +319,3 @@ def _listen(path: str, mode: int, group: str) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _clear(path: str) -> None:
-    """Remove the socket of a service that is gone. Raises UsageError for anything else that is there."""
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise UsageError(
-                f"cannot make the socket {path}: something else is there",
-                "move it away, or name another path",
-            )
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            probe.connect(path)
-    except FileNotFoundError:
-        return
-    except ConnectionRefusedError:
-        Path(path).unlink()
-        return
-    except BlockingIOError:
-        pass  # its queue is full: somebody has to be there
-    raise UsageError(
-        f"cannot make the socket {path}: somebody listens on it",
-        "auditd's af_unix plugin, or another run of this service: give one of them another path",
-    )
