@@ -13,6 +13,7 @@
 #include "emit.h"
 #include "stamp.h"
 #include "task.h"
+#include "underway.h"
 #include "users.h"
 
 #define BUFFER_RECORDS_MAX 16  /* a syscall's buffer holds a handful; more are counted */
@@ -124,6 +125,13 @@ static __always_inline void count_record(struct open_event *open, __u16 type)
 	open->runs = last + 1;
 }
 
+/*
+ * The key of a buffer that is an event of its own and holds several records. The task may have
+ * another event open under its own address, which is even. It ends with its buffer, not with a call.
+ */
+#define BUFFER_KEY(task)   ((task) | 1)
+#define IS_BUFFER_KEY(key) ((key)&1)
+
 VERIFIED_ALONE int close_event(__u64 key, __u32 flags, __u64 wakeup)
 {
 	struct open_event *open = bpf_map_lookup_elem(&open_events, &key);
@@ -131,7 +139,8 @@ VERIFIED_ALONE int close_event(__u64 key, __u32 flags, __u64 wakeup)
 	if (!open)
 		return 0;
 	emit_tally(open, flags, wakeup);
-	bpf_map_delete_elem(&open_events, &key);
+	if (!bpf_map_delete_elem(&open_events, &key) && !IS_BUFFER_KEY(key))
+		count_ended(key);
 	return 0;
 }
 
@@ -152,18 +161,16 @@ static __always_inline __u16 begin_event(__u64 key, const struct event_stamp *st
 	fresh.runs = 1;
 	fresh.run[0].type = type;
 	fresh.run[0].count = 1;
+	if (!IS_BUFFER_KEY(key))
+		count_begun(key);
 	if (bpf_map_update_elem(&open_events, &key, &fresh, BPF_ANY)) {
+		if (!IS_BUFFER_KEY(key))
+			count_ended(key);
 		COUNT(fail_track);
 		flags |= CONTEXT_UNTRACKED;
 	}
 	return flags;
 }
-
-/*
- * The key of a buffer that is an event of its own and holds several records. The task may have
- * another event open under its own address, which is even.
- */
-#define BUFFER_KEY(task) ((task) | 1)
 
 /*
  * One finished record. Returns the key of the event it belongs to, 0 where that is not tracked.
@@ -235,7 +242,7 @@ static __always_inline __u64 on_record(__u32 serial, const struct sk_buff *skb, 
 			key = 0;
 	}
 	/* A buffer of several records and a record of its own have a serial that is not the call's. */
-	if (key && !(key & 1) && !(flags & CONTEXT_STANDALONE))
+	if (key && !IS_BUFFER_KEY(key) && !(flags & CONTEXT_STANDALONE))
 		tell_link(key, &stamp);
 	emit_context(&stamp, type, flags);
 	return key;
@@ -269,7 +276,7 @@ VERIFIED_ALONE int on_further_records(__u64 key, __u64 from, __u64 to)
 	if (next != end)
 		COUNT(fail_list);
 	/* An event of its own is whole now; its records are about to be queued and will drive the drain. */
-	if (key & 1)
+	if (IS_BUFFER_KEY(key))
 		close_event(key, TALLY_BUFFER, BPF_RB_NO_WAKEUP);
 	return 0;
 }
@@ -390,14 +397,18 @@ int BPF_PROG(event_exit)
 }
 
 /*
- * audit_log_exit has run by now, if it runs at all. What is open was begun by a record inside the
- * syscall (CONFIG_CHANGE of `auditctl -a`) and a `never` rule then dropped the rest.
+ * What the task's last call left is over: audit_log_exit has run by now, if it ran at all. An event that is
+ * open was begun by a record inside of that call (CONFIG_CHANGE of `auditctl -a`), and a `never` rule then
+ * dropped the rest. At the entry of the next call, since a program at the exit of each has to return through
+ * a second trampoline; who waits for something enters a call before.
  */
-SEC("fexit/__audit_syscall_exit")
-int BPF_PROG(syscall_exit)
+SEC("fentry/__audit_syscall_entry")
+int BPF_PROG(syscall_entry)
 {
 	__u64 key = bpf_get_current_task();
 
+	if (!is_under_way(key))
+		return 0;
 	close_silently_ended(key, TALLY_ORPHAN);
 	end_act(key);
 	return 0;
@@ -424,6 +435,8 @@ int BPF_PROG(task_exit)
 {
 	__u64 key = bpf_get_current_task();
 
+	if (!is_under_way(key))
+		return 0;
 	close_silently_ended(key, TALLY_ORPHAN);
 	end_act(key);
 	return 0;

@@ -116,13 +116,9 @@ int bcc_event_exit(struct pt_regs *ctx)
 	return event_exit();
 }
 
-/*
- * At the entry of the next system call instead of the exit of this one, so that no system call of the
- * host pays for a return probe: an event that a rule cut short ends a little later.
- */
 int bcc_syscall_entry(struct pt_regs *ctx)
 {
-	return syscall_exit();
+	return syscall_entry();
 }
 
 int bcc_uring_exit(struct pt_regs *ctx)

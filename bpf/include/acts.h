@@ -8,6 +8,7 @@
 
 #include "emit.h"
 #include "task.h"
+#include "underway.h"
 
 #ifdef WITHOUT_ACTS /* the build by bcc has no programs that begin one */
 
@@ -49,11 +50,15 @@ static __always_inline struct act *act_of(const struct task_struct *task)
 	act = bpf_map_lookup_elem(&acts, &key);
 	if (act && !is_over(act, context))
 		return act;
+	if (!act)
+		count_begun(key);
 	fresh.link = bpf_ktime_get_boot_ns();
 	fresh.major = BPF_CORE_READ(context, major);
 	fresh.argument = BPF_CORE_READ(context, argv[0]);
 	fresh.began = audit_context_began(context);
 	if (bpf_map_update_elem(&acts, &key, &fresh, BPF_ANY)) {
+		if (!act)
+			count_ended(key);
 		COUNT(fail_acts);
 		return 0;
 	}
@@ -97,7 +102,8 @@ static __always_inline void tell_link(__u64 key, const struct event_stamp *stamp
 
 static __always_inline void end_act(__u64 key)
 {
-	bpf_map_delete_elem(&acts, &key);
+	if (!bpf_map_delete_elem(&acts, &key))
+		count_ended(key);
 }
 
 /* Fills in everything but the header; for a task other than current what it has is read while it cannot go.

@@ -50,8 +50,8 @@ struct open_event {
 
 /*
  * Keyed by the address of the task_struct: 5.10 has no task storage for tracing programs, and a tid
- * changes hands when a thread execs. An entry lives from an event's first record to its last, so it
- * cannot outlive the task.
+ * changes hands when a thread execs. An entry lives from an event's first record to its last, or to the
+ * task's next call where a rule cut it short, so it cannot outlive the task.
  */
 #define OPEN_EVENTS_MAX 16384
 
@@ -77,8 +77,8 @@ struct told_cgroups_map {
 
 /*
  * A system call under way that did something to be told beside its records. Keyed as open_events, and gone
- * when the call is over. Where the program was skipped that ends it, it shows whose it is: a link never
- * speaks of an earlier call.
+ * when the task's next call begins. Where the program was skipped that ends it, it shows whose it is: a link
+ * never speaks of an earlier call.
  */
 #define ACTS_MAX 8192
 
@@ -261,6 +261,10 @@ struct counters_map {
 	__type(key, __u32);
 	__type(value, struct counters);
 };
+
+/* See underway.h; of eight bytes since 5.10 adds to no smaller ones atomically. */
+#define UNDER_WAY_BITS 12
+extern __u64 under_way[1 << UNDER_WAY_BITS];
 
 extern struct rings_map rings SEC(".maps");
 extern struct open_events_map open_events SEC(".maps");

@@ -32,7 +32,7 @@ PROGRAMS = (
     "cgroup_renamed",
     "cgroup_released",
     "event_exit",
-    "syscall_exit",
+    "syscall_entry",
     "task_exit",
     "uring_exit",
     "record_lost",

@@ -107,7 +107,7 @@ def test_life(lib: Lib, load: Load) -> None:
     assert lib.attached == [
         *CGROUPS,
         "event_exit",
-        "syscall_exit",
+        "syscall_entry",
         "task_exit",
         "uring_exit",
         "record_lost",
@@ -128,7 +128,7 @@ def test_life(lib: Lib, load: Load) -> None:
 @pytest.mark.parametrize(("hook", "program"), [(Hook.PART, "record_end_part"), (Hook.QUEUE, "record_queued")])
 def test_other_hooks_and_no_io_uring(lib: Lib, load: Load, hook: Hook, program: str) -> None:
     loaded = load(hook, uring=False)
-    assert lib.attached == [*CGROUPS, "event_exit", "syscall_exit", "task_exit", "record_lost", program]
+    assert lib.attached == [*CGROUPS, "event_exit", "syscall_entry", "task_exit", "record_lost", program]
     assert {name for name, wanted in lib.autoloaded.items() if wanted} == set(lib.attached)
     loaded.close()
 

@@ -47,7 +47,7 @@ LARGEST_RING: Final = 1 << 30  # the kernel takes the size as 32 bits, and we ma
 NONCE_LENGTH: Final = 16
 
 # Attached before the record hook, so that no event is begun that nothing would end.
-_ENDINGS: Final = ("event_exit", "syscall_exit", "task_exit")
+_ENDINGS: Final = ("event_exit", "syscall_entry", "task_exit")
 # Tell of cgroups. Attached first: what is made while user space looks for those that are there is told of.
 _CGROUPS: Final = ("cgroup_made", "cgroup_removed", "cgroup_renamed", "cgroup_released")
 # Ends an io_uring worker's event; the function came with io_uring's audit support (5.16).
