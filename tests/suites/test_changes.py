@@ -167,6 +167,7 @@ def test_who_is_aimed_at(guest: Guest, rules: Rules, box: tuple[str, str]) -> No
         account = live.stop()
         events = live.events()
     assert account.balanced, live.said
+    events = [event for event in events if event["records"]]  # what the kernel skipped is told by one without
     (aiming,) = {
         event["subject"]["pid"] for event in events if event["records"][0]["fields"]["SYSCALL"] == "ptrace"
     }
@@ -359,10 +360,13 @@ def test_baseline_of_what_was_there_before(
     }
     assert [key for key, count in Counter(map(_key, begun)).items() if count != 1] == []
     ends = Counter(map(_key, ended))
-    assert sorted(kind for kind, _, _ in ends.keys() & set(map(_key, old))) == sorted(KINDS_TO_MAKE)
+    had = Counter(kind for kind, _, _ in ends.keys() & set(map(_key, old)))
+    unseen = Counter(KINDS_TO_MAKE) - had
+    assert had - Counter(KINDS_TO_MAKE) == Counter()
+    assert unseen.total() <= _skipped(events), unseen
     assert set(ends.values()) == {1}
     assert set(ends) <= set(map(_key, begun))
-    record_property("baseline", f"{len(old)} namespaces, {len(ends)} ended")
+    record_property("baseline", f"{len(old)} namespaces, {len(ends)} ended, of {dict(unseen)} no end seen")
 
 
 def _await_ends(guest: Guest, live: Live, ends: int) -> None:

@@ -62,3 +62,21 @@ def test_counted_overhead(counting: Guest, what: str, record_property: Callable[
     record_property(f"overhead of {what}", f"{more:.1%}; {own}")
     assert counters["drop_namespace"] == 0, counters
     assert more <= LIMITS[what], (nothing, records, whole)
+
+
+def test_counted_cost_of_a_recorded_call(
+    counting: Guest, record_property: Callable[[str, object], None]
+) -> None:
+    """A call that a rule has recorded: four records, which the kernel formats, queues and offers to nobody."""
+    rules = Rules(counting)
+    rules.clear()
+    rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "openat", "-k", "counted")
+    try:
+        whole, counters = rate(counting, "all", "openat")
+        nothing, _ = rate(counting, "none", "openat")
+    finally:
+        rules.clear()
+    record_property(
+        "overhead of a recorded openat", f"{nothing / whole - 1:.1%}; {nothing:.0f} calls/s without any"
+    )
+    assert counters["contexts"] > whole, counters
