@@ -197,11 +197,11 @@ soak-records: $(READY) ## The main job at its full size, every record type, ever
 
 .PHONY: soak-suites
 soak-suites: $(READY) ## The other suites on every kernel: service, metadata, journal, options, refusals, doctor, quiet, cgroups
-	@$(PARTS) $(ARGS) --full $(addprefix tests/suites/test_,$(addsuffix .py,service metadata journal options refusals doctor quiet beside_auditd cgroups cgroup_v1))
+	@$(PARTS) $(ARGS) --rest $(addprefix tests/suites/test_,$(addsuffix .py,service metadata journal options refusals doctor quiet beside_auditd cgroups cgroup_v1))
 
 .PHONY: soak-namespaces
 soak-namespaces: $(READY) ## Namespaces at full size on every kernel: the storm, and what the programs cost, counted
-	@$(PARTS) $(ARGS) --full $(addprefix tests/suites/test_,$(addsuffix .py,changes users packets namespaces_command overhead))
+	@$(PARTS) $(ARGS) --rest $(addprefix tests/suites/test_,$(addsuffix .py,changes users packets namespaces_command overhead))
 
 .PHONY: soak-bcc
 soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without

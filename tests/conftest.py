@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 FIRST = ("lint", "unit", "workload", "demo")
 """Suites that take seconds, so that their failures are known before the first guest boots; and the demo,
@@ -42,9 +42,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="the sizes that `make soak-...` runs, and the tests marked `full`",
     )
+    parser.addoption(
+        "--rest", action="store_true", help="as --full, without what runs in the same way without it"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--rest"):
+        config.option.full = True
     chosen = config.getoption("--kernel")
     if chosen:
         from tests.vm.kernels import SLOTS
@@ -66,16 +71,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--full"):
-        left_out = [item for item in items if item.get_closest_marker("full") or not _is_for_its_kernel(item)]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    if config.getoption("--rest"):
+        _leave_out(config, items, lambda item: _is_small(item) and not item.get_closest_marker("grows"))
+    elif not config.getoption("--full"):
+        _leave_out(config, items, lambda item: not _is_small(item))
     items.sort(key=_suite_rank)  # stable: within a suite, and per kernel, pytest's order stays
     for item in items:
         if _suite(item) == LAST:
             item.add_marker(pytest.mark.interop)
         if item.get_closest_marker("vm") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(VM_TIMEOUT))
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], out: Callable[[pytest.Item], bool]) -> None:
+    config.hook.pytest_deselected(items=list(filter(out, items)))
+    items[:] = [item for item in items if not out(item)]
+
+
+def _is_small(item: pytest.Item) -> bool:
+    """Whether a test is run without --full."""
+    return not item.get_closest_marker("full") and _is_for_its_kernel(item)
 
 
 def _is_for_its_kernel(item: pytest.Item) -> bool:

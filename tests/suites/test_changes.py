@@ -378,6 +378,7 @@ def _await_ends(guest: Guest, live: Live, ends: int) -> None:
             return
 
 
+@pytest.mark.grows
 def test_lives_of_numbers_that_are_used_again(
     guest: Guest,
     rules: Rules,
