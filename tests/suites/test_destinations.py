@@ -44,10 +44,11 @@ _SCRAPE = (
     "    while data := s.recv(65536): print(data.decode(), end='')\n"
 )
 
-# One process: each exec would be an event, and on its way to the receivers as well.
+# One process: each exec would be an event, and on its way to the receivers as well. A last line may be half of one.
 _AWAIT = """
 import sys, time
-while not set(open(sys.argv[1]).read().split()) <= set(open(sys.argv[2]).read().split()):
+wanted = {"bulk " + uid for uid in open(sys.argv[1]).read().split()}
+while not wanted <= set(open(sys.argv[2]).read().split(chr(10))):
     time.sleep(0.2)
 """
 
