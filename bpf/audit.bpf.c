@@ -13,7 +13,6 @@
 #include "emit.h"
 #include "stamp.h"
 #include "task.h"
-#include "underway.h"
 #include "users.h"
 
 #define BUFFER_RECORDS_MAX 16  /* a syscall's buffer holds a handful; more are counted */
@@ -127,7 +126,7 @@ static __always_inline void count_record(struct open_event *open, __u16 type)
 
 /*
  * The key of a buffer that is an event of its own and holds several records. The task may have
- * another event open under its own address, which is even. It ends with its buffer, not with a call.
+ * another event open under its own address, which is even.
  */
 #define BUFFER_KEY(task)   ((task) | 1)
 #define IS_BUFFER_KEY(key) ((key)&1)
@@ -138,9 +137,9 @@ VERIFIED_ALONE int close_event(__u64 key, __u32 flags, __u64 wakeup)
 
 	if (!open)
 		return 0;
-	emit_tally(open, flags, wakeup);
-	if (!bpf_map_delete_elem(&open_events, &key) && !IS_BUFFER_KEY(key))
-		count_ended(key);
+	if (open->told != open->stamp.serial)
+		emit_tally(open, flags, wakeup);
+	bpf_map_delete_elem(&open_events, &key);
 	return 0;
 }
 
@@ -148,6 +147,18 @@ VERIFIED_ALONE int close_event(__u64 key, __u32 flags, __u64 wakeup)
 static __always_inline void close_silently_ended(__u64 key, __u16 flags)
 {
 	close_event(key, flags, BPF_RB_FORCE_WAKEUP);
+}
+
+/*
+ * The record is none that the kernel writes at the end of a call: a rule may yet say that this one is not
+ * recorded, and then nothing tells that the event is over. A slot may be taken by a later one, whose event
+ * ends later then.
+ */
+static __always_inline void remember_inside(__u64 key)
+{
+#ifndef WITHOUT_ACTS /* for bcc a program looks at each call */
+	begun_inside[(key >> 6) % BEGUN_INSIDE] = key;
+#endif
 }
 
 /* Returns the context's flags: UNTRACKED is added where there is no room. */
@@ -161,13 +172,11 @@ static __always_inline __u16 begin_event(__u64 key, const struct event_stamp *st
 	fresh.runs = 1;
 	fresh.run[0].type = type;
 	fresh.run[0].count = 1;
-	if (!IS_BUFFER_KEY(key))
-		count_begun(key);
 	if (bpf_map_update_elem(&open_events, &key, &fresh, BPF_ANY)) {
-		if (!IS_BUFFER_KEY(key))
-			count_ended(key);
 		COUNT(fail_track);
 		flags |= CONTEXT_UNTRACKED;
+	} else if (!IS_BUFFER_KEY(key) && type != AUDIT_SYSCALL) {
+		remember_inside(key);
 	}
 	return flags;
 }
@@ -392,27 +401,58 @@ int BPF_PROG(record_queued, struct sk_buff_head *list, struct sk_buff *newsk)
 SEC("fexit/audit_log_exit")
 int BPF_PROG(event_exit)
 {
-	close_silently_ended(bpf_get_current_task(), TALLY_EXIT);
-	return 0;
-}
-
-/*
- * What the task's last call left is over: audit_log_exit has run by now, if it ran at all. An event that is
- * open was begun by a record inside of that call (CONFIG_CHANGE of `auditctl -a`), and a `never` rule then
- * dropped the rest. At the entry of the next call, since a program at the exit of each has to return through
- * a second trampoline; who waits for something enters a call before.
- */
-SEC("fentry/__audit_syscall_entry")
-int BPF_PROG(syscall_entry)
-{
 	__u64 key = bpf_get_current_task();
 
-	if (!is_under_way(key))
-		return 0;
-	close_silently_ended(key, TALLY_ORPHAN);
+	close_silently_ended(key, TALLY_EXIT);
 	end_act(key);
 	return 0;
 }
+
+#ifndef WITHOUT_ACTS
+/* Whether there is no more to be told of the event that this task began inside of a call. */
+VERIFIED_ALONE int settle(__u64 key)
+{
+	struct open_event *open = bpf_map_lookup_elem(&open_events, &key);
+	const struct audit_context *context;
+	__u32 serial;
+
+	if (!open)
+		return 1;
+	serial = open->stamp.serial;
+	context = BPF_CORE_READ((const struct task_struct *)key, audit_context);
+	if (context && audit_context_in_call(context) && audit_context_serial(context) == serial)
+		return 0;
+	/*
+	 * It stays: by now the entry may be the task's next event's, whose serial is another. Whose count was
+	 * told by its serial ends in silence.
+	 */
+	if (open->told != serial) {
+		open->told = serial;
+		emit_tally(open, TALLY_ORPHAN, BPF_RB_FORCE_WAKEUP);
+	}
+	return 1;
+}
+
+/*
+ * An event that was begun by a record inside of a call (CONFIG_CHANGE of `auditctl -a`), the rest of which a
+ * `never` rule then dropped: the kernel does nothing more that could be looked at without a look at every
+ * system call of the host, which costs a sixth of a short one. So user space asks, by a call that does
+ * nothing, when an event stays without its count; the flags are a secret of this run that the kernel refuses.
+ */
+SEC("fentry/ksys_unshare")
+int BPF_PROG(settle_all, unsigned long flags)
+{
+	if (!(nonce_low >> 32) || flags != (nonce_low >> 32) << 32)
+		return 0;
+	for (int i = 0; i < BEGUN_INSIDE; i++) {
+		__u64 key = begun_inside[i];
+
+		if (key && settle(key))
+			begun_inside[i] = 0;
+	}
+	return 0;
+}
+#endif
 
 /* The same for an operation that an io_uring worker runs. */
 SEC("fexit/__audit_uring_exit")
@@ -435,8 +475,6 @@ int BPF_PROG(task_exit)
 {
 	__u64 key = bpf_get_current_task();
 
-	if (!is_under_way(key))
-		return 0;
 	close_silently_ended(key, TALLY_ORPHAN);
 	end_act(key);
 	return 0;

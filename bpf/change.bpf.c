@@ -116,7 +116,7 @@ static __always_inline int leave_call(__u16 op)
 
 	if (!bpf_map_lookup_elem(&places, &key))
 		return 0;
-	act = act_of((const void *)key);
+	act = begin_act((const void *)key);
 	if (tell_change(act ? act->link : 0, op) && act)
 		act->untold++;
 	bpf_map_delete_elem(&places, &key);
@@ -245,7 +245,7 @@ int BPF_PROG(task_made, struct task_struct *child, __u64 clone_flags)
 		BPF_CORE_READ(child, real_cred, user_ns) != BPF_CORE_READ(maker, real_cred, user_ns);
 	if (!moved && !own_level)
 		return 0;
-	act = act_of(maker);
+	act = begin_act(maker);
 	if (act) {
 		act->child_pid = BPF_CORE_READ(child, pid);
 		act->child_seen = seen_from(made, own);

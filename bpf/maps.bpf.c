@@ -6,7 +6,7 @@ const volatile __u64 nonce_high = 0;
 const volatile __u64 nonce_low = 0;
 const volatile __u32 cgroup_hierarchy = 0;
 const volatile __u32 cgroup_subsys = 0;
-__u64 under_way[1 << UNDER_WAY_BITS] = {};
+__u64 begun_inside[BEGUN_INSIDE] = {};
 
 /* One ring per CPU: user space makes them under one memory budget and puts them in before attaching. */
 struct rings_map rings SEC(".maps");

@@ -116,9 +116,11 @@ int bcc_event_exit(struct pt_regs *ctx)
 	return event_exit();
 }
 
+/* What the task's last call left is over: an event that a rule cut short. */
 int bcc_syscall_entry(struct pt_regs *ctx)
 {
-	return syscall_entry();
+	close_silently_ended(bpf_get_current_task(), TALLY_ORPHAN);
+	return 0;
 }
 
 int bcc_uring_exit(struct pt_regs *ctx)

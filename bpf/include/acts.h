@@ -8,7 +8,6 @@
 
 #include "emit.h"
 #include "task.h"
-#include "underway.h"
 
 #ifdef WITHOUT_ACTS /* the build by bcc has no programs that begin one */
 
@@ -23,46 +22,53 @@ static __always_inline void end_act(__u64 key)
 #else
 
 /*
- * Of an earlier call, whose end nobody saw: the kernel skips a program for a task while another that it
- * preempted is inside of it on the same CPU. Two calls are told apart by the serial, or before the records by
- * what was called and when, which leaves equal calls within a tick.
+ * Of an earlier call: nothing looks at the end of one that is not recorded, since that would be a look at
+ * every system call of the host. Two calls are told apart by the serial, or before the records by what was
+ * called and when, which leaves equal calls within a tick, of which the first was not recorded.
  */
 static __always_inline int is_over(const struct act *act, const struct audit_context *context)
 {
 	return (act->serial && act->serial != audit_context_serial(context)) ||
 	       act->began != audit_context_began(context) || act->major != BPF_CORE_READ(context, major) ||
-	       act->argument != BPF_CORE_READ(context, argv[0]);
+	       act->argument[0] != BPF_CORE_READ(context, argv[0]) ||
+	       act->argument[1] != BPF_CORE_READ(context, argv[1]) ||
+	       act->argument[2] != BPF_CORE_READ(context, argv[2]) ||
+	       act->argument[3] != BPF_CORE_READ(context, argv[3]);
 }
 
 /*
- * The act of the current call, begun where there is none yet; NULL where no record can come of it: the task
- * has no context (audit is off), or is outside of a call, where nothing would end the act.
+ * The act of the current call, begun here; NULL where no record can come of it: the task has no context
+ * (audit is off), or is outside of a call.
  */
-static __always_inline struct act *act_of(const struct task_struct *task)
+static __always_inline struct act *begin_act(const struct task_struct *task)
 {
 	const struct audit_context *context = BPF_CORE_READ(task, audit_context);
 	__u64 key = (__u64)task;
 	struct act fresh = {};
-	struct act *act;
 
 	if (!context || !audit_context_in_call(context))
 		return 0;
-	act = bpf_map_lookup_elem(&acts, &key);
-	if (act && !is_over(act, context))
-		return act;
-	if (!act)
-		count_begun(key);
 	fresh.link = bpf_ktime_get_boot_ns();
 	fresh.major = BPF_CORE_READ(context, major);
-	fresh.argument = BPF_CORE_READ(context, argv[0]);
+	bpf_core_read(fresh.argument, sizeof(fresh.argument), &context->argv);
 	fresh.began = audit_context_began(context);
 	if (bpf_map_update_elem(&acts, &key, &fresh, BPF_ANY)) {
-		if (!act)
-			count_ended(key);
 		COUNT(fail_acts);
 		return 0;
 	}
 	return bpf_map_lookup_elem(&acts, &key);
+}
+
+/* The same where a call may come by here more than once. */
+static __always_inline struct act *act_of(const struct task_struct *task)
+{
+	const struct audit_context *context = BPF_CORE_READ(task, audit_context);
+	__u64 key = (__u64)task;
+	struct act *act = bpf_map_lookup_elem(&acts, &key);
+
+	if (act && context && audit_context_in_call(context) && !is_over(act, context))
+		return act;
+	return begin_act(task);
 }
 
 VERIFIED_ALONE int emit_link(__u64 key, __u64 sec, __u32 ms, __u32 serial)
@@ -102,8 +108,7 @@ static __always_inline void tell_link(__u64 key, const struct event_stamp *stamp
 
 static __always_inline void end_act(__u64 key)
 {
-	if (!bpf_map_delete_elem(&acts, &key))
-		count_ended(key);
+	bpf_map_delete_elem(&acts, &key);
 }
 
 /* Fills in everything but the header; for a task other than current what it has is read while it cannot go.

@@ -260,6 +260,7 @@ struct audit_context {
 #define AUDIT_FIRST_USER      1100
 #define AUDIT_USER_AVC	      1107
 #define AUDIT_LAST_USER	      1199
+#define AUDIT_SYSCALL	      1300
 #define AUDIT_EOE	      1320
 #define AUDIT_NETFILTER_PKT   1324
 #define AUDIT_NETFILTER_CFG   1325

@@ -44,14 +44,14 @@ struct open_event {
 	__u16 flags; /* CONTEXT_* of the context that was sent */
 	__u16 runs;  /* valid ones of run[]; the last one is the one that grows */
 	__u32 truncated;
-	__u32 pad;
+	__u32 told; /* its serial, once its count was told while it was still here */
 	struct tally_run run[TALLY_RUNS];
 };
 
 /*
  * Keyed by the address of the task_struct: 5.10 has no task storage for tracing programs, and a tid
  * changes hands when a thread execs. An entry lives from an event's first record to its last, or to the
- * task's next call where a rule cut it short, so it cannot outlive the task.
+ * task's next event where a rule cut it short, so it cannot outlive the task.
  */
 #define OPEN_EVENTS_MAX 16384
 
@@ -76,9 +76,9 @@ struct told_cgroups_map {
 };
 
 /*
- * A system call under way that did something to be told beside its records. Keyed as open_events, and gone
- * when the task's next call begins. Where the program was skipped that ends it, it shows whose it is: a link
- * never speaks of an earlier call.
+ * A system call under way that did something to be told beside its records. Keyed as open_events. Gone when
+ * it was recorded; nothing looks at the end of a call that was not, so it shows whose it is: a link never
+ * speaks of an earlier call. What is left behind falls out some time.
  */
 #define ACTS_MAX 8192
 
@@ -90,12 +90,12 @@ struct act {
 	__u32 untold;
 	__u32 serial; /* of its records, once the link was told; else 0 */
 	__s32 major;
-	__u64 argument; /* the first */
-	__u64 began;	/* by the clock's tick */
+	__u64 argument[4];
+	__u64 began; /* by the clock's tick */
 };
 
 struct acts_map {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, ACTS_MAX);
 	__type(key, __u64);
 	__type(value, struct act);
@@ -262,9 +262,9 @@ struct counters_map {
 	__type(value, struct counters);
 };
 
-/* See underway.h; of eight bytes since 5.10 adds to no smaller ones atomically. */
-#define UNDER_WAY_BITS 12
-extern __u64 under_way[1 << UNDER_WAY_BITS];
+/* Tasks whose event began inside of a call, by their address: see settle() in audit.bpf.c. */
+#define BEGUN_INSIDE 64
+extern __u64 begun_inside[BEGUN_INSIDE];
 
 extern struct rings_map rings SEC(".maps");
 extern struct open_events_map open_events SEC(".maps");

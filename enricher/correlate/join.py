@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 EOE: Final = 1320
+_SYSCALL: Final = 1300
 
 _STANDALONE: Final = int(ContextFlag.STANDALONE)
 _SUBJECT: Final = int(ContextFlag.SUBJECT)
@@ -42,6 +43,8 @@ _UNTRACKED: Final = int(ContextFlag.UNTRACKED)
 _QUEUE_SKEW_NS: Final = 100_000_000
 # How often unfinished events are looked over, in seconds.
 _REVIEW: Final = 0.05
+# From when on, in seconds, an event that began inside of a system call may be one that a rule cut short.
+_CUT_SHORT: Final = 0.2
 
 NO_CONTEXT: Final = "no context: the hook did not see this record, or the ring was full"
 PARKED_TOO_LONG: Final = "no context: the kernel side did not commit it in time"
@@ -104,6 +107,8 @@ class Correlator:
         self.overfull = 0
         self.forgotten = 0
         self.orphan_contexts: list[Event] = []  # contexts whose records never came; taken by the ledger
+        self.unsettled = False
+        """Whether an event may be over without the kernel side knowing it, as of the last look at all."""
 
     def __len__(self) -> int:
         """How many events are unfinished."""
@@ -157,6 +162,8 @@ class Correlator:
         self._newest = newest
         if pending and (now - self._reviewed >= _REVIEW or len(pending) > self._limits.open_events):
             self._review(now, done, parked=parked)
+        elif not pending:
+            self.unsettled = False
         self.events += len(done)
         return done
 
@@ -264,6 +271,7 @@ class Correlator:
 
     def _review(self, now: float, done: list[Event], *, parked: bool) -> None:
         self._reviewed = now
+        self.unsettled = False
         surplus = len(self._open) - self._limits.open_events
         for event in list(self._open.values()):
             if surplus > 0:
@@ -276,6 +284,8 @@ class Correlator:
                     self._complete(event, PARKED_TOO_LONG if parked else CONTEXT_DROPPED, done)
             elif reason := self._overdue(event, now, parked=parked):
                 self._give_out(event, reason, done)
+            elif now - event.opened > _CUT_SHORT and _began_inside(event):
+                self.unsettled = True
 
     def _overdue(self, event: Event, now: float, *, parked: bool) -> str:
         """Why the event has to be given out as it is; "" while it can still become whole."""
@@ -333,6 +343,12 @@ def _is_counted(event: Event) -> bool:
 def _is_whole(event: Event) -> bool:
     """Whether as many records are here as are to come, or more."""
     return bool(event.records) and len(event.records) >= event.expected and _is_counted(event)
+
+
+def _began_inside(event: Event) -> bool:
+    """Whether the first record is none that is written at the end of a call, and the kernel side has more to say."""
+    context = event.context
+    return not _is_counted(event) and context is not None and context.record_type != _SYSCALL
 
 
 def _moment(event: Event) -> int:

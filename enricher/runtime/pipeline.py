@@ -42,6 +42,8 @@ _LONGEST_WAIT: Final = 3600.0  # epoll takes milliseconds in 31 bits: some 24 da
 _FINISH_WAIT: Final = 0.05
 _DRAIN_WAIT: Final = 2.0
 _COUNTS_EVERY: Final = 1.0
+_SETTLE_EVERY: Final = 0.25
+"""Seconds between asking whether an event is over that a rule may have cut short; as long as one may be."""
 """Seconds between two looks at the signs of a loss."""
 _ASK_EVERY: Final = 60.0
 """Seconds between two readings of all counts where there is no sign: of what only a system call tells."""
@@ -109,6 +111,7 @@ class Pipeline:
         self._facts = False  # whether any came since they were last looked for
         self._drops = 0  # when all counts were last asked for
         self._wall = time.time() - self._counted
+        self._settled = 0.0  # when it was last asked which events are over
         self._metadata = metadata
         if metadata is not None:
             self.serve(metadata.fileno(), metadata.serve)
@@ -176,6 +179,9 @@ class Pipeline:
                 self._asked, self._drops = now, counts.netlink_drops
         parked = self._loaded.parked
         done = self._take(Batch(records, contexts, tallies, parked, now, now + self._wall, counts))
+        if self.stages.correlator.unsettled and now - self._settled >= _SETTLE_EVERY:
+            self._settled = now
+            self._loaded.settle()
         if done:
             self._pause = pause_after(done, self._pause) if len(records) < self._socket.batch else 0.0
         elif not records:

@@ -79,4 +79,5 @@ def test_counted_cost_of_a_recorded_call(
     record_property(
         "overhead of a recorded openat", f"{nothing / whole - 1:.1%}; {nothing:.0f} calls/s without any"
     )
+    assert counters["drop_context"] == counters["drop_tally"] == 0, counters
     assert counters["contexts"] > whole, counters

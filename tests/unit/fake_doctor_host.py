@@ -34,7 +34,7 @@ RULE = Rule(EXIT, ALWAYS, (Condition(11, 0x40000000, 1),), every_syscall=False)
 ALL_CAPABILITIES = (1 << 41) - 1
 LIMITS = "Limit  Soft Limit  Hard Limit  Units\nMax locked memory  8388608  8388608  bytes\n"
 NETLINK = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n"
-KERNEL = ("audit_log_end", "skb_queue_tail", "audit_log_exit", "__audit_syscall_entry", "__audit_uring_exit")
+KERNEL = ("audit_log_end", "skb_queue_tail", "audit_log_exit", "__audit_uring_exit")
 MORE = ("audit_log_lost", "bpf_ktime_get_coarse_ns")
 
 FILES = {

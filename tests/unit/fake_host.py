@@ -176,6 +176,9 @@ class Host:
     def look_for_missed(self) -> None:
         pass
 
+    def settle(self) -> None:
+        self.log.append("settle")
+
     def found(self, cgroups: list[CgroupChange]) -> None:
         self.cgroups += cgroups
 

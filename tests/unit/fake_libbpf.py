@@ -32,10 +32,10 @@ PROGRAMS = (
     "cgroup_renamed",
     "cgroup_released",
     "event_exit",
-    "syscall_entry",
     "task_exit",
     "uring_exit",
     "record_lost",
+    "settle_all",
 )
 CGROUPS = PROGRAMS[3:7]
 WATCHED = (3, 7)
@@ -59,6 +59,7 @@ class Lib:
         self.misses = dict.fromkeys(PROGRAMS, 0)
         self.run_times: dict[str, tuple[int, int]] = {}
         self.has_lost = 5  # a BTF type id; -2 where there is none
+        self.has_unshare = 6
         self.info_size = ctypes.sizeof(ProgramInfo)
         self.counters = os.memfd_create("counters")
         os.ftruncate(self.counters, PAGE)
@@ -157,8 +158,8 @@ class Lib:
         return 98
 
     def do_btf__find_by_name_kind(self, _: int, name: bytes, kind: int) -> int:
-        assert (name, kind) == (b"audit_log_lost", 12)
-        return self.has_lost
+        assert (name in {b"audit_log_lost", b"ksys_unshare"}, kind) == (True, 12)
+        return self.has_lost if name == b"audit_log_lost" else self.has_unshare
 
     def do_bpf_obj_get_info_by_fd(self, handle: int, info: Any, length: Any) -> int:  # noqa: ANN401
         info._obj.recursion_misses = self.misses.get(self.name(handle), 0)

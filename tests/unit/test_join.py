@@ -118,6 +118,30 @@ def test_same_serial_in_another_second_is_another_event(correlator: Correlator) 
     assert (event.records, event.complete) == (new, True)
 
 
+# -- events that may be over ------------------------------------------------------------------------
+
+
+def test_what_began_inside_of_a_call_may_have_been_cut_short(correlator: Correlator) -> None:
+    inside = record(7, 1305)
+    assert feed(correlator, inside, context(7, record_type=1305)) == []
+    assert feed(correlator, now=0.1) == []
+    assert (len(correlator), correlator.unsettled) == (1, False)
+    assert feed(correlator, now=0.3) == []
+    assert (len(correlator), correlator.unsettled) == (1, True)
+    # It is what the kernel side says of it that settles it.
+    event = only(feed(correlator, tally(7, 1, flags=TallyFlag.ORPHAN), now=0.31))
+    assert told(event) == (stamp(7), 1, True, "")
+    feed(correlator, now=0.5)
+    assert (len(correlator), correlator.unsettled) == (0, False)
+
+
+def test_what_is_written_at_the_end_of_a_call_was_not_cut_short(correlator: Correlator) -> None:
+    feed(correlator, records(7, 1300, 1307), context(7))
+    feed(correlator, now=0.3)
+    assert len(correlator) == 1
+    assert not correlator.unsettled
+
+
 # -- who it was --------------------------------------------------------------------------------------
 
 

@@ -107,10 +107,10 @@ def test_life(lib: Lib, load: Load) -> None:
     assert lib.attached == [
         *CGROUPS,
         "event_exit",
-        "syscall_entry",
         "task_exit",
         "uring_exit",
         "record_lost",
+        "settle_all",
         "record_end",
     ]
     assert (loaded.ring_count, loaded.ring_size) == (CPUS, 512 << 10)
@@ -128,8 +128,26 @@ def test_life(lib: Lib, load: Load) -> None:
 @pytest.mark.parametrize(("hook", "program"), [(Hook.PART, "record_end_part"), (Hook.QUEUE, "record_queued")])
 def test_other_hooks_and_no_io_uring(lib: Lib, load: Load, hook: Hook, program: str) -> None:
     loaded = load(hook, uring=False)
-    assert lib.attached == [*CGROUPS, "event_exit", "syscall_entry", "task_exit", "record_lost", program]
+    assert lib.attached == [*CGROUPS, "event_exit", "task_exit", "record_lost", "settle_all", program]
     assert {name for name, wanted in lib.autoloaded.items() if wanted} == set(lib.attached)
+    loaded.close()
+
+
+def test_events_that_are_over_are_asked_for(lib: Lib, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By unshare with flags that are none: the upper half of the nonce's second word."""
+    calls = []
+    monkeypatch.setattr(loader, "_libc", lambda: SimpleNamespace(syscall=lambda *what: calls.append(what)))
+    loaded = load()
+    loaded.settle()
+    ((number, flags),) = calls
+    assert number.value == loader._UNSHARE[os.uname().machine]
+    assert flags.value == 0x3839616200000000
+    loaded.close()
+    lib.has_unshare = -errno.ENOENT
+    loaded = load()
+    assert "settle_all" not in lib.attached[len(lib.attached) // 2 :]
+    loaded.settle()
+    assert len(calls) == 1
     loaded.close()
 
 

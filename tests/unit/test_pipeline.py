@@ -11,7 +11,7 @@ import pytest
 
 from enricher.correlate import join
 from enricher.errors import AuditUnavailable, EnricherError, OutputFailed
-from enricher.model import ContextFlag, Event, Record
+from enricher.model import ContextFlag, Event, Record, TallyFlag
 from enricher.runtime.pipeline import OWN_NOISE_WAIT, OWN_NOISE_WAIT_MAX, Pipeline, pause_after
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.stages import Opening
@@ -91,6 +91,22 @@ def test_lost_events_are_accounted_for_though_nothing_is_given_out(run: Run, hos
     assert run.turns(host.event, *[None] * 120) == []
     assert (len(run.pipeline.stages.correlator), run.pipeline.stages.correlator.orphan_contexts) == (0, [])
     assert (run.pipeline.stages.ledger.missing, run.pipeline.stages.ledger.finished) == (2, 2)
+
+
+def test_what_a_rule_may_have_cut_short_is_asked_for(run: Run, host: Host) -> None:
+    """After a while, again after a while, and no more once its count is here."""
+    inside = context(host.serial + 1, record_type=1305)
+    assert run.turns(lambda: host.finish(record(host.serial + 1, 1305), inside)) == []
+    assert "settle" not in host.log
+    began = host.now
+    while host.log.count("settle") < 2:
+        assert run.turns(None) == []
+    assert 0.4 < host.now - began < 1
+    (event,) = run.turns(lambda: host.finish(tally(host.serial + 1, 1, flags=TallyFlag.ORPHAN)))
+    assert event.complete
+    asked = host.log.count("settle")
+    run.turns(*[None] * 20)
+    assert host.log.count("settle") == asked
 
 
 # -- our own doing -----------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TESTED: Final = ("x86_64",)
-_ENDINGS: Final = ("audit_log_exit", "__audit_syscall_entry")
+_ENDINGS: Final = ("audit_log_exit",)
 _ENDING_TRACEPOINT: Final = "sched_process_exit"
 _URING_ENDING: Final = "__audit_uring_exit"
 _LOST: Final = "audit_log_lost"

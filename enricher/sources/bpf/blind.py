@@ -73,6 +73,9 @@ class Blind:
         """See `loader.Loaded`."""
         return 0
 
+    def settle(self) -> None:
+        """See `Loaded.settle`: nothing to ask."""
+
     def look_for_missed(self) -> None:
         """See `loader.Loaded`."""
 

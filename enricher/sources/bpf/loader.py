@@ -47,7 +47,11 @@ LARGEST_RING: Final = 1 << 30  # the kernel takes the size as 32 bits, and we ma
 NONCE_LENGTH: Final = 16
 
 # Attached before the record hook, so that no event is begun that nothing would end.
-_ENDINGS: Final = ("event_exit", "syscall_entry", "task_exit")
+_ENDINGS: Final = ("event_exit", "task_exit")
+# Tells on demand which events a rule has cut short. The number is of the system call unshare.
+_SETTLING: Final = "settle_all"
+_SETTLING_FUNCTION: Final = "ksys_unshare"
+_UNSHARE: Final = {"x86_64": 272, "aarch64": 97}
 # Tell of cgroups. Attached first: what is made while user space looks for those that are there is told of.
 _CGROUPS: Final = ("cgroup_made", "cgroup_removed", "cgroup_renamed", "cgroup_released")
 # Ends an io_uring worker's event; the function came with io_uring's audit support (5.16).
@@ -105,6 +109,13 @@ class Loaded(Protocol):
 
     def drops_by_cpu(self) -> list[int]:
         """Messages of any kind that found the ring of a CPU full, by possible CPU; read as `counters` are."""
+        ...
+
+    def settle(self) -> None:
+        """Have the counts told of those events that are over and of which nothing in the kernel says so.
+
+        Those that a record began inside of a system call whose own records a rule then dropped. A system call.
+        """
         ...
 
     def run_times(self) -> dict[str, tuple[int, int]]:
@@ -183,6 +194,11 @@ def object_path() -> Path:
     return path
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
 class LibbpfLoader:
     """The CO-RE object through libbpf.so.1."""
 
@@ -246,7 +262,11 @@ class LibbpfObject(ReadingSide):
             self._open(nonce)
             with KernelTypes(lib) as types:
                 self.counts_lost = types.has_function(_LOST_FUNCTION).yes
-            further = [*([_URING] if uring else []), *([_LOST] if self.counts_lost else [])]
+                settles = types.has_function(_SETTLING_FUNCTION).yes
+            self._secret = struct.unpack(">QI", nonce[:12])[1] << 32 if settles else 0
+            further = [_URING] if uring else []
+            further += [_LOST] if self.counts_lost else []
+            further += [_SETTLING] if settles else []
             once = [chosen.baseline] if chosen.baseline else []
             beside = [*chosen.programs, *chosen.modules, *once]
             self._load([PROGRAM[hook], *_ENDINGS, *_CGROUPS, *further, *beside])
@@ -314,7 +334,8 @@ class LibbpfObject(ReadingSide):
 
     def _load(self, wanted: list[str]) -> None:
         self._names = wanted
-        for name in {*PROGRAM.values(), *_ENDINGS, *_CGROUPS, _URING, _LOST, *families.all_programs()}:
+        own = {*PROGRAM.values(), *_ENDINGS, *_CGROUPS, _URING, _LOST, _SETTLING}
+        for name in own | families.all_programs():
             self._lib.bpf_program__set_autoload(self._program(name), name in wanted)
         code = self._lib.bpf_object__load(self._object)
         if code:
@@ -357,6 +378,12 @@ class LibbpfObject(ReadingSide):
         if not link:
             raise self._fail(f"program {name} cannot be attached", -ctypes.get_errno() or -errno.EINVAL)
         self._links.append(link)
+
+    def settle(self) -> None:
+        """See `Loaded.settle`: the kernel refuses the flags, and the program knows by them that we ask."""
+        number = _UNSHARE.get(os.uname().machine)
+        if self._secret and number is not None:
+            _libc().syscall(ctypes.c_long(number), ctypes.c_ulong(self._secret))
 
     def look_at_all(self) -> tuple[list[Context], list[Tally]]:
         """See `Loaded.look_at_all`."""

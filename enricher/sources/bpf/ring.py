@@ -158,6 +158,9 @@ class ReadingSide:
         """See `loader.Loaded.look_at_all`."""
         return [], []
 
+    def settle(self) -> None:
+        """See `loader.Loaded.settle`; where a program looks at every call there is nothing to ask for."""
+
     def missed_facts(self) -> int:
         """See `loader.Loaded.missed_facts`."""
         return 0

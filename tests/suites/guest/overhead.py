@@ -3,7 +3,7 @@
 
     overhead.py none|records|all SECONDS getppid|openat|fork
 
-Nobody reads the rings: they are full soon, and what is counted is the programs' own work.
+Nobody reads the rings, which hold all that comes meanwhile: what is counted is the programs' own work.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from enricher.sources.bpf.hook import Hook
 from enricher.sources.bpf.libbpf import library
 from enricher.sources.bpf.loader import LibbpfObject, object_path
 
+RINGS = 64 << 20
 LOOP = "/opt/share/workload/sysloop"
 
 
@@ -30,7 +31,7 @@ def main(which: str, seconds: str, what: str) -> None:
             uring = types.has_function("__audit_uring_exit").yes
             chosen = choose(types) if which == "all" else Chosen([], {})
         hook = Hook.PART if part else Hook.PLAIN
-        loaded = LibbpfObject(lib, object_path(), hook, b"0" * 16, 1 << 20, chosen, uring=uring, verbose=True)
+        loaded = LibbpfObject(lib, object_path(), hook, b"0" * 16, RINGS, chosen, uring=uring, verbose=True)
     rates = subprocess.run([LOOP, seconds, what], capture_output=True, check=True).stdout.split()
     counters = dict.fromkeys(wire.COUNTERS, 0) if loaded is None else loaded.counters()
     print(json.dumps({"rates": [int(rate) for rate in rates], "counters": counters}))
