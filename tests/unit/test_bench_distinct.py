@@ -92,6 +92,17 @@ def test_what_is_the_same_event_in_two_texts_is_taken_once(tmp_path: Path) -> No
     assert len({tuple(lines) for lines in events_of(log.path).values()}) == 400
 
 
+def test_a_copy_that_another_event_was_already_is_left_out(tmp_path: Path) -> None:
+    """The second's pid is what the first's becomes in its first copy."""
+    text = b"".join(
+        b"type=USER msg=audit(1.000:%d): pid=%d uid=0 msg='op=x'\n" % (serial, pid)
+        for serial, pid in ((1, 100), (2, 100 + 7_919))
+    )
+    log = real_log(tmp_path / "log", [text], 40)
+    assert (log.events, log.repeated) == (40, 38)
+    assert len({tuple(lines) for lines in events_of(log.path).values()}) == 40
+
+
 def test_lines_of_our_own_are_left_out_and_events_of_several_records_end(tmp_path: Path) -> None:
     for lines in events_of(real_log(tmp_path / "log", [TEXT], 40).path).values():
         kinds = [kind for kind, _ in lines]
