@@ -9,11 +9,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.suites.live import Live
+from tests.suites.test_service import EVENTS, Service, service
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.suites.live import Json
     from tests.suites.rules import Rules
     from tests.vm.guest import Guest
+
+__all__ = ["service"]  # a fixture
 
 # AUDIT_TTY_SET as it is already, which the kernel answers with a CONFIG_CHANGE record of the caller's event.
 _CHANGE = (
@@ -25,22 +33,40 @@ _CHANGE = (
     "sys.stdin.read()\n"
 )
 _LIMIT = 60.0
+_WORD = b"tty_set"
 
 
-def test_an_event_that_a_rule_cut_short_is_whole(guest: Guest, rules: Rules) -> None:
+def change(guest: Guest, rules: Rules, output: Callable[[], bytes]) -> None:
+    """Have such an event made, and wait until it is in the output while its task sleeps."""
     rules.add("-a", "never,exit", "-F", "arch=b64", "-S", "sendto")
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "swapoff", "-k", "other")
-    with Live(guest) as live, guest.popen(["python3", "-c", _CHANGE], stdin=True) as process:
+    with guest.popen(["python3", "-c", _CHANGE], stdin=True) as process:
         assert process.read_line(60) == b"told 0\n"
         limit = time.monotonic() + _LIMIT
-        while b"tty_set" not in live.output():
-            assert time.monotonic() < limit, live.said
+        while _WORD not in output():
+            assert time.monotonic() < limit
         assert process.poll() is None
-        account = live.stop()
         process.close_stdin()
-        events = live.events()
-    (event,) = (event for event in events if "tty_set" in str(event["records"]))
+
+
+def is_whole(events: list[Json]) -> None:
+    (event,) = (event for event in events if _WORD.decode() in str(event["records"]))
     assert [record["type"] for record in event["records"]] == ["CONFIG_CHANGE"]
     assert event["enrichment"]["complete"], event["enrichment"]
     assert event["subject"]["comm"] == "python3"
+
+
+def test_an_event_that_a_rule_cut_short_is_whole(guest: Guest, rules: Rules) -> None:
+    with Live(guest) as live:
+        change(guest, rules, live.output)
+        account = live.stop()
+        events = live.events()
+    is_whole(events)
     assert account.balanced, live.said
+
+
+@pytest.mark.only_on("6.1")
+def test_the_service_may_ask(service: Service, rules: Rules) -> None:
+    """By a system call that its unit must not forbid."""
+    change(service.guest, rules, lambda: service.guest.get(EVENTS))
+    is_whole(service.events())
