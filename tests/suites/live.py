@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 _numbers = itertools.count()
-_READY_TIMEOUT = 60.0
+_READY_TIMEOUT = 120.0
 _STOP_TIMEOUT = 60.0
 
 
