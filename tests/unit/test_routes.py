@@ -273,6 +273,7 @@ def test_status_has_these_names(tmp_path: Path, double: Double) -> None:
         "queue": "spool",
         "waiting": 0,
         "waiting_bytes": facts["waiting_bytes"],
+        "max_bytes": 256 << 20,
         "oldest_seconds": 0.0,
         "sent": 1,
         "taken": 1,
