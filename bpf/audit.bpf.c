@@ -23,11 +23,21 @@
 __u64 audit_queue = 0;
 #endif
 
+/* Of the current task. */
+static __always_inline __u32 task_flags(const struct task_struct *task)
+{
+#ifndef WITHOUT_ACTS
+	if (HAVE_TYPED_TASK)
+		return bpf_get_current_task_btf()->flags;
+#endif
+	return BPF_CORE_READ(task, flags);
+}
+
 static __always_inline __u16 subject_flags(const struct task_struct *task, __u16 type)
 {
 	__u16 flags = 0;
 
-	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
+	if (task_flags(task) & PF_KTHREAD)
 		flags |= CONTEXT_KTHREAD;
 	if (in_interrupt_context())
 		flags |= CONTEXT_INTERRUPT;
@@ -53,9 +63,12 @@ static __always_inline int emit_of(int typed, const struct task_struct *task, co
 				   __u32 type, __u32 flags)
 {
 	const struct task_struct *same = (const void *)bpf_get_current_task();
-	const struct pid *pid = BPF_CORE_READ(same, group_leader, thread_pid);
-	__u32 level = pid ? BPF_CORE_READ(pid, level) : 0;
+	const struct pid *known = FOLLOW(typed, task, group_leader, thread_pid), *pid = known;
+	__u32 level = known ? FOLLOW(typed, known, level) : 0;
 	void *ring = ring_of_cpu();
+
+	if (typed && level)
+		pid = BPF_CORE_READ(same, group_leader, thread_pid);
 
 	if (!ring) {
 		account_alone(flags, 0);
@@ -202,8 +215,8 @@ static __always_inline __u16 begin_event(__u64 key, const struct event_stamp *st
  * context that is not inside a syscall or io_uring operation, were each given a serial of their own. here is
  * where on the stack the record is finished.
  */
-static __always_inline __u64 on_record(const struct audit_buffer *ab, __u32 serial, const unsigned char *data,
-				       int more, const void *here)
+static __always_inline __u64 on_record(int typed, const struct audit_buffer *ab, __u32 serial,
+				       const unsigned char *data, int more, const void *here)
 {
 	__u64 key = bpf_get_current_task();
 	struct event_stamp stamp = {};
@@ -236,7 +249,7 @@ static __always_inline __u64 on_record(const struct audit_buffer *ab, __u32 seri
 		if (!flags)
 			return key;
 	} else {
-		if (call_stamp(ab, &stamp) && parse_stamp(data, &stamp)) {
+		if (call_stamp(typed, ab, &stamp) && parse_stamp(data, &stamp)) {
 			COUNT(uncounted);
 			return 0;
 		}
@@ -309,7 +322,7 @@ static __always_inline int on_single(int typed, const struct audit_buffer *ab, c
 	const struct sk_buff *skb = BUFFER_SKB(typed, ab);
 
 	if (skb)
-		on_record(ab, BUFFER_SERIAL(typed, ab), FOLLOW(typed, skb, data), 0, here);
+		on_record(typed, ab, BUFFER_SERIAL(typed, ab), FOLLOW(typed, skb, data), 0, here);
 	else
 		COUNT(fail_buffer);
 	return 0;
@@ -325,7 +338,7 @@ static __always_inline int on_list(const struct audit_buffer *ab, const void *he
 		return 0;
 	}
 	next = BPF_CORE_READ(skb, next);
-	key = on_record(ab, audit_buffer_serial(ab), BPF_CORE_READ(skb, data), next != end, here);
+	key = on_record(0, ab, audit_buffer_serial(ab), BPF_CORE_READ(skb, data), next != end, here);
 	if (next != end)
 		on_further_records(key, (__u64)next, number_of(end));
 	return 0;
@@ -409,7 +422,7 @@ int BPF_PROG(record_queued, struct sk_buff_head *list, struct sk_buff *newsk)
 	/* There is no audit_buffer to tell whether the record was started with a context: its text does. */
 	if (serial && !parse_stamp(BPF_CORE_READ(newsk, data), &stamp) && stamp.serial != serial)
 		serial = 0;
-	on_record(NULL, serial, BPF_CORE_READ(newsk, data), 0, STACK_OF(ctx));
+	on_record(0, NULL, serial, BPF_CORE_READ(newsk, data), 0, STACK_OF(ctx));
 	return 0;
 }
 

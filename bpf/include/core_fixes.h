@@ -107,17 +107,39 @@ static __noinline __attribute__((unused)) int audit_context_in_call(const struct
 }
 
 #define BUFFER_SKB(typed, ab)	 FOLLOW(typed, ab, skb)
-#define BUFFER_SERIAL(typed, ab) ((typed) ? known_buffer_serial(ab) : audit_buffer_serial(ab))
+#define BUFFER_SERIAL(typed, ab) ((typed) ? known_serial((ab)->ctx) : audit_buffer_serial(ab))
 
-/* As below, where the verifier knows what ab points to. */
-static __always_inline __u32 known_buffer_serial(const struct audit_buffer *ab)
+/* As audit_context_serial(), _began() and _in_call(), of a context that the verifier knows the type of; 0
+ * where there is none. */
+static __always_inline __u32 known_serial(const struct audit_context *ctx)
 {
-	const struct audit_context *ctx = ab->ctx;
 	const struct audit_context___stamp *stamped = (const void *)ctx;
 
 	if (!ctx)
 		return 0;
 	return bpf_core_field_exists(stamped->stamp) ? stamped->stamp.serial : ctx->serial;
+}
+
+static __always_inline __u64 known_began(const struct audit_context *ctx)
+{
+	const struct audit_context___stamp *stamped = (const void *)ctx;
+	__u64 sec, nsec;
+
+	if (bpf_core_field_exists(stamped->stamp)) {
+		sec = stamped->stamp.ctime.tv_sec;
+		nsec = stamped->stamp.ctime.tv_nsec;
+	} else {
+		sec = ctx->ctime.tv_sec;
+		nsec = ctx->ctime.tv_nsec;
+	}
+	return sec * 1000000000 + nsec;
+}
+
+static __always_inline int known_in_call(const struct audit_context *ctx)
+{
+	const struct audit_context___kind *with = (const void *)ctx;
+
+	return bpf_core_field_exists(with->context) ? with->context != 0 : ctx->in_syscall != 0;
 }
 
 /* The serial of the context that the record was started with, 0 where it had none. */

@@ -76,9 +76,9 @@ struct told_cgroups_map {
 };
 
 /*
- * A system call that did something to be told beside its records. Keyed as open_events. Nothing looks at the end
- * of the call, so it shows whose it is: a link never speaks of an earlier one. What is left behind falls out
- * some time.
+ * A system call that did something to be told beside its records. Keyed as open_events. Nothing looks at the
+ * end of the call, so it shows whose it is: a link never speaks of an earlier one. What is left behind falls
+ * out some time.
  */
 #define ACTS_MAX 8192
 

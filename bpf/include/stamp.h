@@ -55,7 +55,7 @@ static __noinline int parse_text(const unsigned char *data, struct event_stamp *
 
 #ifdef WITHOUT_ACTS
 
-static __always_inline int call_stamp(const struct audit_buffer *ab, struct event_stamp *stamp)
+static __always_inline int call_stamp(int typed, const struct audit_buffer *ab, struct event_stamp *stamp)
 {
 	return -1;
 }
@@ -69,17 +69,17 @@ static __always_inline int parse_stamp(const unsigned char *data, struct event_s
 
 /* 0 and what audit_log_start() has put into the text of a record of a call; -1 for others, whose text tells.
  */
-static __always_inline int call_stamp(const struct audit_buffer *ab, struct event_stamp *stamp)
+static __always_inline int call_stamp(int typed, const struct audit_buffer *ab, struct event_stamp *stamp)
 {
-	const struct audit_context *context = ab ? BPF_CORE_READ(ab, ctx) : NULL;
+	const struct audit_context *context = ab ? FOLLOW(typed, ab, ctx) : NULL;
 	__u64 began;
 
-	if (!context || !audit_context_in_call(context))
+	if (!context || !(typed ? known_in_call(context) : audit_context_in_call(context)))
 		return -1;
-	began = audit_context_began(context);
+	began = typed ? known_began(context) : audit_context_began(context);
 	stamp->sec = began / 1000000000;
 	stamp->ms = began % 1000000000 / 1000000;
-	stamp->serial = audit_context_serial(context);
+	stamp->serial = typed ? known_serial(context) : audit_context_serial(context);
 	return 0;
 }
 
