@@ -244,8 +244,11 @@ static __always_inline __u64 on_record(int typed, const struct audit_buffer *ab,
 				open->flags = flags;
 		}
 		/* Queued before EOE's own netlink record, which will drive the drain. */
-		if (type == AUDIT_EOE)
-			close_event(key, TALLY_EOE, BPF_RB_NO_WAKEUP);
+		if (type == AUDIT_EOE) {
+			/* As close_event(), which would look for it once more. */
+			emit_tally(open, TALLY_EOE, BPF_RB_NO_WAKEUP);
+			bpf_map_delete_elem(&open_events, &key);
+		}
 		if (!flags)
 			return key;
 	} else {

@@ -39,6 +39,30 @@ static __always_inline void remember_told(__u64 id)
 	bpf_map_update_elem(&told_cgroups, &id, &told, BPF_ANY);
 }
 
+#ifdef WITHOUT_ACTS /* the build by bcc has no variables */
+
+static __always_inline int is_told(__u64 id)
+{
+	return bpf_map_lookup_elem(&told_cgroups, &id) != 0;
+}
+
+#else
+
+/* What is busy is found with one load; an id is never given out again. */
+static __always_inline int is_told(__u64 id)
+{
+	__u64 *last = &told_last[id % TOLD_LAST];
+
+	if (*last == id)
+		return 1;
+	if (!bpf_map_lookup_elem(&told_cgroups, &id))
+		return 0;
+	*last = id;
+	return 1;
+}
+
+#endif
+
 VERIFIED_ALONE int walk_cgroup(__u64 node, __u64 id)
 {
 	const struct kernfs_node *kn = (const void *)node;
@@ -90,7 +114,7 @@ static __always_inline __u64 tell_cgroup_of(int typed, const struct task_struct 
 		id = cgroup_id_of(task);
 	if (!id) {
 		COUNT(fail_cgroup);
-	} else if (!bpf_map_lookup_elem(&told_cgroups, &id)) {
+	} else if (!is_told(id)) {
 		const struct cgroup *cgroup = cgroup_of(task);
 
 		walk_cgroup((__u64)BPF_CORE_READ(cgroup, kn), id);

@@ -262,6 +262,10 @@ struct counters_map {
 	__type(value, struct counters);
 };
 
+/* The ids of cgroups that user space was told of and that were asked for last. */
+#define TOLD_LAST 256
+extern __u64 told_last[TOLD_LAST];
+
 /* Tasks whose event began inside of a call, by their address: see settle() in audit.bpf.c. */
 #define BEGUN_INSIDE 64
 extern __u64 begun_inside[BEGUN_INSIDE];
