@@ -189,6 +189,11 @@ bench: $(VENV)/.stamp ## What the code costs on this machine: every program in t
 		$(VENV)/bin/python -m tests.bench.$$program; \
 	done
 
+# The size that the figures in docs/performance.md are of takes ARGS='--events 500000'.
+.PHONY: bench-offline
+bench-offline: $(VENV)/.stamp ## Audit logs to JSON beside LAUREL and auparse, decoding compared first; build/bench
+	@$(VENV)/bin/python -m tests.bench.bench_rivals $(ARGS)
+
 # What `make test` leaves out: the sizes that take too long for every change. Each stays below an hour, on all
 # kernels or on KERNEL.
 .PHONY: soak-records

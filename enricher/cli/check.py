@@ -125,6 +125,9 @@ def _doubts_of_sinks(settings: Settings) -> Iterator[Problem]:
             wrong = _no_directory(Path(path).parent)
             said = f"{name}: {Path(path).parent}: {wrong or 'the unit does not let the service write there'}"
             yield Problem(setting.place, said, f"ReadWritePaths={Path(path).parent} in a drop-in of the unit")
+        group = getattr(options, "group", "")
+        if group and not _is_group(group):
+            yield Problem(setting.place, f"{name}: there is no group {group}", "make it with groupadd")
         for row in setting.type.rows():
             file = getattr(options, row.key, None)
             if row.key.endswith("_file") and file and "/" in file and (wrong := _no_file(file)):

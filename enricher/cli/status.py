@@ -141,8 +141,8 @@ _FAILURES: Final = (
     ("bugs", "BUGS"),
 )
 _OF_SINK: Final = frozenset(
-    "name type schema queue waiting waiting_bytes oldest_seconds sent taken refused retries errors bugs lost"
-    " unsure unheard error".split()
+    "name type schema queue waiting waiting_bytes max_bytes oldest_seconds sent taken refused retries errors bugs"
+    " lost unsure unheard error".split()
 )
 
 

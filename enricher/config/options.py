@@ -8,11 +8,25 @@ documentation. Never parses a file and never knows a destination.
 from __future__ import annotations
 
 from dataclasses import MISSING, field, fields
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 from enricher.config.kinds import Choice, Count, Flag, Kind, Seconds, Text, Words
+from enricher.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
@@ -33,6 +47,29 @@ class Row(NamedTuple):
     def shown(self) -> str:
         """The default as it stands in a TOML file; "" where there is none."""
         return "" if self.default is None else self.kind.show(self.default)
+
+
+class Clash(NamedTuple):
+    """Options that do not go together: where one of them stands, what is wrong with it there, and what to do."""
+
+    key: str
+    said: str
+    hint: str
+
+
+@runtime_checkable
+class Clashing(Protocol):
+    """Options of which not all go together."""
+
+    def clashes(self) -> Iterator[Clash]:
+        """Return what does not, without a look at any file."""
+        ...
+
+
+def refuse_clashes(options: Clashing) -> None:
+    """Raise UsageError for the first."""
+    for clash in options.clashes():
+        raise UsageError(f"{clash.key}: {clash.said}", clash.hint)
 
 
 def needed(doc: str, kind: Kind[str] | None = None) -> str:

@@ -238,6 +238,7 @@ class Route:
             "queue": common.queue,
             "waiting": queue.waiting,
             "waiting_bytes": queue.size,
+            "max_bytes": common.max_size,
             "oldest_seconds": 0.0 if courier is None else round(courier.oldest, 3),
         }
         for figure in ("sent", "taken", "refused", "retries", "errors", "bugs"):

@@ -171,6 +171,9 @@ class ServiceOutput:
         if self.journal is not None:
             self.journal.take(events)
         followers = self.followers if self.followers is not None and self.followers.wants_events else None
+        if followers is None and self.routes is None and self._filter is None:
+            self._emit_once(events)
+            return
         same = self._plain and followers is not None
         # What several ask for is made once: the native form as it is without the records' text, and with it.
         view = self._json
@@ -192,6 +195,13 @@ class ServiceOutput:
             followers.publish(events, lines, [one.native for one in plain])
         if self.routes is not None:
             self.routes.emit(plain, shared if self._rich else None)
+
+    def _emit_once(self, events: list[Event]) -> None:
+        """As `emit`, where the file's line is all that is made of an event: nothing need be kept for others."""
+        if self._skip_self:
+            events = [event for event in events if not event.self_caused]
+        if events:
+            self._write(events, list(map(self._view.line, events)))
 
     def _write(self, events: list[Event], lines: list[bytes]) -> None:
         done = 0

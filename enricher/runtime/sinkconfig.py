@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from enricher.config import sinks
+from enricher.config.options import Clashing
 from enricher.config.places import Problem, meant, shown
 from enricher.config.settings import OUTPUT_PATH
 from enricher.config.sinks import Common
@@ -98,7 +99,11 @@ def _setting(table: Table, problems: list[Problem]) -> SinkSetting | None:
     if len(problems) > before:
         return None
     own = {key: value for key, value in found.items() if key not in names}
-    return SinkSetting(table.name, common, kind.options(**own), table.place)
+    options = kind.options(**own)
+    if isinstance(options, Clashing) and (clashes := list(options.clashes())):
+        problems += [Problem(table.place_of(key), f"{key}: {said}", hint) for key, said, hint in clashes]
+        return None
+    return SinkSetting(table.name, common, options, table.place)
 
 
 def _wrong(table: Table, kind: SinkType, common: Common) -> Iterator[Problem]:

@@ -27,7 +27,7 @@ from enricher.sources.audit.types import text_name_of
 from enricher.sources.logfile import read_log
 from enricher.sources.logformat import LINE_MAX, Lines, LogCounts, LogRecord
 from tests import schema
-from tests.fuzz import capture, filters, seeds
+from tests.fuzz import capture, filters, relp, seeds
 from tests.unit.sample_stream import EOE, alone, context, record, stamp, tally
 
 
@@ -267,4 +267,5 @@ TARGETS = {
     "log_file": Target(log_file, [*seeds.logs(), *seeds.packed()], seeds.WORDS),
     "filter": Target(filters.filter_text, filters.seeds(), filters.WORDS),
     "capture": Target(capture.capture, capture.seeds(), capture.WORDS),
+    "relp": Target(relp.answers, relp.seeds(), relp.WORDS),
 }

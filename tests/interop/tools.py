@@ -29,6 +29,9 @@ RELEASES: Final = ("bookworm", "sid")
 """Debian 12 with audit 3.0.9 and LAUREL 0.5.1, and the rolling release with whatever is newest there."""
 
 _WANTED: Final = ("auditd", "laurel")
+_LIBRARIES: Final = r"lib(?!perl|python)"
+_PYTHON: Final = ("python3-audit",)
+_PYTHON_LIBRARIES: Final = r"lib(?!perl)|python3"
 _LOADER: Final = "ld-linux-x86-64.so.2"
 _TIMEOUT: Final = 120.0
 
@@ -84,37 +87,46 @@ class Root(NamedTuple):
 
 def root_of(release: str) -> Root:
     """Return a release's root, made where it is missing."""
-    with build_lock(f"tools of {release}"):
-        return _known(release) or _build(release)
+    return _root(release, release, _WANTED, _LIBRARIES)
 
 
-def _pointer(release: str) -> Path:
-    return cache_dir() / "tools" / f"{release}.json"
+def python_root_of(release: str) -> Root:
+    """Return a root with the release's own Python and its module for auparse."""
+    return _root(f"python-{release}", release, _PYTHON, _PYTHON_LIBRARIES)
 
 
-def _known(release: str) -> Root | None:
+def _root(kind: str, release: str, wanted: Sequence[str], needs: str) -> Root:
+    with build_lock(f"tools of {kind}"):
+        return _known(kind, release) or _build(kind, release, wanted, needs)
+
+
+def _pointer(kind: str) -> Path:
+    return cache_dir() / "tools" / f"{kind}.json"
+
+
+def _known(kind: str, release: str) -> Root | None:
     try:
-        fields = json.loads(_pointer(release).read_text())
+        fields = json.loads(_pointer(kind).read_text())
         path = cache_dir() / "tools" / fields["directory"]
     except (OSError, ValueError, KeyError):
         return None
     return Root(release, path, fields["versions"]) if path.is_dir() else None
 
 
-def _build(release: str) -> Root:
+def _build(kind: str, release: str, wanted: Sequence[str], needs: str) -> Root:
     apt = AptRoot(release, may_be_unsigned=release == "sid")
     apt.update()
-    packages = _closure(apt)
+    packages = _closure(apt, wanted, needs)
     checksum = digest_files([], *sorted(fields["SHA256"] for fields in packages.values()))
-    name = f"{release}_{checksum}"
+    name = f"{kind}_{checksum}"
     final = cache_dir() / "tools" / name
     versions = {name: fields["Version"] for name, fields in sorted(packages.items())}
     if not final.exists():
-        tell(f"tools of {release}: {', '.join(f'{name} {versions[name]}' for name in _WANTED)}")
+        tell(f"tools of {kind}: {', '.join(f'{name} {versions[name]}' for name in wanted)}")
         final.parent.mkdir(exist_ok=True)
-        with scratch(f"tools-{release}") as work:
-            wanted = [f"{name}={version}" for name, version in versions.items()]
-            for deb in apt.download(wanted, work / "debs"):
+        with scratch(f"tools-{kind}") as work:
+            exact = [f"{name}={version}" for name, version in versions.items()]
+            for deb in apt.download(exact, work / "debs"):
                 shell(["dpkg", "-x", deb, work / "root"])
             for bulky in (
                 "usr/share/doc",
@@ -124,15 +136,15 @@ def _build(release: str) -> Root:
             ):
                 shutil.rmtree(work / "root" / bulky, ignore_errors=True)
             (work / "root").rename(final)
-    fresh = _pointer(release).with_suffix(".new")
+    fresh = _pointer(kind).with_suffix(".new")
     fresh.write_text(json.dumps({"directory": name, "versions": versions}, indent=2) + "\n")
-    fresh.replace(_pointer(release))
+    fresh.replace(_pointer(kind))
     return Root(release, final, versions)
 
 
-def _closure(apt: AptRoot) -> dict[str, dict[str, str]]:
-    """Return the fields of the wanted packages and of every library they need."""
-    todo, found = list(_WANTED), dict[str, dict[str, str]]()
+def _closure(apt: AptRoot, wanted: Sequence[str], needs: str) -> dict[str, dict[str, str]]:
+    """Return the fields of the wanted packages, and of every one they need whose name begins with `needs`."""
+    todo, found = list(wanted), dict[str, dict[str, str]]()
     while todo:
         name = todo.pop(0)
         if name in found:
@@ -144,7 +156,7 @@ def _closure(apt: AptRoot) -> dict[str, dict[str, str]]:
         found[name] = fields
         clauses = f"{fields.get('Pre-Depends', '')},{fields.get('Depends', '')}".split(",")
         first = [clause.split("|")[0].split("(")[0].partition(":")[0].strip() for clause in clauses]
-        todo += [package for package in first if re.match(r"lib(?!perl|python)", package)]
+        todo += [package for package in first if re.match(needs, package)]
     return found
 
 

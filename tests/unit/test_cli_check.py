@@ -315,8 +315,10 @@ def test_files_and_directories_that_are_missing_are_doubts(
         more.write(
             "[sinks.a]\ntype = 'relp'\naddress = 'a:1'\ntls = true\ntls_ca_file = '/nowhere/ca.pem'\n"
             "[sinks.b]\ntype = 'file'\npath = '/nowhere/events'\n"
+            "[sinks.c]\ntype = 'unix'\ngroup = 'no-such-group'\n"
         )
     assert run("--config", file) == 0
     err = capsys.readouterr().err
     assert "warning: sinks.a: tls_ca_file: /nowhere/ca.pem: No such file or directory" in err
     assert "warning: sinks.b: /nowhere: No such file or directory" in err
+    assert "warning: sinks.c: there is no group no-such-group" in err

@@ -142,3 +142,13 @@ def test_two_threads_lose_and_repeat_nothing() -> None:
 def test_no_queue_without_limits(most: int, size: int, policy: str) -> None:
     with pytest.raises(ValueError, match="no such queue"):
         made(most, size, policy)
+
+
+def test_a_courier_that_outlives_its_queue_may_still_say_what_is_done() -> None:
+    """Its receiver kept it from ending in time: that is no bug of anybody."""
+    queue = made()
+    queue.put(messages(0, 3))
+    queue.take(2, 0)
+    queue.close()
+    queue.done(2)
+    assert (queue.waiting, queue.size, queue.given_up.messages) == (0, 0, 3)

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Self
 
 import pytest
 
 from enricher.errors import UsageError
+from enricher.sinks.delivery import unix
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Sender, Unacknowledged
 from enricher.sinks.delivery.unix import UnixOptions, UnixSender
 from tests.unit.fake_receivers import SECONDS, message, messages, read_all, wait_for
@@ -279,3 +283,46 @@ def test_nothing_but_a_socket_is_replaced(path: str) -> None:
 def test_options_that_cannot_be(path: str, changed: dict[str, object], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         UnixSender(UnixOptions(**{"path": path, **changed}))  # type: ignore[arg-type]
+
+
+class Watches:
+    """As epoll, of a user who may watch no more for a while."""
+
+    def __init__(self) -> None:
+        self._inner = select.epoll()
+        self.left = 2  # its own wake-up and the listening socket
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._inner.close()
+
+    def register(self, what: socket.socket, mask: int) -> None:
+        if not self.left:
+            self.left = 9
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.left -= 1
+        self._inner.register(what, mask)
+
+    def modify(self, what: socket.socket, mask: int) -> None:
+        self._inner.modify(what, mask)
+
+    def poll(self) -> list[tuple[int, int]]:
+        return self._inner.poll()
+
+
+def test_a_consumer_that_cannot_be_watched_is_turned_away_alone(
+    path: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unix, "select", SimpleNamespace(epoll=Watches))
+    sender = UnixSender(UnixOptions(path, drain=0.05))
+    with socket.socket(socket.AF_UNIX) as first:
+        first.settimeout(SECONDS)
+        first.connect(path)
+        assert first.recv(10) == b""
+    assert (sender.turned_away, sender.connected) == (1, 0)
+    second = connect(sender)
+    sender.send([message(1)])
+    assert second.recv(100)
+    sender.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from enricher.model import Record
 from enricher.route.expression import Expression
 from enricher.route.views import native_json
 from enricher.route.views.audit_text import AuditText
+from enricher.sinks.delivery import relp
 from enricher.sources.audit.text import parse
 from enricher.sources.logformat import Lines, LogRecord
 from tests.fuzz import __main__ as driver
 from tests.fuzz import targets
+from tests.fuzz.relp import OPENED
 from tests.fuzz.targets import TARGETS
 
 
@@ -83,6 +86,50 @@ def test_stages_of_a_filter_that_disagree_are_found(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Expression, "matches", lambda *_: True)
     with pytest.raises(AssertionError, match="the two stages do not agree"):
         TARGETS["filter"].run(b"where == host")
+
+
+def test_an_answer_that_is_taken_for_a_200_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relp, "_code_of", lambda _: 200)
+    with pytest.raises(AssertionError, match="taken without an answer for each of its frames"):
+        TARGETS["relp"].run(b"\x00" + OPENED + b"".join(b"%d rsp 3 500\n" % txnr for txnr in range(2, 7)))
+
+
+def test_a_part_that_nobody_answered_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the second message's two parts and the third's two lines one has an answer."""
+
+    def forgetful(self: relp._Session) -> Iterator[tuple[int, int]]:
+        for name, code in answers(self):
+            self.waiting.clear()
+            yield name, code
+
+    answers = relp._Session.answers
+    receipt = relp.RelpSender._receipt
+    monkeypatch.setattr(relp._Session, "answers", forgetful)
+    monkeypatch.setattr(
+        relp.RelpSender,
+        "_receipt",
+        lambda self, messages, _, failed, refused: receipt(self, messages, [0] * 3, failed, refused),
+    )
+    with pytest.raises(AssertionError, match="taken without an answer for each of its frames"):
+        TARGETS["relp"].run(b"\xfe" + OPENED + b"2 rsp 3 200\n3 rsp 3 200\n")
+
+
+def test_a_frame_that_fills_the_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relp, "_ANSWER_MAX", 1 << 30)
+    with pytest.raises(AssertionError, match=r"read otherwise|more than one frame"):
+        TARGETS["relp"].run(b"\xff" + b"1 rsp 99999999 " + b"x" * 9_000)
+
+
+def test_a_frame_without_its_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trusting(bytearray):
+        """Has a newline wherever it is asked for one."""
+
+        def __getitem__(self, at: object) -> object:  # type: ignore[override]
+            return ord("\n") if isinstance(at, int) else super().__getitem__(at)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(relp, "bytearray", Trusting, raising=False)
+    with pytest.raises(AssertionError, match="frames that are read otherwise"):
+        TARGETS["relp"].run(b"\xff" + OPENED[:-1] + b"x")
 
 
 def test_findings_fail_a_run_until_they_are_mended(

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enricher.config.settings import SETTINGS as ROWS
+from enricher.config.sinks import Common
 from enricher.model import KernelCounts
 from enricher.runtime.metrics import METRICS, families
 from enricher.runtime.metrics.exposition import VALUE_MAX, Family, Histogram, Sample, text
@@ -360,6 +362,23 @@ def test_an_alert_uses_metrics_that_there_are(alert: dict[str, str]) -> None:
         assert re.fullmatch(r"\d+m", alert["for"])
     for label in re.findall(r"\$labels\.(\w+)", alert["summary"] + alert["description"]):
         assert label == "instance" or all(label in by_name[name].labels for name in names)
+    for section, key in re.findall(r"\b([a-z]+)\.([a-z_]+)\b", alert["description"]):
+        assert f"{section}.{key}" in {row.name for row in ROWS}
+    for key in re.findall(r"\b(max_\w+)", alert["description"]):
+        assert key in Common.__dataclass_fields__
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
+def test_an_alert_compares_what_can_be_compared(alert: dict[str, str]) -> None:
+    """Two metrics of one comparison have the same unit and the same labels; else nothing would ever match."""
+    rows = {PREFIX + row.name: row for row in METRICS}
+    for left, right in re.findall(rf"({PREFIX}\w+) [<>=]+ [\d. *]*({PREFIX}\w+)", alert["expr"]):
+        assert (rows[left].unit, rows[left].labels) == (rows[right].unit, rows[right].labels)
+    for left, right in re.findall(rf"({PREFIX}\w+) [^(]* (?:unless|or|and) ({PREFIX}\w+)", alert["expr"]):
+        assert rows[left].labels == rows[right].labels
+    for name, limit in re.findall(rf"({PREFIX}\w+) == (\d+)", alert["expr"]):
+        assert (rows[name].kind, rows[name].unit) == ("gauge", "")
+        assert limit in "01"
 
 
 def test_there_is_an_alert_for_each_thing_that_must_not_go_on() -> None:

@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 
 from enricher.config import load as config
+from enricher.config.sinks import MEMORY
 from enricher.errors import UsageError
 from enricher.runtime import service
 from enricher.runtime.metrics import METRICS, endpoint
 from enricher.runtime.metrics.sources import PREFIX
+from enricher.runtime.routes import Routes
 from tests.unit.exposition_reader import Read, read
 from tests.unit.fake_host import Host, install
+from tests.unit.sample_sinks import install as install_sinks
+from tests.unit.sample_sinks import table
 from tests.unit.test_service import Asked, Bench
 
 # What is not there on a host that is a double: a helper, destinations, a reload, measured programs.
@@ -90,6 +94,21 @@ def test_a_scrape_out_of_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     expected = {PREFIX + row.name for row in METRICS if not row.name.startswith(ABSENT)}
     assert set(scraper.found) == expected
     assert not (bench.directory / "metrics.sock").exists()
+
+
+def test_a_destination_has_every_figure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the status as it is, and not as a test invents it."""
+    install_sinks(monkeypatch)
+    monkeypatch.setattr(Routes.stop, "__defaults__", (0.2,))
+    with bench.file.open("a") as file:
+        file.write(table("a", 'max_size = "64M"') + table("b", 'queue = "memory"'))
+    scraper = scrape(bench, bench.event)
+    expected = {PREFIX + row.name for row in METRICS if row.name.startswith("sink_")}
+    assert {name for name in scraper.found if name.startswith(f"{PREFIX}sink_")} == expected
+    for name in expected - {f"{PREFIX}sink_info"}:
+        assert {labels for _, labels in scraper.found[name].samples} == {(("sink", "a"),), (("sink", "b"),)}
+    assert scraper.value("sink_max_bytes", ("sink", "a")) == 64 << 20
+    assert scraper.value("sink_max_bytes", ("sink", "b")) == MEMORY
 
 
 def test_a_loss_is_seen(bench: Bench) -> None:

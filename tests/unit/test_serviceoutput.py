@@ -81,6 +81,18 @@ def test_events_are_lines_of_json(made: Made) -> None:
     made.output.close()
 
 
+def test_where_only_the_file_wants_an_event_nothing_is_kept_of_it(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serviceoutput, "Shared", None)  # what holds a native form for several
+    made.output.emit([of_serial(1), of_serial(2)])
+    assert made.serials() == [1, 2]
+    made.output.reload(made.set(rows.OUTPUT_KEYS, ("wanted",)))
+    with pytest.raises(TypeError):
+        made.output.emit([of_serial(3)])
+    made.output.close()
+
+
 def test_filters_leave_out_nothing_of_our_own(made: Made) -> None:
     made.output.reload(made.set(rows.OUTPUT_KEYS, ("wanted",)))
     made.output.emit([of_serial(1), of_serial(2, b"wanted"), own()])

@@ -12,11 +12,13 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from enricher.config import load
+from enricher.config.options import Clash
 from enricher.config.sinks import MOST
-from enricher.errors import ConfigInvalid
+from enricher.errors import ConfigInvalid, EnricherError
 from enricher.runtime import sinkconfig
 from enricher.runtime.sinkconfig import SinkSetting
 from enricher.runtime.sinktypes import TYPES
+from tests.unit.sample_events import HOST
 
 DOCS = Path(__file__).parents[2] / "docs"
 RELP = '[sinks.siem]\ntype = "relp"\naddress = "logs.example.org:2514"\n'
@@ -195,6 +197,72 @@ def test_no_secret_of_a_url_is_told(tmp_path: Path) -> None:
 )
 def test_hints(tmp_path: Path, text: str, hint: str) -> None:
     assert hints(tmp_path, text) == [hint]
+
+
+TCP = '[sinks.a]\ntype = "syslog"\naddress = "h:1"\ntransport = "tcp"\n'
+BULK = '[sinks.a]\ntype = "elasticsearch"\nurl = "https://h"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "hint"),
+    [
+        (
+            RELP + "tls_verify = false\n",
+            "F:1: tls: there are options of TLS without it",
+            "tls = true, or leave the tls_ options out",
+        ),
+        (
+            TCP + 'tls_server_name = "h"\n',
+            "F:4: transport: it is tcp, and there are options of TLS",
+            'transport = "tls", or leave the tls_ options out',
+        ),
+        (
+            TCP.replace("tcp", "udp") + "max_length = 65488\n",
+            "F:5: max_length: 65488 is more than a datagram holds",
+            "at most 65487",
+        ),
+        (
+            RELP + 'tls = true\ntls_key_file = "/k"\n',
+            "F:5: tls_key_file: there is no tls_cert_file",
+            "name the certificate that the key belongs to",
+        ),
+        (
+            BULK + 'key_file = "/k"\n',
+            "F:4: key_file: there is no cert_file",
+            "name the certificate that the key belongs to",
+        ),
+        (RELP + 'sd_id = "audit"\n', 'F:4: sd_id: "audit" is not NAME@NUMBER, of at most 32 characters', ""),
+        (
+            BULK.replace("elasticsearch", "otlp") + 'header = "x key"\n',
+            'F:4: header: "x key" is not a header\'s name that a credential can have',
+            "",
+        ),
+        (
+            BULK.replace("elasticsearch", "otlp") + 'header = "Content-Type"\n',
+            'F:4: header: "Content-Type" is not a header\'s name that a credential can have',
+            "",
+        ),
+    ],
+)
+def test_what_would_keep_the_service_from_starting_is_told(
+    tmp_path: Path, text: str, error: str, hint: str
+) -> None:
+    """Of one option, or of several together; the protocol itself would refuse it only at the start."""
+    assert said(tmp_path, text) == [error]
+    if hint:
+        assert hints(tmp_path, text) == [hint]
+
+
+@pytest.mark.parametrize("type_", [name for name, kind in TYPES.items() if kind.network])
+def test_a_protocol_refuses_what_its_options_call_wrong(type_: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So nothing that does not come from a file gets past it either."""
+    kind = TYPES[type_]
+    monkeypatch.setattr(kind.options, "clashes", lambda _: iter([Clash("timeout", "it is odd", "another")]))
+    given = (
+        {"address": "127.0.0.1:1"} if "address" in kind.options.__dataclass_fields__ else {"url": "http://h"}
+    )
+    with pytest.raises(EnricherError, match="timeout: it is odd"):
+        kind.make(kind.options(**given), HOST)
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

@@ -44,6 +44,19 @@ def test_in_order_and_the_same_until_done(tmp_path: Path) -> None:
     queue.close()
 
 
+def test_a_courier_that_outlives_its_queue_may_still_say_what_is_done(tmp_path: Path) -> None:
+    """Its receiver kept it from ending in time. The next who has the spool sends it again."""
+    queue = spool(tmp_path / "s")
+    queue.put(messages(0, 3))
+    queue.take(2, 0)
+    queue.close()
+    again = spool(tmp_path / "s")
+    queue.done(2)
+    assert queue.error == "", "its directory is another's now"
+    assert numbers(again.take(9, 0)) == [0, 1, 2]
+    again.close()
+
+
 def test_every_member_of_a_message_comes_back(tmp_path: Path) -> None:
     queue = spool(tmp_path / "s")
     odd = message(1)._replace(

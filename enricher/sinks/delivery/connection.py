@@ -20,12 +20,15 @@ import ssl
 import termios
 import time
 from dataclasses import KW_ONLY, dataclass
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.config.kinds import Kind, Path, Unfit
-from enricher.config.options import needed, option
+from enricher.config.options import Clash, needed, option
 from enricher.errors import UsageError
 from enricher.sinks.delivery.message import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _CHUNK: Final = 64 << 10
 _LINGER: Final = 1 << 20
@@ -121,6 +124,12 @@ class ReceiverOptions:
             self.tls_ca_file, self.tls_cert_file, self.tls_key_file, self.tls_server_name, self.tls_verify
         )
 
+    def clashes(self) -> Iterator[Clash]:
+        """See `Clashing`."""
+        if self.tls_key_file and not self.tls_cert_file:
+            hint = "name the certificate that the key belongs to"
+            yield Clash("tls_key_file", "there is no tls_cert_file", hint)
+
 
 def context_of(tls: Tls) -> ssl.SSLContext:
     """Read the files. Raises UsageError; the receiver is verified unless `verify` says otherwise."""
@@ -129,8 +138,6 @@ def context_of(tls: Tls) -> ssl.SSLContext:
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if tls.key_file and not tls.cert_file:
-        raise UsageError("tls_key_file without tls_cert_file", "name the certificate that the key belongs to")
     what = tls.ca_file or "the system's certificate authorities"
     try:
         if tls.ca_file:

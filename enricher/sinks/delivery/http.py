@@ -22,13 +22,13 @@ from urllib.parse import urlsplit
 
 from enricher import __version__
 from enricher.config.kinds import Count, Kind, Path, Size, Unfit
-from enricher.config.options import needed, option
+from enricher.config.options import Clash, needed, option, refuse_clashes
 from enricher.errors import ConfigInvalid
 from enricher.sinks.delivery.http_tls import tls_context
 from enricher.sinks.delivery.message import Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from enricher.sinks.delivery.http_pool import Pool
 
@@ -94,6 +94,11 @@ class HttpOptions:
     connect_timeout: float = option(5.0, "seconds for connecting and for the TLS handshake, each")
     read_timeout: float = option(15.0, "seconds without a byte from the receiver")
 
+    def clashes(self) -> Iterator[Clash]:
+        """See `Clashing`."""
+        if self.key_file and not self.cert_file:
+            yield Clash("key_file", "there is no cert_file", "name the certificate that the key belongs to")
+
 
 class Reply(NamedTuple):
     """An answer. The names of ``headers`` are in lower case."""
@@ -125,6 +130,7 @@ class Client:
         self._authorise = authorise
         self._header = header
         self._pool: Pool | None = None
+        refuse_clashes(options)
         parts = _parts(options.url)
         if options.compression not in {"gzip", "none"}:
             raise ConfigInvalid("compression: it is neither gzip nor none")

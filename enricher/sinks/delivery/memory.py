@@ -93,6 +93,8 @@ class MemoryQueue:
     def done(self, count: int) -> None:
         """See `Queue`."""
         with self._changed:
+            if self._closed:
+                return  # given up, as far as anybody could know
             for _ in range(count):
                 self._bytes -= weight(self._taken.popleft())
 

@@ -109,7 +109,7 @@ class Queue(Protocol):
         ...
 
     def done(self, count: int) -> None:
-        """The oldest so many of those taken need not be kept any more."""
+        """The oldest so many of those taken need not be kept any more. Once it is closed that changes nothing."""
         ...
 
     def losses(self) -> Sequence[Loss]:

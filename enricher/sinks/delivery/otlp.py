@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from enricher import __version__, codec
+from enricher.config.kinds import Kind, Unfit
 from enricher.config.options import option
 from enricher.sinks.delivery.http import (
     FORBIDDEN,
@@ -36,8 +37,22 @@ _PATH: Final = "/v1/logs"
 _MOVED: Final = range(300, 400)
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 """All other errors must not be retried, says the protocol."""
+_HEADER: Final = re.compile(
+    r"(?!(?i:content-|accept|(?:host|connection|transfer-encoding|user-agent)$))[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}"
+)
+"""A token of RFC 9110 that is not a header of ours."""
 _INT64: Final = re.compile(r"[0-9]{1,18}")
 _END: Final = b"]}]}]}"
+
+
+class _Header(Kind[str]):
+    what = "a header's name that a credential can have"
+    metavar = "NAME"
+
+    def parse(self, text: str) -> str:
+        if not _HEADER.fullmatch(text):
+            raise Unfit(self.wrong(text))
+        return text
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,7 @@ class OtlpOptions(HttpOptions):
     """What can be set of a destination of type `otlp`."""
 
     header: str = option(
-        "Authorization", "header of the credential; in Authorization it follows the word Bearer"
+        "Authorization", "header of the credential; in Authorization it follows the word Bearer", _Header()
     )
 
 

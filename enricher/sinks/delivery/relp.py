@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.config.kinds import Count
-from enricher.config.options import option
+from enricher.config.options import Clash, option, refuse_clashes
 from enricher.errors import UsageError
 from enricher.sinks.delivery.connection import (
     Address,
@@ -36,7 +36,7 @@ from enricher.sinks.delivery.connection import (
     context_of,
 )
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Receipt, Unreachable
-from enricher.sinks.delivery.rfc5424 import LENGTH_MIN, SD_ID, Formatter
+from enricher.sinks.delivery.rfc5424 import LENGTH_MIN, SD_ID, Formatter, SdId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,8 +72,15 @@ class RelpOptions(ReceiverOptions):
     )
     facility: int = option(13, "the number of the facility; 13 is log audit", Count(0, 23))
     hostname: str = option("", "HOSTNAME of the messages; empty: the host's")
-    sd_id: str = option(SD_ID, "the name of the structured data: NAME@PRIVATE-ENTERPRISE-NUMBER")
+    sd_id: str = option(SD_ID, "the name of the structured data: NAME@PRIVATE-ENTERPRISE-NUMBER", SdId())
     timeout: float = option(10.0, "seconds for connecting, for the next answer, and for ending a session")
+
+    def clashes(self) -> Iterator[Clash]:
+        """See `Clashing`."""
+        yield from super().clashes()
+        if self.tls_given != Tls() and not self.tls:
+            hint = "tls = true, or leave the tls_ options out"
+            yield Clash("tls", "there are options of TLS without it", hint)
 
 
 class Frame(NamedTuple):
@@ -199,16 +206,14 @@ class RelpSender:
 
     def __init__(self, options: RelpOptions) -> None:
         self._address: Address = address_of(options.address)
-        tls = options.tls_given
-        if tls != Tls() and not options.tls:
-            raise UsageError("options of TLS without tls", "tls = true, or leave the tls_ options out")
+        refuse_clashes(options)
         if options.window < 1:
             raise UsageError(f"window {options.window} is none", "one message at least")
         if options.max_length > LENGTH_MAX:
             raise UsageError(
                 f"max_length {options.max_length} is more than RELP admits", f"at most {LENGTH_MAX}"
             )
-        self._context = context_of(tls) if options.tls else None
+        self._context = context_of(options.tls_given) if options.tls else None
         self._server_name = options.tls_server_name
         self._timeout = options.timeout
         self._window = options.window

@@ -20,6 +20,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from enricher.config.kinds import Kind, Unfit
 from enricher.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +57,19 @@ _SEVERITIES: Final = (
         NOTICE,
     ),
 )
+
+
+class SdId(Kind[str]):
+    """An SD-ID of RFC 5424 that is not one of its own."""
+
+    what = "NAME@NUMBER, of at most 32 characters"
+    metavar = "NAME@NUMBER"
+
+    def parse(self, text: str) -> str:
+        """See `Kind`."""
+        if not _SD_NAME.fullmatch(text) or len(text) > 32:  # noqa: PLR2004 - SD-NAME of RFC 5424
+            raise Unfit(self.wrong(text))
+        return text
 
 
 def severity_of(record_type: str) -> int:
@@ -111,8 +125,10 @@ class Formatter:
             raise UsageError(f"max_length {max_length} is not from {LENGTH_MIN} to {LENGTH_MAX}")
         if not 0 <= facility <= 23:  # noqa: PLR2004 - local7
             raise UsageError(f"facility {facility} is not from 0 to 23", "13 is log audit")
-        if not _SD_NAME.fullmatch(sd_id) or len(sd_id) > 32:  # noqa: PLR2004 - SD-NAME of RFC 5424
-            raise UsageError(f"sd_id {sd_id!r} is no NAME@NUMBER", "NUMBER is a private enterprise number")
+        try:
+            SdId().parse(sd_id)
+        except Unfit as error:
+            raise UsageError(f"sd_id: {error}", "NUMBER is a private enterprise number") from error
         self.split = 0
         self._most = max_length
         self._facility = facility

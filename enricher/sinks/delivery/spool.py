@@ -390,6 +390,8 @@ class Spool:
     def done(self, count: int) -> None:
         """See `Queue`. The receiver's progress outlives a kill when it returns."""
         with self._changed:
+            if self._closed:
+                return  # the directory may be another's: who has it sends it again
             last = None
             for _ in range(count):
                 taken = self._window.popleft()

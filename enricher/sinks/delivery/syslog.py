@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from enricher.config.kinds import Count
-from enricher.config.options import option
+from enricher.config.options import Clash, option, refuse_clashes
 from enricher.errors import UsageError
 from enricher.sinks.delivery.connection import (
     Address,
@@ -36,11 +36,11 @@ from enricher.sinks.delivery.connection import (
     context_of,
 )
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Receipt, Unreachable
-from enricher.sinks.delivery.rfc5424 import LENGTH_MAX, LENGTH_MIN, SD_ID, Formatter
+from enricher.sinks.delivery.rfc5424 import LENGTH_MAX, LENGTH_MIN, SD_ID, Formatter, SdId
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 DATAGRAM_MAX: Final = 65507 - 20
 """Bytes of a syslog message over UDP: what IPv4 has room for, less than IPv6 has."""
@@ -59,11 +59,21 @@ class SyslogOptions(ReceiverOptions):
     )
     facility: int = option(13, "the number of the facility; 13 is log audit", Count(0, 23))
     hostname: str = option("", "HOSTNAME of the messages; empty: the host's")
-    sd_id: str = option(SD_ID, "the name of the structured data: NAME@PRIVATE-ENTERPRISE-NUMBER")
+    sd_id: str = option(SD_ID, "the name of the structured data: NAME@PRIVATE-ENTERPRISE-NUMBER", SdId())
     renew: int = option(
         10_000, "messages after which a connection is renewed, which bounds what a break may lose; 0: never"
     )
     timeout: float = option(10.0, "seconds for connecting, for sending a batch, and for ending a connection")
+
+    def clashes(self) -> Iterator[Clash]:
+        """See `Clashing`."""
+        yield from super().clashes()
+        if self.transport != "tls" and self.tls_given != Tls():
+            hint = 'transport = "tls", or leave the tls_ options out'
+            yield Clash("transport", f"it is {self.transport}, and there are options of TLS", hint)
+        if self.transport == "udp" and self.max_length > DATAGRAM_MAX:
+            said = f"{self.max_length} is more than a datagram holds"
+            yield Clash("max_length", said, f"at most {DATAGRAM_MAX}")
 
 
 class SyslogSender:
@@ -235,20 +245,12 @@ class _Datagrams:
 
 def _wire_of(options: SyslogOptions) -> _Stream | _Datagrams:
     address = address_of(options.address)
+    refuse_clashes(options)
     tls = options.tls_given
     if options.transport == "tls":
         return _Stream(address, options.timeout, context_of(tls), tls.server_name)
-    if tls != Tls():
-        raise UsageError(
-            f"transport {options.transport!r} and options of TLS",
-            'transport = "tls", or leave the tls_ options out',
-        )
     if options.transport == "tcp":
         return _Stream(address, options.timeout, None, "")
     if options.transport != "udp":
         raise UsageError(f"there is no transport {options.transport!r}", "udp, tcp or tls")
-    if options.max_length > DATAGRAM_MAX:
-        raise UsageError(
-            f"max_length {options.max_length} is more than a datagram holds", f"at most {DATAGRAM_MAX}"
-        )
     return _Datagrams(address, options.timeout)

@@ -228,9 +228,14 @@ class UnixSender:
             connection.close()
             return
         connection.settimeout(0)
+        try:
+            epoll.register(connection, _IN)
+        except OSError:  # the user may watch no more, or there is no memory: the others go on
+            self.turned_away += 1
+            connection.close()
+            return
         self.served += 1
         self._consumers[connection.fileno()] = _Consumer(connection)
-        epoll.register(connection, _IN)
 
     def _turn_off(self) -> None:
         """End a connection for which there is no descriptor: left where it is it would wake us for ever."""
