@@ -9,11 +9,10 @@
  */
 #include "about.h"
 #include "acts.h"
+#include "context.h"
 #include "core_fixes.h"
 #include "emit.h"
 #include "stamp.h"
-#include "task.h"
-#include "users.h"
 
 #define BUFFER_RECORDS_MAX 16  /* a syscall's buffer holds a handful; more are counted */
 #define NONCE_WINDOW	   208 /* the nonce comes first in msg=, behind at most a long SELinux label */
@@ -22,87 +21,6 @@
 #ifndef audit_queue /* bcc has no variables: there it is in a map */
 __u64 audit_queue = 0;
 #endif
-
-static __always_inline __u16 subject_flags(const struct task_struct *task, __u16 type)
-{
-	__u16 flags = 0;
-
-	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
-		flags |= CONTEXT_KTHREAD;
-	if (in_interrupt_context())
-		flags |= CONTEXT_INTERRUPT;
-	/* Written for a packet or a block, on top of whoever is there, in an interrupt or not. */
-	if (!flags && type != AUDIT_NETFILTER_PKT && type != AUDIT_DM_EVENT && type != AUDIT_MAC_IPSEC_EVENT)
-		flags = CONTEXT_SUBJECT;
-	return flags;
-}
-
-/* A record without a tally to come: whether it was counted is known now. */
-static __always_inline void account_alone(__u32 flags, int sent)
-{
-	if (sent && flags & CONTEXT_STANDALONE) {
-		COUNT(standalone);
-		COUNT(counted);
-	} else if (flags & (CONTEXT_STANDALONE | CONTEXT_UNTRACKED)) {
-		COUNT(uncounted);
-	}
-}
-
-VERIFIED_ALONE int emit_stamped(__u64 sec, __u32 ms, __u32 serial, __u32 type, __u32 flags)
-{
-	struct event_stamp stamp = {sec, ms, serial};
-	const struct task_struct *task = (const void *)bpf_get_current_task();
-	const struct pid *pid = BPF_CORE_READ(task, group_leader, thread_pid);
-	__u32 level = pid ? BPF_CORE_READ(pid, level) : 0;
-	void *ring = ring_of_cpu();
-
-	if (!ring) {
-		account_alone(flags, 0);
-		return 0;
-	}
-	if (flags & CONTEXT_SUBJECT)
-		tell_users(task);
-	if (level >= LEVELS_MAX)
-		level = LEVELS_MAX - 1;
-	if (level < LEVELS_INLINE) {
-		struct context_event *event = bpf_ringbuf_reserve(ring, sizeof(*event), 0);
-
-		if (!event) {
-			COUNT(drop_context);
-			account_alone(flags, 0);
-			return 0;
-		}
-		fill_header(&event->header, EVENT_CONTEXT, sizeof(*event));
-		event->stamp = stamp;
-		event->record_type = type;
-		event->flags = flags;
-		fill_context(event, NULL, task, pid, level);
-		bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
-	} else {
-		struct context_deep_event *deep = bpf_ringbuf_reserve(ring, sizeof(*deep), 0);
-
-		if (!deep) {
-			COUNT(drop_context);
-			account_alone(flags, 0);
-			return 0;
-		}
-		__builtin_memset(deep->more, 0, sizeof(deep->more));
-		fill_header(&deep->c.header, EVENT_CONTEXT, sizeof(*deep));
-		deep->c.stamp = stamp;
-		deep->c.record_type = type;
-		deep->c.flags = flags;
-		fill_context(&deep->c, deep->more, task, pid, level);
-		bpf_ringbuf_submit(deep, BPF_RB_NO_WAKEUP);
-	}
-	COUNT(contexts);
-	account_alone(flags, 1);
-	return 0;
-}
-
-static __always_inline void emit_context(const struct event_stamp *stamp, __u32 type, __u32 flags)
-{
-	emit_stamped(stamp->sec, stamp->ms, stamp->serial, type, flags);
-}
 
 /* Runs of equal types cost one addition each, and keep the order in which the kernel wrote them. */
 static __always_inline void count_record(struct open_event *open, __u16 type)
@@ -184,15 +102,16 @@ static __always_inline __u16 begin_event(__u64 key, const struct event_stamp *st
 /*
  * One finished record. Returns the key of the event it belongs to, 0 where that is not tracked.
  *
- * serial is that of the audit context it was started with, 0 where it had none; more says that its
- * buffer holds further records. A record is part of its task's event when its text carries that
- * serial: a record with no context, and one with a context that is not inside a syscall or io_uring
- * operation, were each given a serial of their own. here is where on the stack the record is finished.
+ * ab is its buffer, NULL where there is none to be seen; data its message. serial is that of the audit
+ * context it was started with, 0 where it had none; more says that its buffer holds further records. A record
+ * is part of its task's event when its text carries that serial: a record with no context, and one with a
+ * context that is not inside a syscall or io_uring operation, were each given a serial of their own. here is
+ * where on the stack the record is finished.
  */
-static __always_inline __u64 on_record(__u32 serial, const struct sk_buff *skb, int more, const void *here)
+static __always_inline __u64 on_record(int typed, const struct audit_buffer *ab, __u32 serial,
+				       const unsigned char *data, int more, const void *here)
 {
 	__u64 key = bpf_get_current_task();
-	const unsigned char *data = BPF_CORE_READ(skb, data);
 	struct event_stamp stamp = {};
 	struct open_event *open;
 	__u16 type = 0;
@@ -218,12 +137,15 @@ static __always_inline __u64 on_record(__u32 serial, const struct sk_buff *skb, 
 				open->flags = flags;
 		}
 		/* Queued before EOE's own netlink record, which will drive the drain. */
-		if (type == AUDIT_EOE)
-			close_event(key, TALLY_EOE, BPF_RB_NO_WAKEUP);
+		if (type == AUDIT_EOE) {
+			/* As close_event(), which would look for it once more. */
+			emit_tally(open, TALLY_EOE, BPF_RB_NO_WAKEUP);
+			bpf_map_delete_elem(&open_events, &key);
+		}
 		if (!flags)
 			return key;
 	} else {
-		if (parse_stamp(data, &stamp)) {
+		if (call_stamp(typed, ab, &stamp) && parse_stamp(data, &stamp)) {
 			COUNT(uncounted);
 			return 0;
 		}
@@ -290,34 +212,39 @@ VERIFIED_ALONE int on_further_records(__u64 key, __u64 from, __u64 to)
 	return 0;
 }
 
-static __always_inline int on_buffer(const struct audit_buffer *ab, const void *here)
+/* A buffer that holds one record, as all did once. */
+static __always_inline int on_single(int typed, const struct audit_buffer *ab, const void *here)
 {
-	const struct sk_buff *skb, *end, *next;
-	__u32 serial;
+	const struct sk_buff *skb = BUFFER_SKB(typed, ab);
+
+	if (skb)
+		on_record(typed, ab, BUFFER_SERIAL(typed, ab), FOLLOW(typed, skb, data), 0, here);
+	else
+		COUNT(fail_buffer);
+	return 0;
+}
+
+static __always_inline int on_list(const struct audit_buffer *ab, const void *here)
+{
+	const struct sk_buff *skb = audit_buffer_first(ab), *end = audit_buffer_list(ab), *next;
 	__u64 key;
 
-	if (!ab) /* audit_log_start gave nothing; callers do not check */
-		return 0;
-	serial = audit_buffer_serial(ab);
-	if (!audit_buffer_has_list()) {
-		skb = audit_buffer_skb(ab);
-		if (skb)
-			on_record(serial, skb, 0, here);
-		else
-			COUNT(fail_buffer);
-		return 0;
-	}
-	end = audit_buffer_list(ab);
-	skb = audit_buffer_first(ab);
 	if (!skb || skb == end) {
 		COUNT(fail_buffer);
 		return 0;
 	}
 	next = BPF_CORE_READ(skb, next);
-	key = on_record(serial, skb, next != end, here);
+	key = on_record(0, ab, audit_buffer_serial(ab), BPF_CORE_READ(skb, data), next != end, here);
 	if (next != end)
 		on_further_records(key, (__u64)next, number_of(end));
 	return 0;
+}
+
+static __always_inline int on_buffer(const struct audit_buffer *ab, const void *here)
+{
+	if (!ab) /* audit_log_start gave nothing; callers do not check */
+		return 0;
+	return audit_buffer_has_list() ? on_list(ab, here) : on_single(0, ab, here);
 }
 
 /*
@@ -327,7 +254,8 @@ static __always_inline int on_buffer(const struct audit_buffer *ab, const void *
 SEC("fentry/audit_log_end")
 int BPF_PROG(record_end, struct audit_buffer *ab)
 {
-	return on_buffer(ab, STACK_OF(ctx));
+	return ab && !audit_buffer_has_list() ? on_single(1, ab, STACK_OF(ctx))
+					      : on_buffer(ab, STACK_OF(ctx));
 }
 
 /* The split-off part: not in BTF, so a kprobe; the plain symbol calls it too, so it sees all. */
@@ -390,7 +318,7 @@ int BPF_PROG(record_queued, struct sk_buff_head *list, struct sk_buff *newsk)
 	/* There is no audit_buffer to tell whether the record was started with a context: its text does. */
 	if (serial && !parse_stamp(BPF_CORE_READ(newsk, data), &stamp) && stamp.serial != serial)
 		serial = 0;
-	on_record(serial, newsk, 0, STACK_OF(ctx));
+	on_record(0, NULL, serial, BPF_CORE_READ(newsk, data), 0, STACK_OF(ctx));
 	return 0;
 }
 
@@ -401,10 +329,7 @@ int BPF_PROG(record_queued, struct sk_buff_head *list, struct sk_buff *newsk)
 SEC("fexit/audit_log_exit")
 int BPF_PROG(event_exit)
 {
-	__u64 key = bpf_get_current_task();
-
-	close_silently_ended(key, TALLY_EXIT);
-	end_act(key);
+	close_silently_ended(bpf_get_current_task(), TALLY_EXIT);
 	return 0;
 }
 

@@ -64,17 +64,17 @@ static __always_inline void see_nsproxy(struct seen_task *to, const struct nspro
 	const struct ipc_namespace *ipc = BPF_CORE_READ(proxy, ipc_ns);
 	const struct time_namespace *time = 0, *time_children = 0;
 	const struct net *net = BPF_CORE_READ(proxy, net_ns);
-	const struct mnt_namespace *mnt = nsproxy_mnt(proxy);
+	const struct mnt_namespace *mnt = NSPROXY_MNT(0, proxy);
 
 	/* Without CONFIG_TIME_NS the struct is declared and never defined. */
 	if (bpf_core_type_exists(struct time_namespace)) {
 		time = BPF_CORE_READ(proxy, time_ns);
 		time_children = BPF_CORE_READ(proxy, time_ns_for_children);
 	}
-	SEE_OWNED(to, NS_MNT, mnt, mnt_unique(mnt));
+	SEE_OWNED(to, NS_MNT, mnt, mnt_unique(0, mnt));
 	SEE_OWNED(to, NS_UTS, uts, 0);
 	SEE_OWNED(to, NS_IPC, ipc, 0);
-	SEE_OWNED(to, NS_NET, net, net_unique(net));
+	SEE_OWNED(to, NS_NET, net, net_unique(0, net));
 	SEE_OWNED(to, NS_CGROUP, cgroup, 0);
 	SEE_OWNED(to, NS_TIME, time, 0);
 	SEE_OWNED(to, NS_TIME_FOR_CHILDREN, time_children, 0);

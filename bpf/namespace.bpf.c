@@ -73,13 +73,13 @@ SEC("fexit/copy_mnt_ns")
 int BPF_PROG(mnt_copied, __u64 flags, struct mnt_namespace *old, void *user, void *fs,
 	     struct mnt_namespace *made)
 {
-	return is_new(made, old) ? TELL(NS_MNT, mnt_namespace, made, mnt_unique(made)) : 0;
+	return is_new(made, old) ? TELL(NS_MNT, mnt_namespace, made, mnt_unique(0, made)) : 0;
 }
 
 SEC("fexit/copy_net_ns")
 int BPF_PROG(net_copied, __u64 flags, void *user, struct net *old, struct net *made)
 {
-	return is_new(made, old) ? TELL(NS_NET, net, made, net_unique(made)) : 0;
+	return is_new(made, old) ? TELL(NS_NET, net, made, net_unique(0, made)) : 0;
 }
 
 SEC("fexit/copy_cgroup_ns")

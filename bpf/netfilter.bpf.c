@@ -58,7 +58,7 @@ static __always_inline int note(__u64 stack, const struct net *net)
 		about.stack = stack;
 		about.time = bpf_ktime_get_boot_ns();
 		about.unique =
-			have_ns_id() ? ns_id(__builtin_preserve_access_index(&net->ns)) : net_unique(net);
+			have_ns_id() ? ns_id(__builtin_preserve_access_index(&net->ns)) : net_unique(0, net);
 		about.inum = BPF_CORE_READ(net, ns.inum);
 		if (!bpf_map_update_elem(&abouts, &key, &about, BPF_ANY))
 			return 0;

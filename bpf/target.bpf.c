@@ -41,7 +41,7 @@ static __always_inline int nsproxy_changed(void *ring, const struct task_struct 
 	__u64 second = (__u64)BPF_CORE_READ(task, nsproxy);
 
 	__builtin_memset(again, 0, sizeof(*again));
-	read_nsproxy(to, task);
+	read_nsproxy(0, to, task);
 	differences = first != second || (__u64)BPF_CORE_READ(task, nsproxy) != second ||
 		      again->missing != (was->missing & OF_NSPROXY);
 	for (int i = 0; i < NS_KINDS; i++)

@@ -24,6 +24,8 @@ struct mnt_namespace {
 	struct ns_common ns;
 };
 
+#define NSPROXY_MNT(typed, proxy) nsproxy_mnt(proxy)
+
 static __always_inline const struct mnt_namespace *nsproxy_mnt(const struct nsproxy *proxy)
 {
 #ifdef BY_PROOF
@@ -33,7 +35,7 @@ static __always_inline const struct mnt_namespace *nsproxy_mnt(const struct nspr
 	return BPF_CORE_READ(proxy, mnt_ns);
 }
 
-static __always_inline __u64 mnt_unique(const struct mnt_namespace *mnt)
+static __always_inline __u64 mnt_unique(int typed, const struct mnt_namespace *mnt)
 {
 #ifdef MNT_SEQ
 	return word_at(mnt, MNT_SEQ);
@@ -51,6 +53,8 @@ static __always_inline int have_ns_id(void)
 #endif
 }
 
+#define NS_ID(typed, ns) ns_id(ns)
+
 static __always_inline __u64 ns_id(const struct ns_common *ns)
 {
 #ifdef HAVE_NS_ID
@@ -60,7 +64,7 @@ static __always_inline __u64 ns_id(const struct ns_common *ns)
 #endif
 }
 
-static __always_inline __u64 net_unique(const struct net *net)
+static __always_inline __u64 net_unique(int typed, const struct net *net)
 {
 #ifdef HAVE_NET_COOKIE
 	return BPF_CORE_READ(net, net_cookie);
@@ -139,6 +143,9 @@ static __always_inline const struct sk_buff *audit_buffer_skb(const struct audit
 {
 	return (const void *)word_at(ab, BUFFER_SKB);
 }
+
+#define BUFFER_SKB(typed, ab)	 audit_buffer_skb(ab)
+#define BUFFER_SERIAL(typed, ab) audit_buffer_serial(ab)
 
 #ifdef BY_PROOF
 #include "proof.h"

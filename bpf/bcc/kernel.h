@@ -61,6 +61,9 @@
 #define READ_CHOSEN(one, two, name, ...) name
 #define BPF_CORE_READ(from, ...)	 READ_CHOSEN(__VA_ARGS__, READ_MEMBER_2, READ_MEMBER, )(from, __VA_ARGS__)
 
+#define FOLLOW(typed, source, ...) BPF_CORE_READ(source, __VA_ARGS__)
+#define HAVE_TYPED_TASK		   0
+
 /* Facts beside records have programs that are not built here. */
 #define WITHOUT_ACTS
 

@@ -11,12 +11,13 @@
 
 static __always_inline const struct cgroup *cgroup_of(const struct task_struct *task)
 {
-	const struct css_set *set = BPF_CORE_READ(task, cgroups);
 	const struct cgroup_subsys_state *css = 0;
+	const struct css_set *set;
 	const void *slot;
 
 	if (cgroup_subsys == CGROUP_V2)
-		return BPF_CORE_READ(set, dfl_cgrp);
+		return BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	set = BPF_CORE_READ(task, cgroups);
 	slot = (const void *)__builtin_preserve_access_index(&set->subsys[0]) +
 	       cgroup_subsys * sizeof(void *);
 	bpf_probe_read_kernel(&css, sizeof(css), slot);
@@ -37,6 +38,30 @@ static __always_inline void remember_told(__u64 id)
 
 	bpf_map_update_elem(&told_cgroups, &id, &told, BPF_ANY);
 }
+
+#ifdef WITHOUT_ACTS /* the build by bcc has no variables */
+
+static __always_inline int is_told(__u64 id)
+{
+	return bpf_map_lookup_elem(&told_cgroups, &id) != 0;
+}
+
+#else
+
+/* What is busy is found with one load; an id is never given out again. */
+static __always_inline int is_told(__u64 id)
+{
+	__u64 *last = &told_last[id % TOLD_LAST];
+
+	if (*last == id)
+		return 1;
+	if (!bpf_map_lookup_elem(&told_cgroups, &id))
+		return 0;
+	*last = id;
+	return 1;
+}
+
+#endif
 
 VERIFIED_ALONE int walk_cgroup(__u64 node, __u64 id)
 {
@@ -77,17 +102,29 @@ VERIFIED_ALONE int walk_cgroup(__u64 node, __u64 id)
  * The id of the task's cgroup, 0 where it cannot be read. What user space needs to know of it is in a ring
  * before the caller's message can be.
  */
+static __always_inline __u64 tell_cgroup_of(int typed, const struct task_struct *task)
+{
+	/* In cgroup v1 the way leads by a place that no type tells. */
+	const int known = typed && cgroup_subsys == CGROUP_V2;
+	__u64 id;
+
+	if (known)
+		id = task->cgroups->dfl_cgrp->kn->id;
+	else
+		id = cgroup_id_of(task);
+	if (!id) {
+		COUNT(fail_cgroup);
+	} else if (!is_told(id)) {
+		const struct cgroup *cgroup = cgroup_of(task);
+
+		walk_cgroup((__u64)BPF_CORE_READ(cgroup, kn), id);
+	}
+	return id;
+}
+
 static __always_inline __u64 tell_cgroup(const struct task_struct *task)
 {
-	const struct cgroup *cgroup = cgroup_of(task);
-	const struct kernfs_node *kn = cgroup ? BPF_CORE_READ(cgroup, kn) : 0;
-	__u64 id = kn ? BPF_CORE_READ(kn, id) : 0;
-
-	if (!id)
-		COUNT(fail_cgroup);
-	else if (!bpf_map_lookup_elem(&told_cgroups, &id))
-		walk_cgroup((__u64)kn, id);
-	return id;
+	return tell_cgroup_of(0, task);
 }
 
 #endif

@@ -106,6 +106,42 @@ static __noinline __attribute__((unused)) int audit_context_in_call(const struct
 	return BPF_CORE_READ(ctx, in_syscall) != 0;
 }
 
+#define BUFFER_SKB(typed, ab)	 FOLLOW(typed, ab, skb)
+#define BUFFER_SERIAL(typed, ab) ((typed) ? known_serial((ab)->ctx) : audit_buffer_serial(ab))
+
+/* As audit_context_serial(), _began() and _in_call(), of a context that the verifier knows the type of; 0
+ * where there is none. */
+static __always_inline __u32 known_serial(const struct audit_context *ctx)
+{
+	const struct audit_context___stamp *stamped = (const void *)ctx;
+
+	if (!ctx)
+		return 0;
+	return bpf_core_field_exists(stamped->stamp) ? stamped->stamp.serial : ctx->serial;
+}
+
+static __always_inline __u64 known_began(const struct audit_context *ctx)
+{
+	const struct audit_context___stamp *stamped = (const void *)ctx;
+	__u64 sec, nsec;
+
+	if (bpf_core_field_exists(stamped->stamp)) {
+		sec = stamped->stamp.ctime.tv_sec;
+		nsec = stamped->stamp.ctime.tv_nsec;
+	} else {
+		sec = ctx->ctime.tv_sec;
+		nsec = ctx->ctime.tv_nsec;
+	}
+	return sec * 1000000000 + nsec;
+}
+
+static __always_inline int known_in_call(const struct audit_context *ctx)
+{
+	const struct audit_context___kind *with = (const void *)ctx;
+
+	return bpf_core_field_exists(with->context) ? with->context != 0 : ctx->in_syscall != 0;
+}
+
 /* The serial of the context that the record was started with, 0 where it had none. */
 static __always_inline __u32 audit_buffer_serial(const struct audit_buffer *ab)
 {
@@ -148,14 +184,16 @@ static __always_inline int have_ns_id(void)
 	return bpf_core_field_exists(ns->ns_id);
 }
 
+#define NS_ID(typed, ns) ns_id_of(typed, (const void *)__builtin_preserve_access_index(ns))
+
+static __always_inline __u64 ns_id_of(int typed, const struct ns_common___id *ns)
+{
+	return have_ns_id() ? FOLLOW(typed, ns, ns_id) : 0;
+}
+
 static __always_inline __u64 ns_id(const struct ns_common *ns)
 {
-	const struct ns_common___id *with_id = (const void *)ns;
-	__u64 id = 0;
-
-	if (have_ns_id())
-		bpf_core_read(&id, sizeof(id), &with_id->ns_id);
-	return id;
+	return ns_id_of(0, (const void *)ns);
 }
 
 /* The same for all namespaces of a kind; 0 where the kernel keeps it elsewhere. */
@@ -169,29 +207,20 @@ static __always_inline __u64 ns_kind(const struct ns_common *ns)
 	return ops;
 }
 
-static __always_inline const struct mnt_namespace *nsproxy_mnt(const struct nsproxy *proxy)
-{
-	return BPF_CORE_READ(proxy, mnt_ns);
-}
+#define NSPROXY_MNT(typed, proxy) FOLLOW(typed, proxy, mnt_ns)
 
-static __always_inline __u64 mnt_unique(const struct mnt_namespace *mnt)
+static __always_inline __u64 mnt_unique(int typed, const struct mnt_namespace *mnt)
 {
 	const struct mnt_namespace___seq *old = (const void *)mnt;
-	__u64 id = 0;
 
-	if (bpf_core_field_exists(old->seq))
-		bpf_core_read(&id, sizeof(id), &old->seq);
-	return id;
+	return bpf_core_field_exists(old->seq) ? FOLLOW(typed, old, seq) : 0;
 }
 
-static __always_inline __u64 net_unique(const struct net *net)
+static __always_inline __u64 net_unique(int typed, const struct net *net)
 {
 	const struct net___cookie *with = (const void *)net;
-	__u64 id = 0;
 
-	if (bpf_core_field_exists(with->net_cookie))
-		bpf_core_read(&id, sizeof(id), &with->net_cookie);
-	return id;
+	return bpf_core_field_exists(with->net_cookie) ? FOLLOW(typed, with, net_cookie) : 0;
 }
 
 static __always_inline const struct kernfs_node *kernfs_parent(const struct kernfs_node *kn)

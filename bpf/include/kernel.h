@@ -252,6 +252,16 @@ struct audit_context {
 
 #pragma clang attribute pop
 
+/*
+ * A member at the end of a chain of pointers. typed is a constant: where the verifier knows what source
+ * points to, each step is one load; else it is a call of a helper, some sixty instructions.
+ */
+#define FOLLOW(typed, source, ...)                                                                           \
+	((typed) ? ___arrow(source, __VA_ARGS__) : BPF_CORE_READ(source, __VA_ARGS__))
+
+/* Whether there is a current task that the verifier knows the type of: since 5.11. */
+#define HAVE_TYPED_TASK bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)
+
 /* include/uapi/linux/netlink.h and audit.h: ABI, so plain offsets are right. */
 #define NLMSG_TYPE_OFFSET 4
 #define NLMSG_HDRLEN	  16

@@ -76,9 +76,9 @@ struct told_cgroups_map {
 };
 
 /*
- * A system call under way that did something to be told beside its records. Keyed as open_events. Gone when
- * it was recorded; nothing looks at the end of a call that was not, so it shows whose it is: a link never
- * speaks of an earlier call. What is left behind falls out some time.
+ * A system call that did something to be told beside its records. Keyed as open_events. Nothing looks at the
+ * end of the call, so it shows whose it is: a link never speaks of an earlier one. What is left behind falls
+ * out some time.
  */
 #define ACTS_MAX 8192
 
@@ -261,6 +261,10 @@ struct counters_map {
 	__type(key, __u32);
 	__type(value, struct counters);
 };
+
+/* The ids of cgroups that user space was told of and that were asked for last. */
+#define TOLD_LAST 256
+extern __u64 told_last[TOLD_LAST];
 
 /* Tasks whose event began inside of a call, by their address: see settle() in audit.bpf.c. */
 #define BEGUN_INSIDE 64

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* Parses "audit(SEC.MS:SERIAL): ", the one key that the record's text holds on every kernel. */
+/* The "audit(SEC.MS:SERIAL): " of a record's text, the one key that is there on every kernel. */
 #ifndef AUDIT_ENRICHER_STAMP_H
 #define AUDIT_ENRICHER_STAMP_H
 
+#include "core_fixes.h"
 #include "emit.h"
 
 #define STAMP_PREFIX 6	/* "audit(" */
@@ -54,12 +55,33 @@ static __noinline int parse_text(const unsigned char *data, struct event_stamp *
 
 #ifdef WITHOUT_ACTS
 
+static __always_inline int call_stamp(int typed, const struct audit_buffer *ab, struct event_stamp *stamp)
+{
+	return -1;
+}
+
 static __always_inline int parse_stamp(const unsigned char *data, struct event_stamp *stamp)
 {
 	return parse_text(data, stamp);
 }
 
 #else
+
+/* 0 and what audit_log_start() has put into the text of a record of a call; -1 for others, whose text tells.
+ */
+static __always_inline int call_stamp(int typed, const struct audit_buffer *ab, struct event_stamp *stamp)
+{
+	const struct audit_context *context = ab ? FOLLOW(typed, ab, ctx) : NULL;
+	__u64 began;
+
+	if (!context || !(typed ? known_in_call(context) : audit_context_in_call(context)))
+		return -1;
+	began = typed ? known_began(context) : audit_context_began(context);
+	stamp->sec = began / 1000000000;
+	stamp->ms = began % 1000000000 / 1000000;
+	stamp->serial = typed ? known_serial(context) : audit_context_serial(context);
+	return 0;
+}
 
 VERIFIED_ALONE int parse_aside(__u64 data)
 {

@@ -11,18 +11,20 @@
  * One namespace: inum, and a unique id where the kernel has one. ns_common's offset within the
  * namespace differs by kind, hence a macro over the typed pointer.
  */
-#define READ_NAMESPACE(place, slot, pointer, legacy_unique)                                                  \
+#define READ_NAMESPACE(typed, place, slot, pointer, legacy_unique)                                           \
 	({                                                                                                   \
 		__u32 inum_ = 0;                                                                             \
 		if (!(pointer)) {                                                                            \
 			*(place).missing |= 1U << (slot);                                                    \
-		} else if (bpf_core_read(&inum_, sizeof(inum_), &(pointer)->ns.inum)) {                      \
-			*(place).missing |= 1U << (slot);                                                    \
-			COUNT(fail_namespace);                                                               \
-		} else if (have_ns_id()) {                                                                   \
-			(place).unique[slot] = ns_id(&(pointer)->ns);                                        \
 		} else {                                                                                     \
-			(place).unique[slot] = (legacy_unique);                                              \
+			inum_ = FOLLOW(typed, pointer, ns.inum);                                             \
+			if (!inum_) {                                                                        \
+				*(place).missing |= 1U << (slot);                                            \
+				COUNT(fail_namespace);                                                       \
+			} else {                                                                             \
+				(place).unique[slot] =                                                       \
+					have_ns_id() ? NS_ID(typed, &(pointer)->ns) : (legacy_unique);       \
+			}                                                                                    \
 		}                                                                                            \
 		(place).inum[slot] = inum_;                                                                  \
 	})
@@ -35,9 +37,9 @@ struct namespaces {
 };
 
 /* Returns 0 where the task has none any more. */
-static __always_inline int read_nsproxy(struct namespaces to, const struct task_struct *task)
+static __always_inline int read_nsproxy(int typed, struct namespaces to, const struct task_struct *task)
 {
-	const struct nsproxy *proxy = BPF_CORE_READ(task, nsproxy);
+	const struct nsproxy *proxy = FOLLOW(typed, task, nsproxy);
 	const struct pid_namespace *pid_children = 0;
 	const struct time_namespace *time = 0, *time_children = 0;
 	const struct cgroup_namespace *cgroup = 0;
@@ -47,26 +49,26 @@ static __always_inline int read_nsproxy(struct namespaces to, const struct task_
 	const struct net *net = 0;
 
 	if (proxy) {
-		mnt = nsproxy_mnt(proxy);
-		uts = BPF_CORE_READ(proxy, uts_ns);
-		ipc = BPF_CORE_READ(proxy, ipc_ns);
-		net = BPF_CORE_READ(proxy, net_ns);
-		cgroup = BPF_CORE_READ(proxy, cgroup_ns);
-		pid_children = BPF_CORE_READ(proxy, pid_ns_for_children);
+		mnt = NSPROXY_MNT(typed, proxy);
+		uts = FOLLOW(typed, proxy, uts_ns);
+		ipc = FOLLOW(typed, proxy, ipc_ns);
+		net = FOLLOW(typed, proxy, net_ns);
+		cgroup = FOLLOW(typed, proxy, cgroup_ns);
+		pid_children = FOLLOW(typed, proxy, pid_ns_for_children);
 		/* Without CONFIG_TIME_NS the struct is declared and never defined. */
 		if (bpf_core_type_exists(struct time_namespace)) {
-			time = BPF_CORE_READ(proxy, time_ns);
-			time_children = BPF_CORE_READ(proxy, time_ns_for_children);
+			time = FOLLOW(typed, proxy, time_ns);
+			time_children = FOLLOW(typed, proxy, time_ns_for_children);
 		}
 	}
-	READ_NAMESPACE(to, NS_MNT, mnt, mnt_unique(mnt));
-	READ_NAMESPACE(to, NS_UTS, uts, 0);
-	READ_NAMESPACE(to, NS_IPC, ipc, 0);
-	READ_NAMESPACE(to, NS_NET, net, net_unique(net));
-	READ_NAMESPACE(to, NS_CGROUP, cgroup, 0);
-	READ_NAMESPACE(to, NS_PID_FOR_CHILDREN, pid_children, 0);
-	READ_NAMESPACE(to, NS_TIME, time, 0);
-	READ_NAMESPACE(to, NS_TIME_FOR_CHILDREN, time_children, 0);
+	READ_NAMESPACE(typed, to, NS_MNT, mnt, mnt_unique(typed, mnt));
+	READ_NAMESPACE(typed, to, NS_UTS, uts, 0);
+	READ_NAMESPACE(typed, to, NS_IPC, ipc, 0);
+	READ_NAMESPACE(typed, to, NS_NET, net, net_unique(typed, net));
+	READ_NAMESPACE(typed, to, NS_CGROUP, cgroup, 0);
+	READ_NAMESPACE(typed, to, NS_PID_FOR_CHILDREN, pid_children, 0);
+	READ_NAMESPACE(typed, to, NS_TIME, time, 0);
+	READ_NAMESPACE(typed, to, NS_TIME_FOR_CHILDREN, time_children, 0);
 	return proxy != 0;
 }
 
@@ -120,53 +122,85 @@ static __always_inline const struct pid_namespace *own_pid_namespace(const struc
 	return BPF_CORE_READ(own, ns);
 }
 
-/* All ten; to is filled with zeros before. Returns 0 where the task has no nsproxy any more. */
-static __always_inline int read_namespaces(struct namespaces to, const struct task_struct *task,
-					   const struct pid *pid, __u32 level)
+/* All but NS_PID; to is filled with zeros before. Returns 0 where the task has no nsproxy any more. */
+static __always_inline int read_most(int typed, struct namespaces to, const struct task_struct *task)
 {
 	/* Not cred, which overlayfs and others override for a moment: real_cred is what /proc shows. */
-	const struct user_namespace *user = BPF_CORE_READ(task, real_cred, user_ns);
-	const struct pid_namespace *own = 0;
-	int serving = read_nsproxy(to, task);
+	const struct user_namespace *user = FOLLOW(typed, task, real_cred, user_ns);
+	int serving = read_nsproxy(typed, to, task);
 
-	READ_NAMESPACE(to, NS_USER, user, 0);
+	READ_NAMESPACE(typed, to, NS_USER, user, 0);
+	return serving;
+}
+
+static __always_inline void read_own_pid(struct namespaces to, const struct pid *pid, __u32 level)
+{
+	const struct pid_namespace *own = 0;
+
 	if (pid)
 		own = own_pid_namespace(pid, level);
 	else
 		COUNT(fail_pids);
-	READ_NAMESPACE(to, NS_PID, own, 0);
-	return serving;
+	READ_NAMESPACE(0, to, NS_PID, own, 0);
 }
 
-/* Everything about a task but the stamp, type and flags, which the caller has set; more may be NULL. */
-static __always_inline void fill_context(struct context_event *event, struct pid_level *more,
-					 const struct task_struct *task, const struct pid *pid, __u32 level)
+/* All ten. */
+static __always_inline int read_namespaces(struct namespaces to, const struct task_struct *task,
+					   const struct pid *pid, __u32 level)
 {
-	const struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	read_own_pid(to, pid, level);
+	return read_most(0, to, task);
+}
+
+/*
+ * Everything about a task but the stamp, type and flags, which the caller has set; more may be NULL. pid is
+ * its group's, of no type that the verifier would know.
+ */
+static __always_inline void fill_context_of(int typed, struct context_event *event, struct pid_level *more,
+					    const struct task_struct *task, const struct pid *pid,
+					    __u32 level)
+{
 	struct namespaces to = {event->inum, event->unique, &event->missing};
 
 	event->missing = 0;
-	event->pid = BPF_CORE_READ(task, tgid);
-	event->tid = BPF_CORE_READ(task, pid);
-	event->ppid = BPF_CORE_READ(task, real_parent, tgid);
-	event->auid = BPF_CORE_READ(task, loginuid.val);
-	event->ses = BPF_CORE_READ(task, sessionid);
-	event->start = BPF_CORE_READ(leader, start_boottime);
-	event->cgroup_id = tell_cgroup(task);
+	event->pid = FOLLOW(typed, task, tgid);
+	event->tid = FOLLOW(typed, task, pid);
+	event->ppid = FOLLOW(typed, task, real_parent, tgid);
+	event->auid = FOLLOW(typed, task, loginuid.val);
+	event->ses = FOLLOW(typed, task, sessionid);
+	event->start = FOLLOW(typed, task, group_leader, start_boottime);
+	event->cgroup_id = tell_cgroup_of(typed, task);
 	bpf_core_read(event->comm, sizeof(event->comm), &task->comm);
 	__builtin_memset(event->inum, 0, sizeof(event->inum));
 	__builtin_memset(event->unique, 0, sizeof(event->unique));
 	__builtin_memset(event->level, 0, sizeof(event->level));
-	if (!read_namespaces(to, task, pid, level)) {
+	if (!read_most(typed, to, task)) {
 		/* exit_task_work runs after exit_task_namespaces: EVENT_LISTENER op=disconnect. */
 		event->flags |= CONTEXT_AFTER_SERVING;
 		COUNT(fail_nsproxy);
 	}
 	event->levels = 0;
+	if (typed && pid && !level) {
+		const struct pid *own = task->group_leader->thread_pid;
+		const struct pid_namespace *ns = own->numbers[0].ns;
+
+		READ_NAMESPACE(1, to, NS_PID, ns, 0);
+		event->levels = 1;
+		event->level[0].pid = own->numbers[0].nr;
+		event->level[0].ns = event->inum[NS_PID];
+		return;
+	}
+	read_own_pid(to, pid, level);
 	if (pid) {
 		event->levels = level + 1;
 		read_levels(event, more, pid, level);
 	}
+}
+
+static __always_inline void fill_context(struct context_event *event, struct pid_level *more,
+					 const struct task_struct *task, const struct pid *pid, __u32 level)
+{
+	fill_context_of(0, event, more, task, pid, level);
 }
 
 #endif
