@@ -268,7 +268,7 @@ def early(guest: Guest) -> Iterator[int]:
         yield inum
 
 
-@pytest.mark.only_on("5.10", "6.1", "newest")
+@pytest.mark.only_on("5.10", "newest")
 def test_exact_times_from_the_service(early: int, service: Service) -> None:
     """What it saw being made has its time, what it found none, and the next with a number not that of the last."""
     guest = service.guest

@@ -12,7 +12,7 @@ from tests.suites.staging import COMMAND
 if TYPE_CHECKING:
     from tests.vm.guest import Completed, Guest
 
-pytestmark = pytest.mark.only_on("5.10", "newest")
+pytestmark = pytest.mark.only_on("5.10")
 
 RUN = (COMMAND, "run", "--format", "json", "--for", "1s")
 

@@ -106,7 +106,7 @@ def service(guest: Guest, rules: Rules) -> Iterator[Service]:
         guest.run(["systemctl", "mask", UNIT], check=True)
 
 
-@pytest.mark.only_on("6.1", "newest")
+@pytest.mark.only_on("6.1")
 def test_the_life_of_a_service(
     service: Service, guest: Guest, record_property: Callable[[str, object], None]
 ) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 from dataclasses import dataclass
@@ -16,11 +15,10 @@ from pathlib import Path
 
 from tests.vm.agent import PORT_NAME
 from tests.vm.cache import cache_dir, scratch, tell
-from tests.vm.errors import BuildError
+from tests.vm.emulator import ensure_emulator
 
 __all__ = ["Qemu", "QemuOptions", "usable_accelerator"]
 
-_BINARY = "qemu-system-x86_64"
 _PROBE_END = b"Kernel panic - not syncing: VFS"
 _PROBE_LIMIT = 15.0
 _PROMPT = b"(qemu) "
@@ -76,7 +74,7 @@ def _kvm_runs(vmlinuz: Path) -> bool:
     """
     with scratch("kvm") as work:
         console = work / "console"
-        argv = [_BINARY, "-accel", "kvm", "-cpu", "host", "-m", "512", "-display", "none"]
+        argv = [*ensure_emulator().argv, "-accel", "kvm", "-cpu", "host", "-m", "512", "-display", "none"]
         argv += ["-nodefaults", "-no-user-config", "-no-reboot", "-serial", f"file:{console}"]
         argv += ["-kernel", str(vmlinuz), "-append", "console=ttyS0 panic=-1"]
         try:
@@ -131,16 +129,13 @@ class Qemu:
 
     def __init__(self, options: QemuOptions, *, lock_fd: int, workdir: Path) -> None:
         """Start it. The lock's descriptor is inherited, so the lock stays held exactly as long as QEMU lives."""
-        binary = shutil.which(_BINARY)
-        if binary is None:
-            message = f"{_BINARY} is not installed (see tests/vm/packages.txt)"
-            raise BuildError(message)
+        emulator = ensure_emulator()
         self.agent, theirs = socket.socketpair()
         self._monitor, monitor = socket.socketpair()
         self._messages = workdir / "qemu.log"
         with theirs, monitor, self._messages.open("wb") as log:
             # setpriv becomes QEMU (same pid) and has the kernel kill it with its parent, even on SIGKILL.
-            argv = ["setpriv", "--pdeathsig", "KILL", "--", binary]
+            argv = ["setpriv", "--pdeathsig", "KILL", "--", *emulator.argv]
             argv += _arguments(options, theirs.fileno(), monitor.fileno())
             self._process = subprocess.Popen(  # noqa: S603 - our own words
                 argv,
