@@ -228,7 +228,8 @@ class Batch(NamedTuple):
     ``now`` is monotonic seconds, ``wall`` seconds since the epoch. ``parked`` says that a ring holds
     messages behind an uncommitted one. ``counts`` is there when the source has just read them. ``answers`` came
     since the batch before. ``helpers`` are all processes of ours beside the main one, where one is new: pid, and
-    start in clock ticks since boot, 0 where that is not known.
+    start in clock ticks since boot, 0 where that is not known. ``oldest`` is when the oldest event happened that is not
+    given out yet, in nanoseconds since boot, 0 where there is none: the stages set it for those who forget.
     """
 
     records: list[Record]
@@ -242,6 +243,7 @@ class Batch(NamedTuple):
     answers: Sequence[Answer] = ()
     helpers: Sequence[tuple[int, int]] = ()
     facts: Sequence[Fact] = ()
+    oldest: int = 0
 
 
 class Loss(NamedTuple):

@@ -118,6 +118,11 @@ class Correlator:
         """Events that are not finished, oldest first; valid until the next call of `feed` or `finish`."""
         return self._open.values()
 
+    @property
+    def oldest(self) -> int:
+        """When the oldest event was that is under way, in ns since boot; 0 for none of which that is known."""
+        return next((event.context.time for event in self._open.values() if event.context is not None), 0)
+
     def feed(
         self,
         records: Sequence[Record],

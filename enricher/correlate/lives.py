@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from enricher.facts import Fact
 
 KEPT: Final = 60 * 10**9
-"""Nanoseconds for which a freed namespace is remembered: records of its last tasks may be on their way."""
+"""Nanoseconds for which a freed namespace is remembered at least: records of its last tasks may be on their way, and
+where the reader of records is further behind than that, it is remembered until they have come."""
 
 LIMIT: Final = 65_536
 """Beginnings and ends that are remembered, one of each at least for each number that was ever given out: of those there
@@ -124,8 +125,11 @@ class Lives:
         self.epoch = 0
         self.forgotten = 0
 
-    def learn(self, facts: Iterable[Fact]) -> None:
-        """Enter what was told. Messages of different rings may come in another order than they were sent."""
+    def learn(self, facts: Iterable[Fact], oldest: int = 0) -> None:
+        """Enter what was told. Messages of different rings may come in another order than they were sent.
+
+        `oldest` is when the oldest event was that is not given out yet, 0 where there is none.
+        """
         for fact in facts:
             if isinstance(fact, Member):
                 self.watched = True
@@ -149,7 +153,7 @@ class Lives:
                 number.find(fact.time, _life(fact))
             else:
                 insort(number.births, _life(fact), key=_born)
-            number.forget(fact.time - KEPT)
+            number.forget((min(fact.time, oldest) if oldest else fact.time) - KEPT)
             self._count += len(number) - before
             if self._count > self._limit:
                 self._forget_all(fact.time)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from enricher.model import Answer, Batch, CgroupChange
 
 KEPT: Final = 30.0
-"""Seconds for which a removed cgroup is remembered: records of its last tasks may be on their way."""
+"""Seconds for which a removed cgroup is remembered at least: records of its last tasks may be on their way, and where
+the reader of records is further behind than that, it is remembered until they have come."""
 
 LIMIT: Final = 65_536
 """Cgroups that are remembered. Beyond, the oldest goes: an event from there says that it does not know."""
@@ -208,7 +209,7 @@ class CgroupTable:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._homes: OrderedDict[int, Home] = OrderedDict()
-        self._removed: deque[tuple[float, int]] = deque()
+        self._removed: deque[tuple[float, int, int]] = deque()  # when to forget, when it ended, and its id
         self._own: dict[bytes, Inquiry] = {}  # by the path of a container's own cgroup
         self._known: dict[bytes, Inquiry] = {}  # of those, the ones whose path does not tell
         self._limit = limit
@@ -242,7 +243,9 @@ class CgroupTable:
             self._answer(answer)
         removed = self._removed
         while removed and removed[0][0] <= batch.now:
-            ident = removed.popleft()[1]
+            if 0 < batch.oldest <= removed[0][1]:
+                break  # the event may be of its last tasks
+            ident = removed.popleft()[2]
             if (home := self._homes.pop(ident, None)) is not None:
                 self._unlink(ident, home)
 
@@ -256,7 +259,7 @@ class CgroupTable:
                 known.removed = True
                 known.ended = change.time
                 known.inquiry.removed |= known.inquiry.cgroup == change.id
-                self._removed.append((now + KEPT, change.id))
+                self._removed.append((now + KEPT, change.time, change.id))
         elif change.op == CgroupOp.RENAMED:
             self._rename(change)
         elif known is None and change.path:

@@ -30,6 +30,6 @@ class Surroundings:
         """Take in what a batch tells beside its records."""
         self.cgroups.learn(batch)
         if batch.facts:
-            self.lives.learn(batch.facts)
+            self.lives.learn(batch.facts, batch.oldest)
             self.tenants.learn(batch.facts)
-            self.users.learn(batch.facts)
+            self.users.learn(batch.facts, batch.oldest)

@@ -28,7 +28,8 @@ LIMIT: Final = 65_536
 there are as many as such namespaces lived at a time."""
 
 KEPT: Final = 60 * 10**9
-"""Nanoseconds for which a map is remembered after the next one of the same number."""
+"""Nanoseconds for which a map is remembered after the next one of the same number, and longer where the reader of
+records is further behind."""
 
 STATES_MAX: Final = 64
 """Maps of one number in that time: a namespace has three states, and its number may change hands quickly."""
@@ -76,13 +77,16 @@ class UserMaps:
         self._said: dict[tuple[object, ...], Inside] = {}
         self.forgotten = 0
 
-    def learn(self, facts: Iterable[Fact]) -> None:
-        """Enter maps. Those of different rings may come in another order than they were told."""
+    def learn(self, facts: Iterable[Fact], oldest: int = 0) -> None:
+        """Enter maps. Those of different rings may come in another order than they were told.
+
+        `oldest` is when the oldest event was that is not given out yet, 0 where there is none.
+        """
         for fact in facts:
             if isinstance(fact, UserMap):
-                self._enter(UsersOf(fact, Numbers(fact.uids), Numbers(fact.gids)))
+                self._enter(UsersOf(fact, Numbers(fact.uids), Numbers(fact.gids)), oldest)
 
-    def _enter(self, known: UsersOf) -> None:
+    def _enter(self, known: UsersOf, oldest: int) -> None:
         inum = known.told.inum
         maps = self._maps.pop(inum, None)  # and put in again behind all others
         if maps is None:
@@ -92,7 +96,9 @@ class UserMaps:
         self._maps[inum] = maps
         maps.insert(bisect_right(maps, known.told.time, key=_time), known)
         old = 0
-        while old < len(maps) - 1 and maps[old + 1].told.time < maps[-1].told.time - KEPT:
+        newest = maps[-1].told.time
+        before = (min(newest, oldest) if oldest else newest) - KEPT
+        while old < len(maps) - 1 and maps[old + 1].told.time < before:
             old += 1  # the one after it was in force already that long ago
         if len(maps) - old > STATES_MAX:
             self.forgotten += len(maps) - old - STATES_MAX

@@ -126,7 +126,7 @@ class Stages:
             while len(self._helpers) > _HELPERS:
                 del self._helpers[next(iter(self._helpers))]
         if (batch.cgroups or batch.answers or batch.facts) and self._learn is not None:
-            self._learn(batch)
+            self._learn(batch._replace(oldest=self._oldest(batch)))
         if batch.facts:
             self.acts.learn(batch.facts, batch.now)
         done = self.correlator.feed(
@@ -143,6 +143,10 @@ class Stages:
                 # What is missing without a cause that is counted must not be told with a later one's.
                 self.ledger.take_missing()
         return done
+
+    def _oldest(self, batch: Batch) -> int:
+        """When the oldest event was whose records may still come: the rings are read at once, the socket may lag."""
+        return self.correlator.oldest or min((context.time for context in batch.contexts), default=0)
 
     def tell(self, what: Notice | Loss, wall: float) -> None:
         """Give out an event of our own, at once."""

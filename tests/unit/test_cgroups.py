@@ -64,6 +64,20 @@ def test_one_that_is_heard_of_at_its_end_is_known_for_the_records_on_their_way()
     assert table.of(7) is None
 
 
+def test_one_that_was_removed_is_known_as_long_as_an_event_of_its_time_is_under_way() -> None:
+    table = CgroupTable()
+
+    def turn(now: float, oldest: int, *changes: CgroupChange) -> None:
+        table.learn(Batch([], [], [], parked=False, now=now, wall=0.0, cgroups=changes, oldest=oldest))
+
+    turn(0.0, 0, CgroupChange(7, MADE, WEB, 100))
+    turn(1.0, 0, CgroupChange(7, REMOVED, WEB, 200), CgroupChange(8, MADE, b"/x", 201))
+    turn(1000.0, 150, CgroupChange(9, MADE, b"/y", 900))
+    assert path_of(table, 7) == WEB
+    turn(1001.0, 201, CgroupChange(10, MADE, b"/z", 901))
+    assert table.of(7) is None
+
+
 def test_a_new_name_is_that_of_all_below() -> None:
     table = CgroupTable()
     tell(table, (1, MADE, b"/a"), (2, MADE, b"/a/b"), (3, MADE, b"/ab"), (4, MADE, b"/a/b/c"))

@@ -93,6 +93,15 @@ def test_memory_is_bounded_by_the_numbers_in_use() -> None:
     assert lives.forgotten == 0
 
 
+def test_a_life_is_remembered_as_long_as_an_event_of_its_time_is_under_way() -> None:
+    lives = told(made("net", INUM, 100), freed(INUM, 200))
+    later = 10 * module.KEPT
+    lives.learn([made("net", INUM, later), freed(INUM, later + 1), made("net", INUM, later + 2)], oldest=150)
+    assert born(lives, 150) == 100
+    lives.learn([freed(INUM, 2 * later), made("net", INUM, 2 * later + 1)], oldest=2 * later)
+    assert born(lives, 150) is None
+
+
 def test_beyond_the_limit_all_is_forgotten_and_nothing_is_wrong() -> None:
     lives = Lives(limit=3)
     lives.learn([member(1), *(made("net", INUM + place, 100 + place) for place in range(4))])

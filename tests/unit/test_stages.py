@@ -11,6 +11,7 @@ from enricher.enrich.shape import NativeEvent
 from enricher.model import Batch, Context, Event, KernelCounts, Loss, Notice, Record, Tally
 from enricher.runtime.stages import CAUSES, LIMITED, TOLD_AFTER, Cause, Opening, Stages
 from tests.unit.sample_events import HOST
+from tests.unit.sample_facts import member
 from tests.unit.sample_stream import MS, alone, context, record, records, stamp, tally
 
 US = 4242
@@ -322,6 +323,24 @@ def test_the_events_of_our_other_processes_are_ours_by_pid_and_start(run: Run) -
         run.stages.take(Batch([], [], [], parked=False, now=run.now, wall=WALL, helpers=((pid, 1),)))
     (event,) = run.take(alone(105)._replace(pid=77, start=who.start), record(105, 1107))
     assert not event.self_caused, "not for ever"
+
+
+def test_who_forgets_is_told_what_the_reader_has_not_come_to() -> None:
+    """The rings are read at once; the records of the same events may wait in the socket for minutes."""
+    heard: list[int] = []
+    stages = Stages(Opening(US, "0badcafe", 100), lambda _: None, lambda batch: heard.append(batch.oldest))
+
+    def turn(records: list[Record], contexts: list[Context]) -> None:
+        now = START + len(heard)
+        stages.take(Batch(records, contexts, [], parked=False, now=now, wall=WALL, facts=[member(1)]))
+
+    turn([], [alone(101, 5 * MS), alone(102, 7 * MS)])
+    turn([], [alone(103, 900 * MS)])
+    turn([record(101)], [])
+    turn([record(102)], [])
+    turn([record(103)], [])
+    turn([], [])
+    assert heard == [5 * MS, 5 * MS, 5 * MS, 7 * MS, 900 * MS, 0]
 
 
 def test_an_unmarked_run_has_no_before() -> None:

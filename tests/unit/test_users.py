@@ -230,6 +230,14 @@ def test_maps_of_one_number_are_kept_for_a_minute_and_not_without_end() -> None:
     assert table.uid(1000, 200 * SECOND) == 0
 
 
+def test_a_map_is_kept_as_long_as_an_event_of_its_time_is_under_way() -> None:
+    table = Table(told(BOX, SECOND), told(BOX, 2 * SECOND))
+    table.maps.learn([told(BOX, 900 * SECOND)], oldest=SECOND + 1)
+    assert table.uid(1000, SECOND + 1) == 0
+    table.maps.learn([told(BOX, 901 * SECOND)], oldest=900 * SECOND)
+    assert table.uid(1000, SECOND + 1) is None
+
+
 def test_each_set_of_numbers_is_told_as_itself_and_few_are_kept() -> None:
     table = Table(made(BOX, 100), told(BOX, 110))
     for number in range(users.SAID_MAX + 10):
