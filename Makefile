@@ -183,11 +183,16 @@ unit: $(READY) ## The tests that need no virtual machine and no privilege
 lint: $(VENV)/.stamp ## Format, lint, types, import direction, licences, documentation
 	@$(PYTEST) tests/lint
 
+# Every program runs, whatever came of the one before. What needs a mirror the first time is the last.
+BENCHES := $(filter-out bench_rivals,$(notdir $(basename $(wildcard tests/bench/bench_*.py)))) bench_rivals
+
 .PHONY: bench
 bench: $(VENV)/.stamp ## What the code costs on this machine: every program in tests/bench
-	@for program in $(notdir $(basename $(wildcard tests/bench/bench_*.py))); do \
-		$(VENV)/bin/python -m tests.bench.$$program; \
-	done
+	@failed=; \
+	for program in $(BENCHES); do \
+		$(VENV)/bin/python -m tests.bench.$$program || failed+=" $$program"; \
+	done; \
+	[[ -z $$failed ]] || { echo "make bench: failed:$$failed" >&2; exit 1; }
 
 # The size that the figures in docs/performance.md are of takes ARGS='--events 500000'.
 .PHONY: bench-offline
@@ -230,9 +235,10 @@ soak-schemas: $(VENV)/.stamp ## The ECS fields that the tests know against the p
 accuracy: $(READY) ## Attribution of every runtime against auditd and LAUREL; tables in build/accuracy
 	@$(if $(KERNEL),$(PYTEST),$(PARTS) --ids 6.1,newest,6.1-legacy,6.1-hybrid $(ARGS)) --full -s tests/accuracy
 
-# The fuzzer is not in the test tools, so it is asked for here; what it knows stays in .cache/fuzz.
+# The fuzzer is not in the test tools, so it is asked for here; what it knows stays in .cache/fuzz. The table at its end
+# is for docs/testing.md.
 .PHONY: soak-fuzz
-soak-fuzz: $(VENV)/.stamp ## Fuzz every reader of hostile bytes, eleven minutes each; ARGS='--jobs 2' or ARGS='--seconds 60 join'
+soak-fuzz: $(VENV)/.stamp ## Fuzz every reader of hostile bytes, eleven minutes each, two at a time; ARGS='--seconds 60 join'
 	@$(VENV)/bin/python -c 'import atheris' 2>/dev/null || PIP_CACHE_DIR=$(CURDIR)/.cache/pip \
 		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@$(VENV)/bin/python -m tests.fuzz $(ARGS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documentation says what is there: targets, exit codes, links."""
+"""The documentation says what is there: targets, exit codes, links, the example."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import subprocess
 
 from enricher import errors
+from tests import readme, schema
 from tests.lint.tree import ROOT, files, relative
 
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -75,6 +76,13 @@ def test_the_readme_has_the_two_commands() -> None:
     text = README.read_text()
     assert "make demo" in text
     assert "make test" in text
+
+
+def test_the_readmes_event_is_one_of_this_schema() -> None:
+    """That it has all that such an event has now is seen where one is made: tests/demo."""
+    event = readme.event()
+    schema.validate(event)
+    assert readme.life_is_missing(event) == []
 
 
 def test_every_option_is_documented_and_no_other() -> None:

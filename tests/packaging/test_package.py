@@ -31,10 +31,14 @@ RULES = "/etc/audit/rules.d/package-test.rules"
 RULE = "-a always,exit -F arch=b64 -S execve -k package-test"
 MICRO = 1e6
 
+PROTECTIONS = ("ProtectKernelModules", "ProtectKernelTunables", "MemoryDenyWriteExecute")
+UNLOCKED = (*PROTECTIONS, "TimeoutStartUSec")
+"""What the drop-in of audit-enricher-bcc changes."""
+
 
 @pytest.fixture(scope="module")
 def host(debs: Debs, previous: Debs) -> Iterator[Host]:
-    with Host(debs.main, previous.main) as machine:
+    with Host(debs.main, previous.main, previous.bcc) as machine:
         yield machine
 
 
@@ -62,6 +66,14 @@ def documented_figures() -> dict[str, str]:
         name.strip(): value.strip()
         for name, value in re.findall(r"^\| ([^|]+) \| ([^|]+) \|", section, re.MULTILINE)
     }
+
+
+def exposure(host: Host) -> str:
+    """What systemd makes of the unit and its drop-ins."""
+    said = host.sh(f"systemd-analyze security --no-pager {UNIT}", check=False)
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+    assert found, said
+    return found[1]
 
 
 def account_files(host: Host) -> str:
@@ -103,11 +115,9 @@ def test_figures_are_the_documented_ones(host: Host, record_property: Callable[[
     pid = host.unit("MainPID")["MainPID"]
     status = dict(line.split(":", 1) for line in host.sh(f"cat /proc/{pid}/status").splitlines())
 
-    said = host.sh(f"systemd-analyze security --no-pager {UNIT}", check=False)
-    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
-    assert found, said
-    record_property("exposure", found[1])
-    assert float(found[1]) <= float(figures["exposure"])
+    exposed = exposure(host)
+    record_property("exposure", exposed)
+    assert float(exposed) <= float(figures["exposure"])
 
     held = set(names(int(status["CapEff"], 16))) | set(names(int(status["CapPrm"], 16)))
     record_property("capabilities at run time", " ".join(sorted(held)) or "none")
@@ -124,6 +134,32 @@ def test_reload(host: Host) -> None:
     host.mark(EVENTS)
     assert host.unit("MainPID") == pid
     assert host.unit("ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "0"}
+
+
+def test_bcc_beside_it(host: Host, previous: Debs, record_property: Callable[[str, object], None]) -> None:
+    """The package for kernels without BTF, with all that it depends on; this kernel does not need it."""
+    bare, pid = host.unit(*UNLOCKED, "DropInPaths"), host.unit("MainPID")
+    assert bare == {**dict.fromkeys(PROTECTIONS, "yes"), "TimeoutStartUSec": "1min 30s", "DropInPaths": ""}
+    host.apt(f"install {SHARE}/{previous.bcc.name}")
+    assert host.unit(*UNLOCKED) == {**dict.fromkeys(PROTECTIONS, "no"), "TimeoutStartUSec": "5min"}
+    assert UNIT in host.unit("DropInPaths")["DropInPaths"]
+    allowed = host.unit("SystemCallFilter")["SystemCallFilter"].split()
+    assert {"bpf", "sched_setscheduler", "setpriority"} <= set(allowed), "the unit's own, and the drop-in's"
+    assert host.sh("/usr/bin/python3 -I -c 'import bcc; print(bcc.BPF.__name__)'") == "BPF\n"
+    exposed = exposure(host)
+    record_property("exposure with audit-enricher-bcc", exposed)
+    assert float(exposed) <= float(documented_figures()["exposure with audit-enricher-bcc"])
+    # What runs without bcc was left alone, and starts with it.
+    assert host.unit("MainPID") == pid
+    host.sh(f"systemctl restart {UNIT}")
+    seconds_to_active(host)
+    host.mark(EVENTS)
+    host.apt("purge audit-enricher-bcc")
+    assert host.unit(*UNLOCKED, "DropInPaths") == bare
+    host.sh(f"systemctl restart {UNIT}")
+    seconds_to_active(host)
+    host.mark(EVENTS)
+    assert float(exposure(host)) < float(exposed)
 
 
 def test_upgrade_with_records_flowing(host: Host, debs: Debs) -> None:

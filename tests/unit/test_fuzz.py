@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import sys
@@ -165,8 +166,23 @@ def test_targets_run_together_and_each_is_told(
     said = capsys.readouterr().out
     assert re.search(r"^join: exit 0 after .* 42 executions", said, re.MULTILINE)
     assert re.search(r"^log_file: exit 1 after .* 42 executions", said, re.MULTILINE)
+    assert re.search(r"^\| join \| \d{4}-\d\d-\d\d \| \d+ \| 42 \| 0 \|$", said, re.MULTILINE)
+    assert said.index(driver.HEAD) < said.index("\n| join |") < said.index("\n| log_file |")
     assert "log_file: FAILED" in said
     assert "join: FAILED" not in said
+
+
+def test_two_run_at_a_time_where_there_are_two_cores() -> None:
+    jobs = driver.arguments().parse_args([]).jobs
+    assert jobs == min(2, os.cpu_count() or 1)
+    minutes = -(-len(TARGETS) // 2) * driver.SECONDS / 60
+    assert minutes < 60, "a soak stays below an hour"
+
+
+def test_the_last_whole_run_is_written_down_for_every_target() -> None:
+    text = (Path(__file__).parents[2] / "docs/testing.md").read_text(encoding="utf-8")
+    table = text.partition(f"{driver.HEAD}\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| (\w+) \|", table, re.MULTILINE) == list(TARGETS)
 
 
 def test_a_finding_is_reproduced_without_the_fuzzer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -395,23 +395,40 @@ def test_bash_completes_every_option_of_every_command() -> None:
             assert set(offered(name, "-")) == options(parser)
 
 
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[int]:
-    """An interactive bash in which the command only says its arguments; the terminal's other end."""
-    only_say = "audit-enricher() { printf '<%s>' \"$@\"; echo :end; }"
-    (tmp_path / "rc").write_text(f"{bash()}\nPS1='ready> '\nbind 'set bell-style none'\n{only_say}\n")
-    (tmp_path / "a b.json").touch()
+ONLY_SAY = "audit-enricher() { printf '<%s>' \"$@\"; echo :end; }"
+"""The command, where a shell completes its line: it says its arguments."""
+
+
+def shell(directory: Path, *argv: str) -> Iterator[int]:
+    """An interactive shell in the directory, which has a file; the terminal's other end."""
+    (directory / "a b.json").touch()
     pid, fd = pty.fork()
     if pid == 0:
-        os.chdir(tmp_path)
-        os.execvpe(  # noqa: S606 - the shell is what is tested
-            "bash",
-            ["bash", "--noprofile", "--rcfile", "rc", "-i"],
-            {"PATH": os.environ["PATH"], "TERM": "dumb", "HOME": str(tmp_path), "HISTFILE": "/dev/null"},
-        )
+        os.chdir(directory)
+        home = str(directory)
+        environment = {"PATH": os.environ["PATH"], "TERM": "dumb", "HOME": home, "HISTFILE": "/dev/null"}
+        os.execvpe(argv[0], argv, environment)  # noqa: S606 - the shell is what is tested
     yield fd
     os.close(fd)  # hangs up
     os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "rc").write_text(f"{bash()}\nPS1='ready> '\nbind 'set bell-style none'\n{ONLY_SAY}\n")
+    yield from shell(tmp_path, "bash", "--noprofile", "--rcfile", "rc", "-i")
+
+
+@pytest.fixture
+def zsh_terminal(tmp_path: Path) -> Iterator[int]:
+    """The function is found by its name below fpath, as where a package has put it."""
+    functions = tmp_path / "functions"
+    functions.mkdir()
+    (functions / "_audit-enricher").write_text(zsh())
+    # No dump of what was found: it would be in the directory of the test. No question about who owns it.
+    ready = "fpath=($HOME/functions $fpath)\nautoload -Uz compinit\ncompinit -u -D\nunsetopt beep\nPS1='ready> '\n"
+    (tmp_path / ".zshrc").write_text(f"{ready}{ONLY_SAY}\n")
+    yield from shell(tmp_path, "zsh", "-d", "-i")
 
 
 def until(fd: int, wanted: bytes) -> bytes:
@@ -438,10 +455,26 @@ def test_in_a_terminal(keys: bytes, wanted: bytes, terminal: int) -> None:
     assert wanted in until(terminal, b":end")
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh here")
 def test_zsh_can_read_it() -> None:
     done = subprocess.run(["zsh", "-fn"], input=zsh(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        (b"ch\t --sh\t\n", b"<check><--show>:end"),
+        (b"run --hook=sk\t--loader lib\t\n", b"<run><--hook=skb_queue_tail><--loader><libbpf>:end"),
+        (b"run --output a\t\n", b"<run><--output><a b.json>:end"),
+        (b"run --output=a\t\n", b"<run><--output=a b.json>:end"),
+        (b"replay a\t\n", b"<replay><a b.json>:end"),
+        (b"run --count a\t\n", b"<run><--count><a>:end"),
+    ],
+)
+def test_in_a_terminal_of_zsh(keys: bytes, wanted: bytes, zsh_terminal: int) -> None:
+    until(zsh_terminal, b"ready> ")
+    os.write(zsh_terminal, b"audit-enricher " + keys)
+    assert wanted in until(zsh_terminal, b":end")
 
 
 def test_zsh_quotes() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ACTS", "KEYS", "TRUTH_TELLERS", "WEB_PID_FILE", "Act"]
+__all__ = ["ACTS", "KEYS", "NAMES", "TRUTH_TELLERS", "WEB_PID_FILE", "Act"]
 
 KEYS = ("demo-exec", "demo-setns", "demo-unshare", "demo-shadow")
 """The keys of demo.rules: what the table shows and the JSON file holds."""
@@ -17,6 +17,9 @@ WEB_PID_FILE = "/run/web.pid"
 
 TRUTH_TELLERS = 6
 """How many processes of the acts carry their own namespaces in their arguments."""
+
+NAMES = {"podman": ("web", "brief"), "docker": ("batch",)}
+"""By runtime, the names that the acts give to their containers."""
 
 _IMAGE = "localhost/busybox"
 _TRUTH = f"-v /opt/share/workload:/w:ro {_IMAGE} /w/truth"
@@ -56,7 +59,7 @@ ACTS = (
     Act(
         "podman run --rm: processes of a millisecond, in a container that is gone by now."
         " In its arguments\neach carries the namespaces that it saw itself in; they are compared at the end",
-        f"podman run --rm {_TRUTH} 5 brief",
+        f"podman run --rm --name brief {_TRUTH} 5 brief",
         7,
     ),
     Act(
@@ -73,7 +76,7 @@ ACTS = (
     ),
     Act(
         "docker run: a daemon starts the container, so who logged in (AUID) is lost; where it ran is not",
-        f"docker run --rm {_TRUTH} 1 docker",
+        f"docker run --rm --name batch {_TRUTH} 1 docker",
         3,
     ),
 )

@@ -18,7 +18,7 @@ from tests.vm.disk import make_disk
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["DEBIAN", "FETCHED", "INSTALLED", "Plain", "ensure_plain"]
+__all__ = ["DEBIAN", "FETCHED", "FETCHED_BCC", "INSTALLED", "Plain", "ensure_plain"]
 
 DEBIAN = "debian"
 """The directory of the share in which the guest's apt looks for packages: /opt/share/debian."""
@@ -30,6 +30,9 @@ INSTALLED = """
 
 FETCHED = "python3 python3-msgpack python3-urllib3 libbpf1 procps systemd".split()
 """What the package may depend on; with it comes all that these depend on and the plain system lacks."""
+
+FETCHED_BCC = "python3-bpfcc".split()
+"""The same for the package for kernels without BTF; the headers of a kernel, which it recommends, are not there."""
 
 _SUITE = "bookworm"
 _SIZE_MIB = 1500
@@ -101,7 +104,7 @@ def _bootstrap(base: Path, debian: Path) -> None:
     main, security = mirror_for(_SUITE), mirror_for(f"{_SUITE}-security")
     fetch = (
         f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes --download-only -o Dir::Cache::archives={debian}'
-        f" install {' '.join(FETCHED)}"
+        f" install {' '.join((*FETCHED, *FETCHED_BCC))}"
     )
     (debian / "partial").mkdir()
     shell(
