@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from enricher.model import KINDS
+from tests import schema
 from tests.accuracy import answers
 from tests.accuracy.answers import of_laurel
 from tests.accuracy.gate import hold
