@@ -95,9 +95,7 @@ def test_ours_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         enrichment={"context": "kernel"},
     )
     monkeypatch.setattr(answers, "mismatches", lambda *_: [])
-    monkeypatch.setattr(
-        answers.schema, "parse", lambda lines: [json.loads(line) for line in lines.splitlines()]
-    )
+    monkeypatch.setattr(schema, "parse", lambda lines: [json.loads(line) for line in lines.splitlines()])
     ((answer, _),) = answers.of_ours(json.dumps(event).encode())
     assert answer == Answer("a", 3, "container", "podman", ID, name="web")
 
