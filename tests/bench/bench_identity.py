@@ -51,11 +51,12 @@ def alone(around: Surroundings, contexts: list[Context]) -> float:
     The loop and the dict that each event has anyway are measured too, and taken off.
     """
     where = Whereabouts(HOST, around)
+    native: dict[str, object] = {}
     rounds = -(-CALLS // len(contexts))
     begin = time.process_time()
     for _ in range(rounds):
         for context in contexts:
-            native: dict[str, object] = {}
+            native = {}
             where.enter(native, where.home_of(context), context.cgroup_id, ask=True)
     middle = time.process_time()
     for _ in range(rounds):
