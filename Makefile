@@ -231,7 +231,9 @@ soak-schemas: $(VENV)/.stamp ## The ECS fields that the tests know against the p
 	@$(PYTEST) --full tests/unit/test_ecs_package.py
 
 # Four boots where KERNEL does not say otherwise: both kernels with cgroup v2, and 6.1 with v1 and hybrid.
+# When make began is told, since all of it has a limit.
 .PHONY: accuracy
+accuracy: export ACCURACY_BEGUN := $(shell date +%s)
 accuracy: $(READY) ## Attribution of every runtime against auditd and LAUREL; tables in build/accuracy
 	@$(if $(KERNEL),$(PYTEST),$(PARTS) --ids 6.1,newest,6.1-legacy,6.1-hybrid $(ARGS)) --full -s tests/accuracy
 

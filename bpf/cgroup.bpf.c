@@ -31,7 +31,9 @@ static __always_inline int on_cgroup(const struct cgroup *cgroup, const char *pa
 	size = bpf_probe_read_kernel_str(event->path, sizeof(event->path), path);
 	event->size = size > 0 ? size - 1 : 0;
 	COUNT(cgroups);
-	if (op == CGROUP_MADE)
+	/* A path that fills the kernel's buffer may have been cut: the first record from there has it walked
+	 * to. */
+	if (op == CGROUP_MADE && size > 1 && size < CGROUP_PATH)
 		remember_told(id);
 	/* Wakes a reader that sleeps until records come: cgroups may come and go with nothing recorded. */
 	bpf_ringbuf_submit(event, 0);

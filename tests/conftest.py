@@ -44,6 +44,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the sizes that `make soak-...` runs, and the tests marked `full`",
     )
     parser.addoption(
+        "--rows",
+        default="",
+        help="of `make accuracy` these rows only, as ROW,ROW, and without the programs it is compared with",
+    )
+    parser.addoption(
         "--rest", action="store_true", help="as --full, without what runs in the same way without it"
     )
 

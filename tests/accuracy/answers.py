@@ -37,6 +37,7 @@ def of_ours(lines: bytes) -> Iterator[tuple[Answer, dict[str, Any]]]:
                 event.get("cgroup", {}).get("unit", ""),
                 tuple(mismatches(event, truth)) if complete else (),
                 not complete,
+                container.get("name", ""),
             ),
             event,
         )

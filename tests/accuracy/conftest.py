@@ -49,6 +49,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def staged(tmp_path_factory: pytest.TempPathFactory) -> Staged:
+def staged(tmp_path_factory: pytest.TempPathFactory, rows: list[str]) -> Staged:
     share = stage(tmp_path_factory.mktemp("accuracy"))
+    if rows:
+        # A look at some rows is about us: it needs no other program.
+        return Staged(share, {}, incus="incus" in rows and incus.stage(share))
     return Staged(share, rivals.stage(share), incus.stage(share))
+
+
+@pytest.fixture(scope="session")
+def rows(pytestconfig: pytest.Config) -> list[str]:
+    """Those of the report that --rows asks for; [] for all."""
+    return [row for row in pytestconfig.getoption("--rows").split(",") if row]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def hold(outcome: Outcome, hierarchy: str = "unified") -> None:
-    """Nothing wrong, nothing lost, and everything right where that is claimed."""
+    """Nothing wrong, nothing lost; everything right, and each container named in the end, where that is claimed."""
     ours = outcome.scores[OURS]
     assert outcome.account.balanced, outcome.said
     assert ours.total("events") > 0
@@ -23,3 +23,5 @@ def hold(outcome: Outcome, hierarchy: str = "unified") -> None:
         assert tally.wrong == 0, (tally, ours.samples)
         if claimed is Claim.RIGHT:
             assert tally.right == tally.events, (tally, ours.samples)
+    unnamed = [each for each in ours.unnamed if claim(each.row, hierarchy) is Claim.RIGHT]
+    assert unnamed == [], "the last event of these has no name"

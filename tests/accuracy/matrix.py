@@ -174,12 +174,10 @@ def _other_acts(
 def _visit(yard: Yard, runtime: Runtime, boxes: list[Box], size: Size) -> None:
     yard.loop(boxes, "loop", size.loop)
     some = boxes[:2]
-    if runtime.enters:
-        acts.entered(yard, runtime, some, size.act)
+    acts.entered(yard, runtime, some, size.act)
     acts.nsentered(yard, some[:1], size.act)
     acts.orphans(yard, some, size.act)
-    if isinstance(runtime, (runtimes.Engine, runtimes.Lxc, runtimes.Nspawn)):
-        acts.unshared(yard, some, size.act)
+    acts.unshared(yard, some, size.act)
 
 
 def _recycled(tags: Sequence[Sequence[str]], events: Iterable[Json]) -> dict[str, str]:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.accuracy.matrix import OURS
 from tests.accuracy.score import Tally
 
 if TYPE_CHECKING:
     from tests.accuracy.matrix import Outcome
     from tests.accuracy.score import Score
 
-DIRECTORY = Path(__file__).resolve().parents[2] / "build/accuracy"
+ROOT = Path(__file__).resolve().parents[2]
+DIRECTORY = ROOT / "build/accuracy"
 _COUNTS = ("right", "wrong", "unknown", "lost")
 
 
@@ -47,8 +50,17 @@ def _sums(score: Score, by: str) -> dict[str, dict[str, int]]:
     return {**found, "all": total}
 
 
-def write(outcome: Outcome, name: str) -> str:
-    """Write NAME.json and NAME.txt; returns the text."""
+def commit() -> str:
+    """Return the commit of this checkout, with "-dirty" where files differ from it; "" where there is none."""
+    words = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def write(outcome: Outcome, name: str, seconds: float) -> str:
+    """Write NAME.json and NAME.txt; returns the text. `seconds` is what this boot took, with its set-up."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     figures = "\n".join(f"{key}: {value}" for key, value in {**outcome.figures, **outcome.skipped}.items())
     head = f"{outcome.release}: right/wrong/unknown/lost"
@@ -56,11 +68,14 @@ def write(outcome: Outcome, name: str) -> str:
     (DIRECTORY / f"{name}.txt").write_text(text)
     data = {
         "kernel": outcome.release,
+        "commit": commit(),
+        "seconds": round(seconds),
         "programs": {
             program: {
                 "columns": Tally._fields,
                 "tallies": score.tallies,
                 "not_right": score.samples,
+                **({"not_named": [each.tag for each in score.unnamed]} if program == OURS else {}),
             }
             for program, score in outcome.scores.items()
         },

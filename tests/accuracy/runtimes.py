@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 IMAGE = "localhost/busybox:latest"
 _ROOTFS = "/srv/busybox"
+# Without the filter and with one capability more, so that the act "unshare inside" can be had.
+_RIGHTS = ("--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined")
 
 
 class Runtime:
     """One row of the report."""
 
     row = ""
-    enters = True
-    """Whether a command can be executed in a running box from outside."""
     last = False
     """It leaves something on the host that the other rows are to be spared."""
 
@@ -63,11 +63,9 @@ class Engine(Runtime):
 
     def boxes(self, yard: Yard, names: Sequence[str]) -> list[Box]:
         mounts = ("-v", f"{WORKLOAD}:/w:ro", "-v", f"{YARD}:/yard")
-        # Without the filter and with one capability more, so that the act "unshare inside" can be had.
-        rights = ("--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined")
         boxes = []
         for name in names:
-            words = (self._engine, "run", "-d", "--name", name, *mounts, *rights, *self._options, IMAGE)
+            words = (self._engine, "run", "-d", "--name", name, *mounts, *_RIGHTS, *self._options, IMAGE)
             ident = yard.run(*words, "/bin/sh", BOX, name).split()[-1]
             boxes.append(Box(self.row, name, self._engine, ident))
         return boxes
@@ -131,7 +129,7 @@ class Rootless(Runtime):
         mounts = ("-v", f"{WORKLOAD}:/w:ro", "-v", f"{YARD}:/yard")
         boxes = []
         for name in names:
-            words = ("run", "-d", "--name", name, "--net", "none", *mounts, *self._options, IMAGE)
+            words = ("run", "-d", "--name", name, "--net", "none", *mounts, *_RIGHTS, *self._options, IMAGE)
             ident = self._podman(yard, *words, "/bin/sh", BOX, name).split()[-1]
             boxes.append(Box(self.row, name, "podman", ident))
         return boxes
@@ -156,7 +154,9 @@ class Ctr(Runtime):
         for source, target, mode in ((WORKLOAD, "/w", "ro"), (YARD, "/yard", "rw")):
             mounts += ["--mount", f"type=bind,src={source},dst={target},options=rbind:{mode}"]
         for name in names:
-            yard.run("ctr", "run", "-d", *mounts, IMAGE, name, "/bin/sh", BOX, name)
+            yard.run(
+                "ctr", "run", "-d", "--cap-add", "CAP_SYS_ADMIN", *mounts, IMAGE, name, "/bin/sh", BOX, name
+            )
         return [Box(self.row, name, "containerd", name) for name in names]
 
     def enter(self, yard: Yard, box: Box, *words: str) -> None:
@@ -270,7 +270,6 @@ class Nspawn(Runtime):
 
     row = "nspawn"
     last = True
-    enters = False  # `machinectl shell` needs systemd and D-Bus inside
 
     def boxes(self, yard: Yard, names: Sequence[str]) -> list[Box]:
         for name in names:
@@ -280,6 +279,14 @@ class Nspawn(Runtime):
             start = 'setsid "$@" </dev/null >/run/nspawn.log 2>&1 &'
             yard.sh(start, *words, "/bin/sh", BOX, name)
         return [Box(self.row, name, "nspawn", name) for name in names]
+
+    def enter(self, yard: Yard, box: Box, *words: str) -> None:
+        """As lxc-attach would: `machinectl shell` needs systemd and D-Bus inside."""
+        pid = yard.pid(box)
+        yard.sh(f"cat /proc/{pid}/cgroup >/run/yard-entered")
+        move = f"python3 {SHARE}/guest/move.py $$ /run/yard-entered"
+        # Only a child is in the pid namespace: nsenter forks.
+        yard.sh(f'{move}; nsenter -t {pid} -m -u -i -n -p -- "$@"', *words)
 
     def remove(self, yard: Yard, boxes: Sequence[Box]) -> None:
         yard.run("machinectl", "terminate", *names(boxes))

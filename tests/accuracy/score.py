@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Answer", "Expected", "Score", "Tally", "judge", "score"]
+__all__ = ["Answer", "Expected", "Score", "Tally", "Unnamed", "judge", "score"]
 
 Verdict = Literal["right", "wrong", "unknown"]
 
 SHORTEST_ID = 12
-"""Digits of a truncated id that still count as that id: what `docker ps` shows."""
+"""Digits of a truncated id that still count as that id in what LAUREL says: what `docker ps` shows."""
 _SAMPLES = 40
 
 
@@ -40,6 +40,10 @@ class Expected:
     """The runtime's own id, or name where that is the id; "" on the host."""
     unit: str = ""
     """On the host: the systemd unit, "" for any."""
+    name: str = ""
+    """The name that the runtime gave it; "" on the host. No event may have another one."""
+    named: bool = False
+    """Whether the last of these events has to have the name: the runtime's state was there long before."""
 
 
 class Answer(NamedTuple):
@@ -56,10 +60,15 @@ class Answer(NamedTuple):
     """Namespaces and pids that are not those in the argv; () also from a program that does not tell them."""
     incomplete: bool = False
     """The event says that it has no namespaces, or not all."""
+    name: str = ""
+    """Of the container; "" where the event has none, or the program is not asked for any."""
 
 
-def _same(got: str, wanted: str) -> bool:
-    return got == wanted or (len(got) >= SHORTEST_ID and wanted.startswith(got))
+def _same(answer: Answer, wanted: str) -> bool:
+    """Compare ids. Of us, who have a word for where, it is the full one that is wanted."""
+    if answer.id == wanted:
+        return True
+    return not answer.where and len(answer.id) >= SHORTEST_ID and wanted.startswith(answer.id)
 
 
 def judge(expected: Expected, answer: Answer) -> tuple[Verdict, str]:
@@ -84,10 +93,12 @@ def judge(expected: Expected, answer: Answer) -> tuple[Verdict, str]:
 
 
 def _wrong_container(expected: Expected, answer: Answer) -> str:
-    if not _same(answer.id, expected.id):
+    if not _same(answer, expected.id):
         return f"container {answer.id!r} for {expected.id!r}"
     if answer.runtime and expected.runtime and answer.runtime != expected.runtime:
         return f"runtime {answer.runtime} for {expected.runtime}"
+    if answer.name and answer.name != expected.name:
+        return f"name {answer.name!r} for {expected.name!r}"
     return ""
 
 
@@ -111,12 +122,21 @@ class Tally(NamedTuple):
     """Events of a tag and number that was there already, or was never run; in no other count."""
 
 
+class Unnamed(NamedTuple):
+    """A tag whose last event should have its container's name, and has none."""
+
+    row: str
+    tag: str
+
+
 class Score(NamedTuple):
     """The verdicts on one program's output."""
 
     tallies: list[Tally]
     samples: list[str]
     """The first verdicts that are not "right", one line each."""
+    unnamed: list[Unnamed]
+    """Of what has to be named: whose last event has no name."""
 
     def total(self, name: str) -> int:
         """Sum one count over all tallies."""
@@ -128,6 +148,7 @@ def score(expectations: Mapping[str, Expected], answers: Iterable[Answer]) -> Sc
     verdicts: Counter[tuple[str, str, str]] = Counter()
     seen: set[tuple[str, int]] = set()
     samples: list[str] = []
+    nameless = {tag: expected for tag, expected in expectations.items() if expected.named}
     for answer in answers:
         expected = expectations.get(answer.tag)
         if expected is None:
@@ -138,6 +159,8 @@ def score(expectations: Mapping[str, Expected], answers: Iterable[Answer]) -> Sc
             verdicts[*key, "doubled"] += 1
             continue
         seen.add(mark)
+        if answer.number == expected.count - 1 and answer.name:
+            nameless.pop(answer.tag, None)
         verdict, why = judge(expected, answer)
         verdicts[*key, verdict] += 1
         if why and len(samples) < _SAMPLES:
@@ -153,4 +176,4 @@ def score(expectations: Mapping[str, Expected], answers: Iterable[Answer]) -> Sc
         tallies.append(
             Tally(row, act, events, right, wrong, unknown, events - right - wrong - unknown, doubled)
         )
-    return Score(tallies, samples)
+    return Score(tallies, samples, [Unnamed(expected.row, tag) for tag, expected in nameless.items()])

@@ -27,6 +27,9 @@ BOX = "/yard/box.sh"
 AGENT_UNIT = "vm-agent.service"
 """The unit of everything that a test starts in a guest."""
 
+NAMED = "loop"
+"""The act whose last event has to have the container's name."""
+
 _PATIENCE = 300.0
 
 
@@ -69,7 +72,10 @@ class Yard:
         if box is None:
             self.expected[tag] = Expected(row, act, count, "host", unit=unit)
         else:
-            self.expected[tag] = Expected(row, act, count, "container", box.runtime, box.id)
+            named = act == NAMED
+            self.expected[tag] = Expected(
+                row, act, count, "container", box.runtime, box.id, name=box.name, named=named
+            )
         return tag
 
     def forget(self, tag: str) -> None:

@@ -6,7 +6,7 @@
 The table of cgroups, what asks for metadata, a helper process whose work is the stub, the native event and the
 journal, as the service puts them together. 8 MiB is all the journal may have, the least that settings allow. A thousand
 containers a second of the clock that all of them are told. After each round what is resident and what is remembered is
-printed: the last rounds must not have more than the ones before.
+printed. Exit status 1 if the last round has more memory than the one before it, or the journal more than it may.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ CONTAINERS = 10_000
 TURN = 20
 """Containers that one turn of the loop makes."""
 JOURNAL = 8 << 20
+SETTLED = 5
+"""Rounds: a removed cgroup is remembered for as long as three of them take, and allocations go on a little."""
 BEGIN = 1_772_366_400.0
 
 
@@ -50,6 +52,22 @@ def stub(request: bytes) -> bytes:
 
 def path_of(number: int) -> bytes:
     return b"/system.slice/docker-%064x.scope" % number
+
+
+GROWTH = 1.05
+"""How much more may be resident after the last round than after the one before."""
+
+
+def faults(residents: list[int], journal: int) -> list[str]:
+    """Return what is not as it has to be; ``residents`` are KiB after each round."""
+    found = []
+    if len(residents) < SETTLED:
+        found.append(f"{len(residents)} rounds tell nothing: it takes {SETTLED} until memory has settled")
+    elif residents[-1] > residents[-2] * GROWTH:
+        found.append(f"memory grows: {residents[-2]} KiB, then {residents[-1]} KiB")
+    if journal > JOURNAL:
+        found.append(f"the journal has {journal} bytes of {JOURNAL}")
+    return found
 
 
 def resident() -> int:
@@ -123,9 +141,11 @@ class Churn:
             self.turn(0.0, *(CgroupChange(each, CgroupOp.REMOVED, path_of(each), 0) for each in numbers))
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; returns the exit status."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    residents: list[int] = []
+    size = 0
     with tempfile.TemporaryDirectory() as directory:
         churn = Churn(directory)
         for number in range(rounds):
@@ -138,15 +158,20 @@ def main() -> None:
                 path.stat().st_size for path in Path(directory).iterdir() if path.name.startswith(NAME)
             )
             counts = churn.prefetch.counts()
+            residents.append(resident())
             print(
-                f"{(number + 1) * CONTAINERS} containers: resident {resident() / 1024:.1f} MiB,"
+                f"{(number + 1) * CONTAINERS} containers: resident {residents[-1] / 1024:.1f} MiB,"
                 f" {len(churn.table)} cgroups and {counts['held']} answers remembered,"
                 f" {counts['overfull'] + counts['dropped']} not asked for want of room, journal {size >> 10} KiB;"
                 f" of {churn.events} events {churn.named} with the name; {took / CONTAINERS * 1e6:.0f} us a container"
             )
         churn.journal.close(BEGIN + churn.clock.now)
         churn.prefetch.close()
+    wrong = faults(residents, size)
+    for fault in wrong:
+        print(fault, file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

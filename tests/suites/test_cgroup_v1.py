@@ -22,6 +22,9 @@ SLOT = "6.1"
 
 TRUTH = f"{SHARE}/workload/truth"
 IMAGE = "localhost/busybox"
+PIDS = "/sys/fs/cgroup/pids"
+"""The hierarchy that is watched."""
+RENAMED = "7e" * 32
 APPENDED = {
     "legacy": "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1",
     "hybrid": "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=0",
@@ -44,7 +47,7 @@ def test_containers_and_units(v1_guest: Guest) -> None:
     rules = Rules(guest)
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
     mount = ("-v", f"{SHARE}/workload:/w:ro")
-    ids: dict[str, tuple[str, str]] = {}
+    ids: dict[str, tuple[str, str]] = {"renamed-after": ("docker", RENAMED)}
     with Live(guest) as live:
         for engine in ("docker", "podman"):
             name = f"{engine}-box"
@@ -55,6 +58,7 @@ def test_containers_and_units(v1_guest: Guest) -> None:
             ids[f"{engine}-exec"] = (engine, told.stdout.decode().strip())
             guest.run([engine, "exec", name, "/w/truth", "5", f"{engine}-exec"], timeout=60, check=True)
             guest.run([engine, "rm", "-f", name], timeout=120, check=True)
+        _renamed(guest)
         guest.run([TRUTH, "3", "host"], check=True)
         unit = ("systemd-run", "--wait", "--quiet", "--unit=of-its-own", TRUTH, "3", "unit")
         guest.run(list(unit), timeout=60, check=True)
@@ -72,6 +76,8 @@ def test_containers_and_units(v1_guest: Guest) -> None:
         named = event.get("container", {})
         got = (event["where"], named.get("runtime"), named.get("id"))
         expected = ("container", engine, ident) if engine else ("host", None, None)
+        if truth.tag == "renamed-before":
+            expected = ("unknown", None, None)
         if got != expected or (truth.tag == "unit" and event["cgroup"].get("unit") != "of-its-own.service"):
             wrong.append(f"{truth.tag}: {got}, cgroup {event.get('cgroup')}")
     assert wrong == []
@@ -80,4 +86,17 @@ def test_containers_and_units(v1_guest: Guest) -> None:
         "podman-exec": 5,
         "host": 3,
         "unit": 3,
+        "renamed-before": 3,
+        "renamed-after": 3,
     }
+
+
+def _renamed(guest: Guest) -> None:
+    """A cgroup has one name and then another, which v1 alone allows: the answer is that of the record's moment."""
+    names = (f"{PIDS}/docker/not-yet", f"{PIDS}/docker/{RENAMED}")
+    guest.run(["mkdir", "-p", names[0]], check=True)
+    enter = 'echo 0 >"$1/cgroup.procs"; exec "$2" 3 "$3"'
+    guest.run(["sh", "-euc", enter, "sh", names[0], TRUTH, "renamed-before"], check=True)
+    guest.run(["mv", "-T", *names], check=True)
+    guest.run(["sh", "-euc", enter, "sh", names[1], TRUTH, "renamed-after"], check=True)
+    guest.run(["rmdir", names[1]], check=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -164,3 +165,38 @@ def test_old_logs(service: Service, tmp_path: Path, record_property: Callable[[s
         f" execs around the kill {len(unknown)} unknown; {facts['bytes'] >> 10} KiB with its log for"
         f" {facts['events']} events",
     )
+
+
+CONTAINERS, PER_SECOND, EXECS = 10_000, 125, 10
+"""Cgroups that come and go, and in one of so many an exec: at this pace the half of them takes longer than any is
+remembered behind its end."""
+GROWTH = 1.05
+LEAST = 8 << 20
+"""Bytes: the least that settings allow the journal."""
+
+
+@pytest.mark.full
+@pytest.mark.only_on("newest")
+@pytest.mark.timeout(900)
+def test_ten_thousand_containers(service: Service, record_property: Callable[[str, object], None]) -> None:
+    """Real cgroups in the shape of Docker's, of which no runtime's state tells: memory is flat, the journal bounded."""
+    service.guest.put(test_service.DROP_IN, b'[journal]\nmax_size = "8M"\n')
+    service.reload()
+    pid = service.status()["pid"]
+    sizes = (str(CONTAINERS), str(PER_SECOND), str(EXECS))
+    words = ["python3", f"{SHARE}/guest/churn.py", *sizes, test_service.TRUTH, str(pid), JOURNAL]
+    done = service.guest.run(words, timeout=600, check=True)
+    (half, _), (end, journal) = json.loads(done.stdout)
+    service.truth(1, "churn-end")
+    status = service.status()
+    record_property(
+        "churn", f"{half} and {end} KiB resident, journal {journal >> 10} KiB, {status['metadata']}"
+    )
+    assert (status["pid"], status["mode"]) == (pid, "full")
+    told = [event for event in service.events() if test_service.numbers([event], "churn")]
+    assert len(told) == CONTAINERS // EXECS
+    assert {event["where"] for event in told} == {"container"}
+    numbers = [int(event["container"]["id"], 16) for event in told]
+    assert numbers == list(range(EXECS, CONTAINERS + 1, EXECS))
+    assert end <= half * GROWTH
+    assert journal <= LEAST

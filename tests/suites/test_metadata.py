@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import statistics
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.suites.test_service import DROP_IN, UNIT, Service
+from tests.suites.staging import COMMAND, SHARE
+from tests.suites.test_service import DROP_IN, EVENTS, TRUTH, UNIT, Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 IMAGE = "localhost/busybox:latest"
+TRIES = 15
+SLOWER, MORE = 1.5, 20.0
+"""How much later a line may come while nobody answers: so many times the median of before, and milliseconds."""
 DAC_READ_SEARCH = f"{1 << 2:016x}"
 _BUNDLE = "/run/suite-bundle"
 _SPEC = """
@@ -30,7 +36,7 @@ spec["linux"]["cgroupsPath"] = path
 json.dump(spec, open("config.json", "w"))
 """
 _CLEAN = f"""
-docker rm -f before dweb dlate; podman rm -f -t 0 pweb plate
+docker rm -f before dweb dlate; podman rm -f -t 0 pweb plate phung pcrash pended
 ctr task kill -s KILL cweb; ctr task delete cweb; ctr container delete cweb
 runc delete -f rweb; crun delete -f xweb; runc delete -f slow
 rm -rf {_BUNDLE} /run/runc/bad-*; systemctl stop docker.socket docker.service containerd.service
@@ -53,6 +59,39 @@ class Bench(Service):
         self.sh(f"{make} && python3 -c {shlex.quote(_SPEC)} {name} {path} x")
         return where
 
+    def helpers(self) -> tuple[int, int]:
+        """The keeper, which holds our socket, and the worker that it started, which reads files."""
+        main = self.status()["pid"]
+        keeper = self._child(main)
+        return keeper, self._child(keeper)
+
+    def _child(self, pid: int) -> int:
+        return int(self.sh(f"pgrep -n -P {pid}").stdout)
+
+    def latency(self) -> float:
+        """From an exec to its line in the file: the median of some, in milliseconds."""
+        words = ["python3", f"{SHARE}/guest/latency.py", EVENTS, TRUTH, str(TRIES)]
+        said: list[float] = json.loads(self.guest.run(words, timeout=240, check=True).stdout)
+        assert len(said) == TRIES
+        return statistics.median(said)
+
+    def until(self, name: str, above: int) -> Json:
+        """The counters, when the one of this name has come above; nothing is made happen meanwhile."""
+        test = f"import json, sys; sys.exit(json.load(sys.stdin)['metadata']['{name}'] <= {above})"
+        self.sh(f"until {COMMAND} status --json | python3 -c {shlex.quote(test)}; do :; done")
+        counts: Json = self.status()["metadata"]
+        return counts
+
+    def named(self, engine: str, box: str) -> Json:
+        """The container in the first event that has its name; each event may have it asked for again."""
+        for number in range(60):
+            tag = f"{box}-{number}"
+            self.exec(engine, "exec", box, "true", tag)
+            container: Json = self.told()[tag]["container"]
+            if "name" in container:
+                return container
+        pytest.fail(f"{box} has no name after {number + 1} events: {self.status()['metadata']}")
+
     def told(self) -> dict[str, Json]:
         """The events of ``true TAG`` since the last call, by their tags; all that was written is there."""
         self.truth(1, "settled")
@@ -67,14 +106,29 @@ class Bench(Service):
 
 @pytest.fixture
 def bench(guest: Guest, rules: Rules) -> Iterator[Bench]:
+    with serving(guest, rules, "systemctl start containerd docker", "docker podman containerd") as made:
+        made.sh(f"docker run -d --name before -l tier=back {IMAGE} sleep 600")
+        made.unit("start")
+        yield made
+
+
+@pytest.fixture
+def podmans(guest: Guest, rules: Rules) -> Iterator[Bench]:
+    """With one runtime."""
+    with serving(guest, rules, "true", "podman") as made:
+        made.unit("start")
+        yield made
+
+
+@contextmanager
+def serving(guest: Guest, rules: Rules, daemons: str, engines: str) -> Iterator[Bench]:
+    """All but the service's start; its end, and that of what tests leave."""
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
     guest.run(["systemctl", "unmask", UNIT], check=True)
     made = Bench(guest)
     try:
-        made.sh("systemctl start containerd docker; guest-images docker podman containerd")
-        made.sh(f"docker run -d --name before -l tier=back {IMAGE} sleep 600")
+        made.sh(f"{daemons}; guest-images {engines}")
         made.sh(f"mkdir -p {DROP_IN.rpartition('/')[0]}; printf '[metadata]\\nlabels = true\\n' >{DROP_IN}")
-        made.unit("start")
         yield made
     finally:
         wipe = f"rm -rf {DROP_IN} /var/log/audit-enricher /var/lib/audit-enricher"
@@ -104,6 +158,17 @@ def test_names_and_failures(
     _names(bench)
     _processes(bench, rules)
     _failures(bench)
+    _ended(bench, record_property)
+
+
+@pytest.mark.only_on("newest")
+def test_nobody_answers(podmans: Bench, record_property: Callable[[str, object], None]) -> None:
+    record_property("latency, ms", json.dumps(_hung(podmans)))
+    _killed(podmans)
+    _ended(podmans, record_property)
+
+
+def _ended(bench: Bench, record_property: Callable[[str, object], None]) -> None:
     counts = bench.status()["metadata"]
     record_property("metadata", json.dumps({name: count for name, count in counts.items() if count}))
     bench.unit("stop")
@@ -188,3 +253,52 @@ def _failures(bench: Bench) -> None:
     assert after["state"] == "on"
     assert after["unknown"] > before["unknown"]
     assert (after["timed_out"], after["crashed"]) == (0, 0)
+
+
+def _hung(bench: Bench) -> dict[str, float]:
+    """Nobody answers, as where a file system hangs: the id is there, lines come no later, and it is counted."""
+    keeper, worker = bench.helpers()
+    before = bench.status()["metadata"]
+    usual = bench.latency()
+    # The worker is what a file system can hang. With the keeper held too, nobody notices while we measure.
+    bench.sh(f"kill -STOP {worker} {keeper}")
+    ident = bench.sh(f"podman run -d --name phung {IMAGE} sleep 600").stdout.decode().split()[-1]
+    bench.exec("podman", "exec", "phung", "true", "hung")
+    during = bench.latency()
+    bench.truth(500, "flow")
+    hung = bench.told()["hung"]
+    assert shown(hung) == ("container", "podman", None, None, "cgroup", None)
+    assert hung["container"]["id"] == ident
+    counts = bench.status()["metadata"]
+    assert (counts["state"], counts["answered"]) == ("on", before["answered"])
+    assert counts["waiting"] > 0
+    bench.sh(f"kill -CONT {keeper}")
+    counts = bench.until("timed_out", before["timed_out"])
+    assert (counts["state"], counts["crashed"]) == ("on", 0)
+    assert bench.helpers()[0] == keeper
+    assert bench.named("podman", "phung")["name"] == "phung"
+    assert bench.helpers()[1] != worker, "the one that hung was killed, and there is another"
+    # Other guests come and go beside this one: it is held against the slower of before and after.
+    after = bench.latency()
+    assert during <= SLOWER * max(usual, after) + MORE, (usual, during, after)
+    return {"before": usual, "while nobody answers": during, "after": after}
+
+
+def _killed(bench: Bench) -> None:
+    """SIGKILL: another worker is started; without the keeper there are no names any more, and all else is as it was."""
+    keeper, worker = bench.helpers()
+    bench.sh(f"kill -KILL {worker}")
+    bench.sh(f"podman run -d --name pcrash {IMAGE} sleep 600")
+    assert bench.named("podman", "pcrash")["name"] == "pcrash"
+    counts = bench.status()["metadata"]
+    assert counts["crashed"] >= 1
+    assert bench.helpers()[0] == keeper
+    bench.sh(f"kill -KILL {keeper}")
+    ident = bench.sh(f"podman run -d --name pended {IMAGE} sleep 600").stdout.decode().split()[-1]
+    bench.exec("podman", "exec", "pended", "true", "ended")
+    bench.exec("podman", "exec", "pcrash", "true", "held")
+    bench.truth(500, "flow")
+    told = bench.told()
+    assert told["ended"]["container"] == {"id": ident, "runtime": "podman"}
+    assert told["held"]["container"]["name"] == "pcrash", "what was answered stays"
+    assert bench.status()["metadata"]["state"] == "ended"

@@ -80,6 +80,7 @@ def docker() -> Iterator[Vector]:
     yield inside("another parent slice", Box("docker", "/tenants.slice/tenants-blue.slice" + scope))
     yield inside("no parent slice", Box("docker", scope))
     yield inside("a slice of a user's, made by root", Box("docker", "/user.slice/user-1000.slice" + scope))
+    yield inside("a path that no tracepoint takes whole", own, payload=f"/{'x' * 110}" * 9)
     yield inside("rootless", Box("docker", f"{MINE}{scope}"), unit=ALICE)
     yield inside("rootless, payload", Box("docker", f"{MINE}{scope}"), payload="/x", unit=ALICE)
     yield inside("cgroupfs driver", Box("docker", f"/docker/{WEB}"))

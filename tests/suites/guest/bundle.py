@@ -20,6 +20,8 @@ def main(directory: Path, cgroups_path: str, share: str, yard: str, command: lis
     spec = json.loads(path.read_text())
     spec["root"] = {"path": "/srv/busybox", "readonly": True}
     spec["process"] |= {"terminal": False, "args": command, "env": ["PATH=/bin"]}
+    for held in spec["process"]["capabilities"].values():
+        held.append("CAP_SYS_ADMIN")  # so that a process can make namespaces inside
     spec["linux"]["cgroupsPath"] = cgroups_path
     for source, target, mode in ((share, "/w", "ro"), (yard, "/yard", "rw")):
         mount = {"destination": target, "source": source, "type": "bind", "options": ["rbind", mode]}

@@ -154,7 +154,9 @@ def up(words: list[str]) -> None:
         ]
         command = [(3, word) for word in ("/bin/sh", "/yard/box.sh", each)]
         namespaces = message((1, NODE), (2, mode))
-        security = message((15, message((2, message((3, namespaces))))))
+        # One capability more, so that a process can make namespaces inside.
+        capabilities = message((1, "SYS_ADMIN"))
+        security = message((15, message((2, message((1, capabilities), (3, namespaces))))))
         container = message((1, message((1, each))), (2, message((1, IMAGE))), *command, *mounts) + security
         made = call("CreateContainer", message((1, pod), (2, container), (3, sandbox)))[1].decode()
         call("StartContainer", message((1, made)))
