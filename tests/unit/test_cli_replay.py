@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from enricher.runtime.output import Output
 from enricher.sinks.stream import OutputClosed
 from enricher.sources import host as hosts
 from enricher.sources.audit.types import text_name_of
+from tests import schema
 from tests.unit.fake_host import image
 from tests.unit.sample_capture import HEAD, MAGIC, PARTS, frame, head_members, write
 from tests.unit.sample_events import EXEC
@@ -83,7 +83,7 @@ class Replayed:
 
     @property
     def events(self) -> list[Event]:
-        return [json.loads(line) for line in self.lines]
+        return schema.parse(b"\n".join(self.lines))
 
 
 def replay(capsys: pytest.CaptureFixture[str], output: Path, *argv: object) -> Replayed:
@@ -269,7 +269,7 @@ def test_a_real_pipe(kind: str, good: Path) -> None:
         capture_output=True,
         check=True,
     )
-    assert done.stdout.count(b"\n") == (2 if kind == "capture" else 1)
+    assert len(schema.parse(done.stdout)) == (2 if kind == "capture" else 1)
 
 
 def test_a_pipe_that_was_left_non_blocking(
