@@ -78,6 +78,7 @@ class Replayed:
 
     def __init__(self, code: int, output: Path, said: str) -> None:
         self.code = code
+        self.output = output
         self.lines = output.read_bytes().splitlines() if output.exists() else []
         self.said = said
 
@@ -270,6 +271,40 @@ def test_a_real_pipe(kind: str, good: Path) -> None:
         check=True,
     )
     assert len(schema.parse(done.stdout)) == (2 if kind == "capture" else 1)
+
+
+NOBODY = (
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"),
+    *("--bounding-set=-all", "--inh-caps=-all", "--"),
+)
+AS_NOBODY = """
+import os, sys
+held = [line.split()[1] for line in open("/proc/self/status") if line.startswith(("CapPrm", "CapEff", "CapBnd"))]
+assert os.getresuid() == (65534,) * 3 and not any(int(each, 16) for each in held), held
+from enricher.cli.main import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["capture", "log"])
+def test_who_may_do_nothing_gets_the_same_bytes(
+    kind: str, good: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No user's rights and no capability; what is read is handed over, since this directory is not open to all."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become nobody")
+    if subprocess.run([*NOBODY, "test", "-r", command.__file__], check=False).returncode:
+        pytest.skip("nobody may not read this checkout")
+    source = good if kind == "capture" else log
+    done = subprocess.run(
+        [*NOBODY, sys.executable, "-c", AS_NOBODY, "replay", "-", "--format", "json"],
+        input=source.read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout == (own := replay(capsys, tmp_path / "own", source)).output.read_bytes()
+    assert len(own.events) == (2 if kind == "capture" else 1)
 
 
 def test_a_pipe_that_was_left_non_blocking(
