@@ -36,6 +36,7 @@ class Events:
         self._base = base
         boot = re.escape(facts.boot_id).encode()
         self.uid = re.compile(rb"%b/%d\.[0-9]{3}:([0-9]+)$" % (boot, _SECONDS))
+        self.numbered = re.compile(rb'\b%d\.[0-9]{3}:[0-9]+|(?<="time":")[-0-9T:.]+' % _SECONDS)
         self.in_json = re.compile(rb'"uid":"%b/%d\.[0-9]{3}:([0-9]+)"' % (boot, _SECONDS))
         self.in_syslog = re.compile(rb'\[([a-z]+)@32473 uid="%b/%d\.[0-9]{3}:([0-9]+)"' % (boot, _SECONDS))
 

@@ -33,8 +33,14 @@ _NOT_FIELDS: Final = ("type", "node", "seresult", "seperms", "-")
 
 
 class Differences(NamedTuple):
-    """How many fields were compared, how often each rule was needed, and what no rule explains."""
+    """What was compared, how often each rule was needed, and what no rule explains.
 
+    ``records``: how many of each type were laid side by side. ``fewest``: of each type the record with the fewest
+    fields that both had to tell.
+    """
+
+    records: Counter[str]
+    fewest: dict[str, int]
     compared: int
     explained: Counter[str]
     unexplained: list[Difference]
@@ -51,10 +57,17 @@ class Theirs(NamedTuple):
 def compare(log: Path, root: Root, reader: Path) -> Differences:
     """Compare all records that both have; a record that one of them does not have is a difference too."""
     theirs = _theirs(root.run(reader, "file", log).decode("ascii"))
+    mine = _ours(log)
+    records: Counter[str] = Counter()
+    fewest: dict[str, int] = {}
     compared = 0
     explained: Counter[str] = Counter()
-    unexplained = []
-    for stamp, entries in _ours(log).items():
+    unexplained = [
+        Difference(stamp, "", "", b"", b" ".join(b"%d" % number for number, _ in other), b"", {})
+        for stamp, other in theirs.items()
+        if stamp not in mine
+    ]
+    for stamp, entries in mine.items():
         other = theirs.get(stamp, [])
         if sorted(entry["type"] for entry in entries) == sorted(name_of(number) for number, _ in other):
             # What is one event to us, two to auparse, it may tell in another order.
@@ -73,8 +86,11 @@ def compare(log: Path, root: Root, reader: Path) -> Differences:
         argv = next((entry["fields"] for entry in entries if entry["type"] == "EXECVE"), {})
         offsets: Counter[int] = Counter()
         for entry, (_, fields) in zip(entries, other, strict=True):
-            for difference in _differences(stamp, entry, fields, argv, offsets):
-                compared += 1
+            records[entry["type"]] += 1
+            found = list(_differences(stamp, entry, fields, argv, offsets))
+            fewest[entry["type"]] = min(fewest.get(entry["type"], len(found)), len(found))
+            compared += len(found)
+            for difference in found:
                 if difference.theirs == difference.ours:
                     continue
                 rule = next((rule for rule in RULES if rule.explains(difference)), None)
@@ -82,7 +98,7 @@ def compare(log: Path, root: Root, reader: Path) -> Differences:
                     unexplained.append(difference)
                 else:
                     explained[rule.reason] += 1
-    return Differences(compared, explained, unexplained)
+    return Differences(records, fewest, compared, explained, unexplained)
 
 
 def _theirs(dump: str) -> dict[str, list[tuple[int, list[Theirs]]]]:
@@ -107,12 +123,12 @@ def _bytes(word: str) -> bytes:
 
 def _ours(log: Path) -> dict[str, list[RecordEntry]]:
     records: dict[str, list[Record]] = {}
-    for line in log.read_bytes().split(b"\n"):
+    for line in filter(None, log.read_bytes().split(b"\n")):
         match = _LINE.fullmatch(line)
-        if match:
-            number = number_of(match[1].decode())
-            assert number is not None, line
-            records.setdefault(match[3].decode(), []).append(Record(number, match[2]))
+        assert match, f"no record: {line!r}"
+        number = number_of(match[1].decode())
+        assert number is not None, line
+        records.setdefault(match[3].decode(), []).append(Record(number, match[2]))
     decoder = Decoder(HostNames())
     return {stamp: decoder.entries(together) for stamp, together in records.items()}
 

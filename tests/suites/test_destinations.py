@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import schema
 from tests.suites.live import truth_of
 from tests.suites.staging import SHARE
 from tests.suites.test_service import DROP_IN, EVENTS, Service, service
@@ -85,7 +86,7 @@ def test_a_receiver_that_goes_away_and_comes_back(service: Service, guest: Guest
         # What was executed before the destinations were there is in the file as well.
         wanted = {
             event["uid"]
-            for event in map(json.loads, guest.get(EVENTS).splitlines())
+            for event in schema.parse(guest.get(EVENTS))
             if (truth := truth_of(event)) is not None and truth.tag in {"there", "away", "again"}
         }
         assert len(wanted) == 45

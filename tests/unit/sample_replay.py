@@ -6,7 +6,6 @@ Owns the double of a run. Never asserts more than that a replay gives the same: 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,7 @@ from enricher.runtime.stages import Opening
 from enricher.sources.bpf import wire
 from enricher.sources.capture import CaptureReader, CaptureWriter, Head
 from enricher.sources.recorded import RecordedNames, RecordingNames
+from tests import schema
 from tests.unit.fake_host import OTHER, Host, image, install, started
 from tests.unit.sample_events import EXEC, HOST, SYSCALL, USER_LOGIN
 from tests.unit.sample_stream import EOE, alone, context, record, records, tally
@@ -183,7 +183,7 @@ def same_twice(live: Live, summary: Summary) -> None:
 
 
 def events(live: Live) -> list[dict[str, object]]:
-    return [json.loads(line) for line in live.output.read_bytes().splitlines()]
+    return schema.parse(live.output.read_bytes())
 
 
 # -- acts --------------------------------------------------------------------------------------------

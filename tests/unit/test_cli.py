@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from enricher.runtime import startup
 from enricher.runtime.selftest import Proof, Trial
 from enricher.sinks.stream import OutputClosed
 from enricher.sources.bpf.hook import Hook
+from tests import schema
 from tests.unit.fake_host import Host, install, started
 from tests.unit.sample_stream import EOE, context, records, tally
 
@@ -239,7 +239,7 @@ def test_a_run(host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     output.touch(mode=0o644)
     output.chmod(0o644)
     assert command.main(["run", "--for", "1s", "--output", str(output)]) == 0
-    events = [json.loads(line) for line in output.read_bytes().splitlines()]
+    events = schema.parse(output.read_bytes())
     assert [event["id"].rpartition(":")[2] for event in events] == ["101", "102"]
     said = capsys.readouterr()
     assert said.out == ""

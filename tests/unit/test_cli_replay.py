@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from enricher.runtime.output import Output
 from enricher.sinks.stream import OutputClosed
 from enricher.sources import host as hosts
 from enricher.sources.audit.types import text_name_of
+from tests import schema
 from tests.unit.fake_host import image
 from tests.unit.sample_capture import HEAD, MAGIC, PARTS, frame, head_members, write
 from tests.unit.sample_events import EXEC
@@ -78,12 +78,13 @@ class Replayed:
 
     def __init__(self, code: int, output: Path, said: str) -> None:
         self.code = code
+        self.output = output
         self.lines = output.read_bytes().splitlines() if output.exists() else []
         self.said = said
 
     @property
     def events(self) -> list[Event]:
-        return [json.loads(line) for line in self.lines]
+        return schema.parse(b"\n".join(self.lines))
 
 
 def replay(capsys: pytest.CaptureFixture[str], output: Path, *argv: object) -> Replayed:
@@ -269,7 +270,41 @@ def test_a_real_pipe(kind: str, good: Path) -> None:
         capture_output=True,
         check=True,
     )
-    assert done.stdout.count(b"\n") == (2 if kind == "capture" else 1)
+    assert len(schema.parse(done.stdout)) == (2 if kind == "capture" else 1)
+
+
+NOBODY = (
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"),
+    *("--bounding-set=-all", "--inh-caps=-all", "--"),
+)
+AS_NOBODY = """
+import os, sys
+held = [line.split()[1] for line in open("/proc/self/status") if line.startswith(("CapPrm", "CapEff", "CapBnd"))]
+assert os.getresuid() == (65534,) * 3 and not any(int(each, 16) for each in held), held
+from enricher.cli.main import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["capture", "log"])
+def test_who_may_do_nothing_gets_the_same_bytes(
+    kind: str, good: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No user's rights and no capability; what is read is handed over, since this directory is not open to all."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become nobody")
+    if subprocess.run([*NOBODY, "test", "-r", command.__file__], check=False).returncode:
+        pytest.skip("nobody may not read this checkout")
+    source = good if kind == "capture" else log
+    done = subprocess.run(
+        [*NOBODY, sys.executable, "-c", AS_NOBODY, "replay", "-", "--format", "json"],
+        input=source.read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout == (own := replay(capsys, tmp_path / "own", source)).output.read_bytes()
+    assert len(own.events) == (2 if kind == "capture" else 1)
 
 
 def test_a_pipe_that_was_left_non_blocking(

@@ -62,12 +62,65 @@ def test_every_table_agrees_with_the_installed_headers(generator: ModuleType) ->
     assert compared > 1_000
 
 
-def test_system_calls_agree_with_the_installed_headers(generator: ModuleType) -> None:
-    for arch, header in (("c000003e", "unistd_64.h"), ("40000003", "unistd_32.h"), ("x32", "unistd_x32.h")):
-        theirs = generator.calls(LIBC / "asm" / header)
-        assert len(theirs) > 300
-        for number, name in theirs.items():
-            assert syscalls.BY_ARCH[arch][number] == name
+def of_another(header: str) -> Path | None:
+    """Another architecture's header, where a package has it: linux-libc-dev since 6.12, or that of a cross compiler."""
+    arch, _, rest = header.partition("/")
+    triplet = {"arm64": "aarch64-linux-gnu", "arm": "arm-linux-gnueabihf"}[arch]
+    places = (Path("/usr/lib/linux/uapi", header), Path("/usr", triplet, "include", rest))
+    return next((place for place in places if place.is_file()), None)
+
+
+@pytest.mark.parametrize(
+    ("arch", "header"), [("c000003e", "unistd_64.h"), ("40000003", "unistd_32.h"), ("x32", "unistd_x32.h")]
+)
+def test_system_calls_agree_with_the_installed_headers(generator: ModuleType, arch: str, header: str) -> None:
+    theirs = generator.calls(LIBC / "asm" / header)
+    assert len(theirs) > 300
+    for number, name in theirs.items():
+        assert syscalls.BY_ARCH[arch][number] == name
+
+
+def test_system_calls_of_arm64_agree_with_the_generic_header(generator: ModuleType) -> None:
+    """Every machine has that; what it has for other architectures only is left out."""
+    theirs = generator.calls(INCLUDE / "asm-generic/unistd.h")
+    assert theirs.pop(84) == "sync_file_range2"
+    theirs = {number: name for number, name in theirs.items() if number not in range(403, 424)}  # 32-bit
+    assert len(theirs) > 300
+    ours = syscalls.BY_ARCH["c00000b7"]
+    assert {number: ours[number] for number in theirs} == theirs
+    assert ours[84] == "sync_file_range"
+    assert set(ours[403:424]) == {"-"}
+
+
+@pytest.mark.parametrize(
+    ("arch", "header"), [("c00000b7", "arm64/asm/unistd_64.h"), ("40000028", "arm/asm/unistd-eabi.h")]
+)
+def test_system_calls_of_other_architectures(generator: ModuleType, arch: str, header: str) -> None:
+    path = of_another(header)
+    if path is None:
+        pytest.skip(f"no installed package has {header}")
+    theirs = generator.calls(path)
+    assert len(theirs) > 300
+    assert {number: syscalls.BY_ARCH[arch][number] for number in theirs} == theirs
+
+
+def test_what_arm_opens_files_with(generator: ModuleType) -> None:
+    """Four flags are other bits than anywhere else, and trade places among themselves; the rest is generic."""
+    moved = {
+        "O_DIRECTORY": 0o40000,
+        "O_NOFOLLOW": 0o100000,
+        "O_DIRECT": 0o200000,
+        "O_LARGEFILE": 0o400000,
+    }
+    generic = {name: number for number, name in flags.OPEN}
+    arm = {name: number for number, name in flags.OPEN_ARM}
+    assert arm == generic | moved
+    assert {generic[name] for name in moved} == set(moved.values())
+    path = of_another("arm64/asm/fcntl.h")
+    if path is not None:
+        (table,) = (table for table in generator.FLAGS if table.name == "OPEN_ARM")
+        found = generator.constants(table, lambda name: path if name.startswith("uapi/") else installed(name))
+        assert {name: arm[name] for name in found.values()} == {name: n for n, name in found.items()}
 
 
 def test_the_modules_are_what_the_generator_writes(generator: ModuleType) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from enricher.runtime.output import Wanted
 from enricher.runtime.selftest import Proof
 from enricher.runtime.stages import Stages
 from enricher.sources.capture import Answer, CaptureReader, Head, Stop
+from tests import schema
 from tests.unit.sample_stream import stamp
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def test_what_was_counted_before_the_cut_is_in_the_account(live: Live) -> None:
     live.run([gap, pause, login, lambda live: live.exec(0)], finish=False)
     found, account, _ = again(live.path.read_bytes(), live.output.with_name("x"))
     assert account.counts.netlink_drops == 4
-    assert json.loads(found.splitlines()[-1])["lost"]["records"] == 4
+    assert schema.parse(found)[-1]["lost"]["records"] == 4
 
 
 def test_a_signal_at_the_last_frame(live: Live) -> None:

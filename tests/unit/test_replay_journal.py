@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -229,7 +228,7 @@ def test_damage_that_shows_later(
     out = tmp_path / "out.json"
     argv = ["replay", str(log), "--journal", str(journal), "--format", "json", "--output", str(out)]
     assert command.main(argv) == 12
-    events = [json.loads(line) for line in out.read_bytes().splitlines()]
+    events = schema.parse(out.read_bytes())
     assert len(events) == 6
     assert all(event["enrichment"]["reason"] == f"{FROM_LOG}; the journal is damaged" for event in events)
     said = capsys.readouterr().err

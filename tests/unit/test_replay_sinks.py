@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import pytest
 
 from enricher.cli import main as command
 from enricher.errors import OutputFailed, UsageError
+from tests import schema
 from tests.delivery.receivers.bulk import BulkReceiver
 from tests.delivery.receivers.hec import HecReceiver
 from tests.delivery.receivers.otlp import OtlpReceiver
@@ -69,8 +69,8 @@ def test_one_is_away_and_the_other_gets_everything(
         r"^away: 0 taken, \d+ retries, 2 waiting, 0 refused, 0 lost, 0 unsure$", said.err, re.MULTILINE
     )
     assert len(relp_side.uids) == 2
-    (line,) = (tmp_path / "out.json").read_text().splitlines()
-    assert json.loads(line)["type"] == "USER_AVC"
+    (event,) = schema.parse((tmp_path / "out.json").read_bytes())
+    assert event["type"] == "USER_AVC"
 
     # What waits is in the spool: the next replay delivers it before its own.
     other = Relp()

@@ -23,6 +23,7 @@ from enricher.sinks.delivery.courier import Courier
 from enricher.sinks.delivery.message import Receipt
 from enricher.sinks.delivery.rejected import RejectedFile
 from enricher.sinks.delivery.spool import Spool
+from tests import schema
 from tests.unit.sample_events import EXEC, HOST, event
 from tests.unit.sample_sinks import DEADLINE, Double, Made, Sender, install, settings, table
 from tests.unit.test_service import documented
@@ -68,7 +69,7 @@ def test_messages_have_what_an_event_says(tmp_path: Path, double: Double) -> Non
     (message,) = double.wait("a:1", 1)
     made.routes.stop()
     made.routes.close()
-    native = json.loads(message.body)
+    (native,) = schema.parse(message.body)
     assert (message.uid, message.type) == (native["uid"], native["type"])
     assert (message.time, message.serial, message.records) == (1772366400.042, 7, 1)
 
@@ -127,14 +128,16 @@ def test_each_route_has_its_filter_its_fields_and_what_it_hides(tmp_path: Path, 
     )
     made.routes.start()
     made.routes.emit_events([of_serial(1), of_serial(2, b"mount")])
-    (only,) = [json.loads(body) for body in (double.wait("a:1", 1), double.bodies("a:1"))[1]]
+    (only,) = (double.wait("a:1", 1), schema.parse(b"\n".join(double.bodies("a:1"))))[1]
     assert (only["keys"], "exe" in only.get("subject", {})) == (["mount"], False)
     double.wait("b:1", 2)
-    assert {json.loads(body)["subject"]["exe"] for body in double.bodies("b:1")} == {"[redacted]"}
+    assert {event["subject"]["exe"] for event in schema.parse(b"\n".join(double.bodies("b:1")))} == {
+        "[redacted]"
+    }
     assert double.wait("c:1", 2)[0].body.startswith(b"type=SYSCALL msg=audit(1772366400.042:")
     assert not double.bodies("c:1")[0].endswith(b"\n")
-    assert "raw" in json.loads(double.wait("d:1", 2)[0].body)["records"][0]
-    assert "raw" not in json.loads(double.bodies("b:1")[0])["records"][0]
+    assert "raw" in schema.parse(double.wait("d:1", 2)[0].body)[0]["records"][0]
+    assert "raw" not in schema.parse(double.bodies("b:1")[0])[0]["records"][0]
     made.routes.stop()
     made.routes.close()
 

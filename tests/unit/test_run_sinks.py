@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from enricher.cli import main as command
 from enricher.errors import ConfigInvalid, OutputFailed, UsageError
 from enricher.runtime.routes import Routes
+from tests import schema
 from tests.unit.fake_host import Host
 from tests.unit.sample_capture import write
 from tests.unit.sample_sinks import Double, install, table
@@ -46,7 +46,7 @@ class Bench:
         return code
 
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.output.read_bytes().splitlines()]
+        return schema.parse(self.output.read_bytes())
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
 
 
 def got(double: Double, address: str) -> list[dict[str, Any]]:
-    return [json.loads(body) for body in double.bodies(address)]
+    return schema.parse(b"\n".join(double.bodies(address)))
 
 
 @pytest.mark.usefixtures("host")

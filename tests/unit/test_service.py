@@ -35,6 +35,7 @@ from enricher.runtime.prefetch import Prefetch
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.state import Left
 from enricher.sources.host import read_host_facts
+from tests import schema
 from tests.unit.fake_host import Host, install, started
 from tests.unit.sample_events import HOST
 
@@ -124,7 +125,7 @@ class Bench:
         asked.reload = True
 
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.events_file.read_bytes().splitlines()]
+        return schema.parse(self.events_file.read_bytes())
 
     def notices(self) -> list[dict[str, Any]]:
         return [event["notice"] for event in self.events() if event["type"] == "NOTICE"]
@@ -295,7 +296,7 @@ def test_the_journal_has_what_the_filter_left_out(bench: Bench) -> None:
         str(out),
     ]
     assert command.main(replay) == 0
-    (event,) = [json.loads(line) for line in out.read_bytes().splitlines()]
+    (event,) = schema.parse(out.read_bytes())
     assert event["enrichment"]["context"] == "journal"
     assert event["host"]["boot_id"] == HOST.boot_id
 
@@ -353,7 +354,7 @@ def test_a_reload(bench: Bench) -> None:
 
     summary = bench.run(bench.event, change, bench.event)
     assert summary.balanced
-    before, after = bench.events(), [json.loads(line) for line in other.read_bytes().splitlines()]
+    before, after = bench.events(), schema.parse(other.read_bytes())
     assert [event["id"].rpartition(":")[2] for event in before] == ["101"]
     assert after[0]["notice"]["settings"] == ["source.ring_memory", "output.path"]
     assert [event["id"].rpartition(":")[2] for event in after[1:]] == ["102", "103"]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from enricher.errors import ConfigInvalid
 from enricher.runtime import privileges
 from enricher.runtime.routes import Routes
+from tests import schema
 from tests.unit.fake_host import Host
 from tests.unit.fake_host import install as install_host
 from tests.unit.sample_sinks import Double, Made, install, table
@@ -42,7 +42,9 @@ def add(bench: Bench, *tables: str) -> None:
 
 def of_records(double: Double, address: str) -> list[dict[str, Any]]:
     """What it got of the events of a test; the run's own nonce comes last."""
-    return [json.loads(each.body) for each in double.got.get(address, []) if each.type == "SYSCALL"]
+    return schema.parse(
+        b"\n".join(each.body for each in double.got.get(address, []) if each.type == "SYSCALL")
+    )
 
 
 def test_events_of_a_run_go_to_a_destination_and_to_the_output(bench: Bench, double: Double) -> None:

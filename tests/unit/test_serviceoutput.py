@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from enricher.route.expression import Native
 from enricher.runtime import serviceoutput
 from enricher.runtime.serviceoutput import RETRY, ServiceOutput
 from enricher.sources.names import NoNames
+from tests import schema
 from tests.unit.sample_events import EXEC, HOST, event
 
 
@@ -63,8 +63,8 @@ class Made:
         return self.settings
 
     def serials(self, path: Path | None = None) -> list[int]:
-        lines = (path or self.path).read_bytes().splitlines()
-        return [int(json.loads(line)["id"].rpartition(":")[2]) for line in lines]
+        events = schema.parse((path or self.path).read_bytes())
+        return [int(event["id"].rpartition(":")[2]) for event in events]
 
 
 @pytest.fixture
@@ -105,13 +105,17 @@ def test_filters_leave_out_nothing_of_our_own(made: Made) -> None:
     made.output.close()
 
 
+def ids(followers: Followers) -> list[str]:
+    return [event["id"] for event in schema.parse(b"".join(line for _, line in followers.got))]
+
+
 def test_followers_get_all_events_as_json_whatever_the_file_holds(made: Made) -> None:
     made.output.followers = followers = Followers()
     made.output.reload(made.set(rows.OUTPUT_FORMAT, "text"))
     made.output.reload(made.set(rows.OUTPUT_KEYS, ("wanted",)))
     made.output.emit([of_serial(1), of_serial(2, b"wanted")])
     assert made.path.read_bytes().count(b"type=SYSCALL") == 1
-    assert [json.loads(line)["id"] for _, line in followers.got] == ["1772366400.042:1", "1772366400.042:2"]
+    assert ids(followers) == ["1772366400.042:1", "1772366400.042:2"]
     followers.wants_events = False
     made.output.emit([of_serial(3)])
     assert len(followers.got) == 2
@@ -136,7 +140,7 @@ def test_an_expression_is_asked_in_every_form(made: Made, form: str) -> None:
             True,
         )
         assert (b'"raw"' in text) is (form == "raw")
-    assert [json.loads(line)["id"].rpartition(":")[2] for _, line in followers.got] == ["1", "2", "0"]
+    assert [id_.rpartition(":")[2] for id_ in ids(followers)] == ["1", "2", "0"]
     assert not any(b'"raw"' in line for _, line in followers.got)
     made.output.close()
 
