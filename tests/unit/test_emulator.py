@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.vm import emulator
+from tests.vm.cache import cache_dir
 from tests.vm.emulator import NAME, Emulator
 from tests.vm.errors import BuildError
 
@@ -91,7 +92,7 @@ def test_the_machine_s_own_runs_them_where_there_is_no_newer_one(
     monkeypatch.setattr(emulator, "_unpack", lambda: None)
     assert _asked().argv == [path]
     # It is not written down: as soon as the newer one can be had, it is taken.
-    assert not list(emulator.cache_dir().glob("emulator/chosen.json"))
+    assert not (cache_dir() / "emulator/chosen.json").exists()
 
 
 def test_an_unpacked_one_that_is_gone_is_unpacked_again(
