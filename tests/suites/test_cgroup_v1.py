@@ -10,6 +10,7 @@ import pytest
 from tests.suites.live import Live, truth_of
 from tests.suites.rules import Rules
 from tests.suites.staging import SHARE, installed
+from tests.suites.test_doctor import doctor, in_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,10 @@ APPENDED = {
 }
 
 pytestmark = [pytest.mark.full, pytest.mark.vm]
+
+
+TOLD = {"legacy": "v1 only: ", "hybrid": "hybrid: v2 beside "}
+"""What doctor calls them."""
 
 
 @pytest.fixture(scope="module", params=APPENDED)
@@ -100,3 +105,23 @@ def _renamed(guest: Guest) -> None:
     guest.run(["mv", "-T", *names], check=True)
     guest.run(["sh", "-euc", enter, "sh", names[1], TRUTH, "renamed-after"], check=True)
     guest.run(["rmdir", names[1]], check=True)
+
+
+def test_doctor_tells_the_hierarchies_and_what_lockdown_forbids(
+    v1_guest: Guest, request: pytest.FixtureRequest
+) -> None:
+    """The last of each boot: nobody lifts a lockdown before the next one."""
+    guest = v1_guest
+    rows = doctor(guest, load=True)
+    assert (rows["cgroup"]["state"], rows["lockdown"]["state"], rows["self-test"]["state"]) == (
+        "warn",
+        "ok",
+        "ok",
+    )
+    assert rows["cgroup"]["detail"].startswith(TOLD[request.node.callspec.params["v1_guest"]])
+    assert rows["cgroup"]["hint"]
+    guest.run(["sh", "-c", "echo confidentiality > /sys/kernel/security/lockdown"], check=True)
+    rows = doctor(guest, load=True)
+    assert in_state(rows, "fail") == {"lockdown", "self-test"}
+    assert rows["lockdown"]["detail"].startswith("confidentiality: ")
+    assert "lockdown=integrity" in rows["lockdown"]["hint"]

@@ -177,6 +177,42 @@ def test_over_the_rate_limit(guest: Guest) -> None:
 
 
 @OLDEST_AND_NEWEST
+@pytest.mark.usefixtures("execs", "settings")
+def test_buffer_ring_and_rate_limit_at_once(guest: Guest) -> None:
+    """What the second reader has, and what the kernel says it threw away, is what was delivered and each loss."""
+    with (
+        SecondReader(guest) as second,
+        Live(guest, "--receive-buffer", "32K", "--ring-memory", "64K") as live,
+    ):
+        guest.run(["auditctl", "-b", "200000"], check=True)
+        before = status(guest)["lost"]
+        guest.run(["kill", "-STOP", str(live.pid)], check=True)
+        guest.run([TRUTH, "-j", "2", "150", "all"], timeout=120, check=True)
+        guest.run(["auditctl", "-r", "40"], check=True)
+        guest.run([TRUTH, "-j", "2", "20", "rate"], timeout=120, check=True)
+        guest.run(["auditctl", "-r", "0"], check=True)
+        guest.run(["kill", "-CONT", str(live.pid)], check=True)
+        dropped = status(guest)["lost"] - before
+        account = live.stop()
+        events = live.events()
+    assert (
+        min(account.netlink_drops, account.contexts_dropped, account.tallies_dropped, account.rate_limit) > 0
+    )
+    assert account.rate_limit + account.lost_unseen == dropped
+    assert account.delivered + account.netlink_drops == second.counted["records"]
+    lost = account.netlink_drops + account.rate_limit + account.lost_unseen
+    assert account.delivered + lost == second.counted["records"] + dropped
+    assert account.hook_records == account.counted + account.uncounted
+    assert account.hook_records >= second.counted["records"] + dropped - 1
+    assert not account.balanced
+    assert causes(events) >= {"netlink", "ring", "rate_limit"}
+    assert sum(each["records"] for each in losses(events, "netlink")) == account.netlink_drops
+    assert sum(each["records"] for each in losses(events, "rate_limit")) == account.rate_limit
+    rings = account.contexts_dropped + account.tallies_dropped
+    assert sum(each["messages"] for each in losses(events, "ring")) == rings
+
+
+@OLDEST_AND_NEWEST
 @pytest.mark.usefixtures("auditd", "execs", "settings")
 def test_over_the_backlog_limit(guest: Guest) -> None:
     """Records that were never made: no reader has them, and only the kernel can tell."""
