@@ -32,12 +32,12 @@ from enricher.runtime.prefetch import Prefetch
 from enricher.sinks.journal import Journal
 from tests.bench.bench_views import HOST, exec_event
 
-ROUNDS = 5
+ROUNDS = 6
 CONTAINERS = 10_000
 TURN = 20
 """Containers that one turn of the loop makes."""
 JOURNAL = 8 << 20
-SETTLED = 5
+SETTLED = 6
 """Rounds: a removed cgroup is remembered for as long as three of them take, and allocations go on a little."""
 BEGIN = 1_772_366_400.0
 
