@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.vm import emulator
-from tests.vm.cache import cache_dir
+from tests.vm.cache import build_lock, cache_dir
 from tests.vm.emulator import NAME, Emulator
 from tests.vm.errors import BuildError
 
@@ -93,6 +93,14 @@ def test_the_machine_s_own_runs_them_where_there_is_no_newer_one(
     assert _asked().argv == [path]
     # It is not written down: as soon as the newer one can be had, it is taken.
     assert not (cache_dir() / "emulator/chosen.json").exists()
+
+
+@pytest.mark.timeout(20)
+def test_a_guest_is_booted_by_who_builds_the_image(own: Callable[[int], str], unpacked: list[str]) -> None:
+    own(7)
+    with build_lock("an image"):
+        assert _asked().firmware
+    assert unpacked == ["unpack"]
 
 
 def test_an_unpacked_one_that_is_gone_is_unpacked_again(

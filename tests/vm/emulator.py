@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.vm.aptroot import AptRoot
-from tests.vm.cache import build_lock, cache_dir, scratch, shell, tell
+from tests.vm.cache import LockFile, cache_dir, scratch, shell, tell
 from tests.vm.errors import BuildError
 
 __all__ = ["NAME", "Emulator", "ensure_emulator"]
@@ -53,7 +53,10 @@ def ensure_emulator() -> Emulator:
     if own is None:
         message = f"{NAME} is not installed (see tests/vm/packages.txt)"
         raise BuildError(message)
-    with build_lock("the emulator"):
+    # A lock of its own: whoever builds the image boots a guest, and holds the builders' lock meanwhile.
+    lock = LockFile("emulator.lock")
+    lock.acquire("the emulator")
+    try:
         known = _read_pointer(own)
         if known is None:
             known = Emulator(own) if _major(own) >= _GOOD_MAJOR else _unpack()
@@ -61,6 +64,8 @@ def ensure_emulator() -> Emulator:
                 return Emulator(own)  # not written down: the next process asks again
             _write_pointer(own, known)
         return known
+    finally:
+        lock.release()
 
 
 def _major(binary: str) -> int:
