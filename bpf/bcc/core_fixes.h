@@ -64,6 +64,11 @@ static __always_inline __u64 ns_id(const struct ns_common *ns)
 #endif
 }
 
+static __always_inline void read_ns_id(__u64 *to, const struct ns_common *ns)
+{
+	*to = ns_id(ns);
+}
+
 static __always_inline __u64 net_unique(int typed, const struct net *net)
 {
 #ifdef HAVE_NET_COOKIE

@@ -196,6 +196,13 @@ static __always_inline __u64 ns_id(const struct ns_common *ns)
 	return ns_id_of(0, (const void *)ns);
 }
 
+/* Into what is 0 before, and stays so where the kernel has none. */
+static __always_inline void read_ns_id(__u64 *to, const struct ns_common *ns)
+{
+	if (have_ns_id())
+		bpf_core_read(to, sizeof(*to), &((const struct ns_common___id *)ns)->ns_id);
+}
+
 /* The same for all namespaces of a kind; 0 where the kernel keeps it elsewhere. */
 static __always_inline __u64 ns_kind(const struct ns_common *ns)
 {
