@@ -31,6 +31,9 @@ KEPT: Final = 30.0
 """Seconds for which a removed cgroup is remembered at least: records of its last tasks may be on their way, and where
 the reader of records is further behind than that, it is remembered until they have come."""
 
+_SKEW: Final = 10**9
+"""Nanoseconds by which the oldest event may be told too late: rings are read one after the other."""
+
 LIMIT: Final = 65_536
 """Cgroups that are remembered. Beyond, the oldest goes: an event from there says that it does not know."""
 
@@ -243,7 +246,7 @@ class CgroupTable:
             self._answer(answer)
         removed = self._removed
         while removed and removed[0][0] <= batch.now:
-            if 0 < batch.oldest <= removed[0][1]:
+            if 0 < batch.oldest <= removed[0][1] + _SKEW:
                 break  # the event may be of its last tasks
             ident = removed.popleft()[2]
             if (home := self._homes.pop(ident, None)) is not None:

@@ -75,6 +75,8 @@ def test_one_that_was_removed_is_known_as_long_as_an_event_of_its_time_is_under_
     turn(1000.0, 150, CgroupChange(9, MADE, b"/y", 900))
     assert path_of(table, 7) == WEB
     turn(1001.0, 201, CgroupChange(10, MADE, b"/z", 901))
+    assert path_of(table, 7) == WEB, "an event of another ring may be a little older"
+    turn(1002.0, 2 * 10**9, CgroupChange(11, MADE, b"/w", 902))
     assert table.of(7) is None
 
 
