@@ -50,16 +50,18 @@
 #define bpf_core_type_exists(type) 0
 #endif
 
-/* BPF_CORE_READ(from, a[, b]): from->a[->b], 0 where it cannot be read. The comma drops `const`. */
+/* BPF_CORE_READ(from, a[, b[, c]]): from->a[->b[->c]], 0 where it cannot be read. The comma drops `const`. */
 #define READ_MEMBER(from, member)                                                                            \
 	({                                                                                                   \
 		typeof(((void)0, (from)->member)) read_ = 0;                                                 \
 		bpf_probe_read_kernel(&read_, sizeof(read_), (const void *)&(from)->member);                 \
 		read_;                                                                                       \
 	})
-#define READ_MEMBER_2(from, a, b)	 READ_MEMBER(READ_MEMBER(from, a), b)
-#define READ_CHOSEN(one, two, name, ...) name
-#define BPF_CORE_READ(from, ...)	 READ_CHOSEN(__VA_ARGS__, READ_MEMBER_2, READ_MEMBER, )(from, __VA_ARGS__)
+#define READ_MEMBER_2(from, a, b)		READ_MEMBER(READ_MEMBER(from, a), b)
+#define READ_MEMBER_3(from, a, b, c)		READ_MEMBER(READ_MEMBER_2(from, a, b), c)
+#define READ_CHOSEN(one, two, three, name, ...) name
+#define BPF_CORE_READ(from, ...)                                                                             \
+	READ_CHOSEN(__VA_ARGS__, READ_MEMBER_3, READ_MEMBER_2, READ_MEMBER, )(from, __VA_ARGS__)
 
 #define FOLLOW(typed, source, ...) BPF_CORE_READ(source, __VA_ARGS__)
 #define HAVE_TYPED_TASK		   0
