@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from enricher.correlate.join import BEFORE_START
 from tests.suites.corpus import replayed
 from tests.suites.live import Live
 from tests.suites.staging import SHARE
@@ -70,11 +71,6 @@ def status(guest: Guest) -> dict[str, int]:
 def losses(events: list[Json], cause: str) -> list[Json]:
     """What the LOST events of one cause tell."""
     return [event["lost"] for event in events if event["type"] == "LOST" and event["lost"]["cause"] == cause]
-
-
-def serial(event: Json) -> int:
-    """Of an event with records: their serial number."""
-    return int(event["id"].rpartition(":")[2])
 
 
 def causes(events: list[Json]) -> set[str]:
@@ -145,11 +141,9 @@ def test_ring_full(guest: Guest) -> None:
     assert account.tallies_dropped > 0
     assert account.delivered == second.counted["records"]
     assert account.events == second.counted["events"]
-    # Of all since the run's own first event, not of the execs alone: at any time the kernel frees a program of
-    # systemd's, and writes a record.
-    own = [serial(event) for event in events if event["enrichment"].get("self_caused")]
-    since = [event for event in events if event["records"] and serial(event) > min(own)]
-    without = [event for event in since if event["enrichment"]["context"] == "none"]
+    # Of all events, not of the execs alone: at any time the kernel frees a program of systemd's, and writes a record.
+    none = [event for event in events if event["records"] and event["enrichment"]["context"] == "none"]
+    without = [event for event in none if BEFORE_START not in event["enrichment"]["reason"]]
     assert len(without) == account.contexts_dropped
     assert all("namespaces" not in event and event["enrichment"]["reason"] for event in without)
     assert account.hook_records == account.counted + account.uncounted
