@@ -31,9 +31,8 @@ HELPERS_PER_SECOND = 4000
 BURSTS = 4
 """Times that helpers may be at work: at once, after a second, and each time four times later."""
 CPU_SHARE = 0.6
-"""What is bounded is the count of records. A feedback takes all of the CPU, which is emulated, and not alone."""
-"""Of an emulated CPU. Measured are 1 to 4 % with one guest, 15 % beside others, and once, beside two, 93 %,
-which nobody has explained yet; one that feeds on itself takes it all."""
+"""Of an emulated CPU. Measured are 1 to 4 % with one guest, 15 % and once 37 % beside another, and once, beside two,
+93 %, which nobody has explained yet; one that feeds on itself takes it all. The counts above are what is bounded."""
 
 
 @pytest.mark.parametrize("eoe", ["with-eoe", "without-eoe"])

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import mmap
 import os
+import re
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -366,3 +367,15 @@ def test_self_test_of_what_was_compiled(  # noqa: PLR0913 - the columns of the t
     assert bool(said) == bool(why)
     assert loaders.unusable(cast("Any", object()), trial) == ""
     made.close()
+
+
+def test_bcc_reads_chains_as_long_as_the_sources_have() -> None:
+    """The build by bcc has macros of its own for that, and takes place on hosts alone."""
+    shared = [ROOT / "bpf" / f"{name}.bpf.c" for name in ("audit", "lost", "cgroup")]
+    text = "".join(path.read_text() for path in [*shared, *(ROOT / "bpf" / "include").glob("*.h")])
+    longest = max(
+        len(chain.split(",")) - before
+        for name, before in (("FOLLOW", 2), ("BPF_CORE_READ", 1))
+        for chain in re.findall(rf"\b{name}\(([^()]+)\)", text)
+    )
+    assert f"READ_MEMBER_{longest}(" in (ROOT / "bpf" / "bcc" / "kernel.h").read_text()
