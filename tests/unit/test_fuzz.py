@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 import random
 import re
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from enricher.sources.audit.text import parse
 from enricher.sources.logformat import Lines, LogRecord
 from tests.fuzz import __main__ as driver
 from tests.fuzz import targets
+from tests.fuzz.one import TooSlow, limited
 from tests.fuzz.relp import OPENED
 from tests.fuzz.targets import TARGETS
 
@@ -38,6 +41,23 @@ def test_seeds_and_their_ruins_pass(name: str) -> None:
                 at = chance.randint(0, len(ruin))
                 ruin[at : at + chance.randint(0, 3)] = chance.choice([*target.words, chance.randbytes(2)])
             target.run(bytes(ruin))
+
+
+def test_an_input_has_so_much_of_a_processor() -> None:
+    def busy(data: bytes) -> None:
+        while data and time.process_time() < limit:
+            pass
+
+    before = signal.getsignal(signal.SIGVTALRM)
+    limit = time.process_time() + 30
+    try:
+        one = limited(busy, 0.05)
+        with pytest.raises(TooSlow, match="seconds of CPU"):
+            one(b"x")
+        one(b"")
+    finally:
+        signal.signal(signal.SIGVTALRM, before)
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0, 0)
 
 
 def test_lost_bytes_of_a_text_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
