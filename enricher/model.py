@@ -213,6 +213,38 @@ class KernelCounts(NamedTuple):
     lost_other: int | None = None  # audit_log_lost with words that we do not know
     lost_unseen: int | None = None  # calls of audit_log_lost that our program was kept from seeing
     status_lost: int | None = None  # `lost` of AUDIT_GET, all of these together; needs CAP_AUDIT_CONTROL
+    # What ``hook_failures`` is made of: the counters of the kernel side (``struct counters``, fail_*).
+    failed_ring: int = 0
+    failed_buffer: int = 0
+    failed_text: int = 0
+    failed_stamp: int = 0
+    failed_type: int = 0
+    failed_track: int = 0
+    failed_list: int = 0
+    failed_namespace: int = 0
+    failed_pids: int = 0
+    failed_cgroup: int = 0
+    failed_acts: int = 0
+    failed_users: int = 0
+    failed_packet: int = 0
+
+
+FAILED_AT = {
+    "failed_ring": "no ring for the CPU",
+    "failed_buffer": "the audit buffer",
+    "failed_text": "a record's text",
+    "failed_stamp": "a record's stamp",
+    "failed_type": "a record's type",
+    "failed_track": "the table of open events was full",
+    "failed_list": "more records in a buffer than are looked at",
+    "failed_namespace": "a namespace's number",
+    "failed_pids": "a process's pids",
+    "failed_cgroup": "a cgroup",
+    "failed_acts": "the table of calls under way was full",
+    "failed_users": "a map of users",
+    "failed_packet": "a packet's network namespace",
+}
+"""Members of `KernelCounts` that say where in the kernel side something could not be had, and what it was."""
 
 
 def counts_since(base: KernelCounts, now: KernelCounts) -> KernelCounts:

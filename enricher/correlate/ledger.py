@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.model import ContextFlag, Event, KernelCounts
+from enricher.model import FAILED_AT, ContextFlag, Event, KernelCounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -289,6 +289,12 @@ def _told(count: int | None, unit: str) -> str:
     return "not counted by this kernel" if count is None else f"{count} {unit}"
 
 
+def _failed(counts: KernelCounts) -> str:
+    """Return how many there were, and how many of them where."""
+    places = [f"{count} {what}" for name, what in FAILED_AT.items() if (count := getattr(counts, name))]
+    return f"{counts.hook_failures}  ({', '.join(places)})" if places else str(counts.hook_failures)
+
+
 def words(summary: Summary) -> str:
     """The summary as the lines that `run` prints when it ends."""
     counts = summary.counts
@@ -315,7 +321,7 @@ def words(summary: Summary) -> str:
         ("lost: out of kernel memory", _told(counts.memory, "records, never made")),
         ("lost: ring full", f"{counts.contexts_dropped} contexts, {counts.tallies_dropped} tallies"),
         ("lost: re-entry of the hook", _told(counts.hook_misses, "contexts or counts")),
-        ("failed reads in the kernel side", str(counts.hook_failures)),
+        ("failed reads in the kernel side", _failed(counts)),
         (
             "records the hook saw since attached",
             f"{seen}  ({counts.counted} told, {counts.uncounted} not told, {still_open} of events still open)",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from enricher.clock import TurnClock
 from enricher.errors import EnricherError
-from enricher.model import Batch, KernelCounts, counts_since
+from enricher.model import FAILED_AT, Batch, KernelCounts, counts_since
 from enricher.runtime.selftest import Proof, Trial, new_nonce, send_and_wait
 from enricher.runtime.stages import Opening, Stages
 
@@ -273,11 +273,7 @@ class Pipeline:
         """What was counted since the run began."""
         counters = self._loaded.counters()
         # AFTER_SERVING is a fact about the task and not a failure, hence no fail_nsproxy.
-        failures = sum(
-            value
-            for name, value in counters.items()
-            if name.startswith("fail_") and name not in {"fail_nsproxy", "fail_queue_unknown"}
-        )
+        failed = {name: counters[name.replace("failed_", "fail_")] for name in FAILED_AT}
         lost = counters if self._loaded.counts_lost else dict[str, int]()
         now = KernelCounts(
             netlink_drops=self._socket.drops(),
@@ -287,7 +283,7 @@ class Pipeline:
             hook_records=counters["records"],
             counted=counters["counted"],
             uncounted=counters["uncounted"],
-            hook_failures=failures,
+            hook_failures=sum(failed.values()),
             unknown_messages=counters["unknown_messages"],
             truncated=self._socket.truncated,
             changes_limited=counters["limited_change"],
@@ -301,5 +297,6 @@ class Pipeline:
             auditd_queue=lost.get("lost_queue"),
             lost_other=lost.get("lost_other"),
             lost_unseen=self._loaded.missed_losses(),
+            **failed,
         )
         return counts_since(self._base, now)

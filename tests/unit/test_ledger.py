@@ -414,6 +414,14 @@ def rows(counts: KernelCounts, *events: Event) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in lines if value}
 
 
+def test_failed_reads_name_their_places() -> None:
+    counts = KernelCounts(hook_failures=12, failed_text=10, failed_track=2)
+    row = rows(counts)["failed reads in the kernel side"]
+    assert row == "12  (10 a record's text, 2 the table of open events was full)"
+    # A capture of a version that did not tell places.
+    assert rows(KernelCounts(hook_failures=9))["failed reads in the kernel side"] == "9"
+
+
 def test_rows_that_are_there_when_there_is_something_to_say() -> None:
     always = rows(NONE_LOST)
     counts = KernelCounts(

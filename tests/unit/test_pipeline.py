@@ -11,7 +11,7 @@ import pytest
 
 from enricher.correlate import join
 from enricher.errors import AuditUnavailable, EnricherError, OutputFailed
-from enricher.model import ContextFlag, Event, Record, TallyFlag
+from enricher.model import FAILED_AT, ContextFlag, Event, Record, TallyFlag
 from enricher.runtime.pipeline import OWN_NOISE_WAIT, OWN_NOISE_WAIT_MAX, Pipeline, pause_after
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.stages import Opening
@@ -384,6 +384,17 @@ def test_figures_of_the_kernel_side(run: Run, host: Host) -> None:
     counts = run.pipeline.finish().counts
     assert (counts.contexts_dropped, counts.tallies_dropped) == (1, 2)
     assert (counts.hook_failures, counts.hook_misses, counts.hook_records) == (30, 3, 99)
+    assert (counts.failed_text, counts.failed_track) == (10, 20)
+
+
+@pytest.mark.parametrize("place", FAILED_AT)
+def test_each_failure_of_the_kernel_side_names_its_place(run: Run, host: Host, place: str) -> None:
+    host.counted[place.replace("failed_", "fail_")] = 7
+    counts = run.pipeline.finish().counts
+    assert {name: count for name, count in counts._asdict().items() if count == 7} == {
+        "hook_failures": 7,
+        place: 7,
+    }
 
 
 # -- counts and losses -------------------------------------------------------------------------------
@@ -420,6 +431,7 @@ def test_each_counter_has_its_place(run: Run, host: Host) -> None:
         "lost_unseen": 35,
         "facts_missed": 36,
         "hook_failures": 0,
+        **dict.fromkeys(FAILED_AT, 0),
         "status_lost": None,
     }
 

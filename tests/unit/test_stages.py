@@ -8,7 +8,7 @@ import pytest
 from enricher.correlate import join
 from enricher.enrich.native import NativeBuilder
 from enricher.enrich.shape import NativeEvent
-from enricher.model import Batch, Context, Event, KernelCounts, Loss, Notice, Record, Tally
+from enricher.model import FAILED_AT, Batch, Context, Event, KernelCounts, Loss, Notice, Record, Tally
 from enricher.runtime.stages import CAUSES, LIMITED, TOLD_AFTER, Cause, Opening, Stages
 from tests.unit.sample_events import HOST
 from tests.unit.sample_facts import member
@@ -137,6 +137,7 @@ def test_every_count_of_a_loss_is_a_cause() -> None:
         "foreign",
         "auditd_queue",
         "status_lost",
+        *FAILED_AT,
     }
 
 

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from enricher.model import Context, Level, Tally
+from enricher.model import FAILED_AT, Context, KernelCounts, Level, Tally
 from enricher.sources.bpf import wire
 
 U8, U16, U32, U64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
@@ -205,3 +205,13 @@ def test_a_message_cut_short_is_a_bug() -> None:
         wire.decode_context(memoryview(whole[:-1]), 0)
     with pytest.raises(struct.error):
         wire.decode_tally(memoryview(bytes(TallyEvent(runs=32))[:-1]), 0)
+
+
+def test_every_failure_that_the_kernel_side_counts_has_a_place() -> None:
+    """But two, which are no failures: a task whose namespaces are gone, and packets before the queue was known."""
+    counted = {name for name in wire.COUNTERS if name.startswith("fail_")} - {
+        "fail_nsproxy",
+        "fail_queue_unknown",
+    }
+    assert {name.replace("failed_", "fail_") for name in FAILED_AT} == counted
+    assert set(FAILED_AT) <= set(KernelCounts._fields)

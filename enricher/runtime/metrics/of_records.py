@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from enricher.model import FAILED_AT
 from enricher.runtime.metrics.exposition import Sample
 from enricher.runtime.metrics.sources import (
     COUNTS,
@@ -250,8 +251,9 @@ ROWS: Final = (
         "hook_failures_total",
         "counter",
         "reads",
-        "Reads of kernel memory that failed in the programs",
-        of_status(f"{COUNTS}.hook_failures"),
+        "What the programs could not read in kernel memory, or had no room for, by place",
+        by(COUNTS, **{name.removeprefix("failed_"): name for name in FAILED_AT}),
+        ("place",),
     ),
     Metric(
         "unknown_messages_total",
