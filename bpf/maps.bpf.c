@@ -8,6 +8,7 @@ const volatile __u32 cgroup_hierarchy = 0;
 const volatile __u32 cgroup_subsys = 0;
 __u64 told_last[TOLD_LAST] = {};
 __u64 begun_inside[BEGUN_INSIDE] = {};
+struct host_namespaces host = {};
 
 /* One ring per CPU: user space makes them under one memory budget and puts them in before attaching. */
 struct rings_map rings SEC(".maps");

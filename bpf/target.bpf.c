@@ -12,9 +12,6 @@
 #define TARGETS_MAX   256 /* of one call: kill(-1) reaches every process */
 #define NR_PIDFD_OPEN 434 /* on every architecture */
 
-/* The bits of the kinds that are read through nsproxy: all but these two. */
-#define OF_NSPROXY (((1U << NS_KINDS) - 1) & ~(1U << NS_PID) & ~(1U << NS_USER))
-
 /* What nsproxy leads to, read again. */
 struct reading {
 	__u32 inum[NS_KINDS];

@@ -48,6 +48,7 @@ static __always_inline int emit_of(int typed, const struct task_struct *task, co
 	const struct task_struct *same = (const void *)bpf_get_current_task();
 	const struct pid *known = FOLLOW(typed, task, group_leader, thread_pid), *pid = known;
 	__u32 level = known ? FOLLOW(typed, known, level) : 0;
+	const struct user_namespace *user = user_of(typed, task);
 	void *ring = ring_of_cpu();
 
 	if (typed && level)
@@ -57,7 +58,7 @@ static __always_inline int emit_of(int typed, const struct task_struct *task, co
 		account_alone(flags, 0);
 		return 0;
 	}
-	if (flags & CONTEXT_SUBJECT && FOLLOW(typed, task, real_cred, user_ns, level) > 0)
+	if (flags & CONTEXT_SUBJECT && user && !IS_HOSTS(user, user) && FOLLOW(typed, user, level) > 0)
 		tell_users(same);
 	if (level >= LEVELS_MAX)
 		level = LEVELS_MAX - 1;
@@ -73,7 +74,7 @@ static __always_inline int emit_of(int typed, const struct task_struct *task, co
 		event->stamp = *stamp;
 		event->record_type = type;
 		event->flags = flags;
-		fill_context_of(typed, event, NULL, task, pid, level);
+		fill_context_of(typed, event, NULL, task, user, pid, level);
 		bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	} else {
 		struct context_deep_event *deep = bpf_ringbuf_reserve(ring, sizeof(*deep), 0);

@@ -36,6 +36,28 @@ struct namespaces {
 	__u32 *missing;
 };
 
+/* The bits of the kinds that are read through nsproxy: all but these two. */
+#define OF_NSPROXY (((1U << NS_KINDS) - 1) & ~(1U << NS_PID) & ~(1U << NS_USER))
+
+#ifdef WITHOUT_ACTS /* the build by bcc has no variables */
+
+#define IS_HOSTS(which, pointer) 0
+#define TAKE_HOSTS(to, slot)
+
+#else
+
+/* Whether a pointer is to what the host itself has, all of which is known without a look. */
+#define IS_HOSTS(which, pointer) ((pointer) && (__u64)(pointer) == host.which)
+
+/* Its numbers. */
+#define TAKE_HOSTS(to, slot)                                                                                 \
+	({                                                                                                   \
+		(to).inum[slot] = host.inum[slot];                                                           \
+		(to).unique[slot] = host.unique[slot];                                                       \
+	})
+
+#endif
+
 /* Returns 0 where the task has none any more. */
 static __always_inline int read_nsproxy(int typed, struct namespaces to, const struct task_struct *task)
 {
@@ -48,6 +70,14 @@ static __always_inline int read_nsproxy(int typed, struct namespaces to, const s
 	const struct mnt_namespace *mnt = 0;
 	const struct net *net = 0;
 
+	if (IS_HOSTS(proxy, proxy)) {
+#pragma unroll
+		for (int slot = 0; slot < NS_KINDS; slot++)
+			if (OF_NSPROXY >> slot & 1)
+				TAKE_HOSTS(to, slot);
+		*to.missing |= host.missing;
+		return 1;
+	}
 	if (proxy) {
 		mnt = NSPROXY_MNT(typed, proxy);
 		uts = FOLLOW(typed, proxy, uts_ns);
@@ -122,14 +152,25 @@ static __always_inline const struct pid_namespace *own_pid_namespace(const struc
 	return BPF_CORE_READ(own, ns);
 }
 
-/* All but NS_PID; to is filled with zeros before. Returns 0 where the task has no nsproxy any more. */
-static __always_inline int read_most(int typed, struct namespaces to, const struct task_struct *task)
+/* Not that of cred, which overlayfs and others override for a moment: real_cred is what /proc shows. */
+static __always_inline const struct user_namespace *user_of(int typed, const struct task_struct *task)
 {
-	/* Not cred, which overlayfs and others override for a moment: real_cred is what /proc shows. */
-	const struct user_namespace *user = FOLLOW(typed, task, real_cred, user_ns);
+	return FOLLOW(typed, task, real_cred, user_ns);
+}
+
+/*
+ * All but NS_PID; to is filled with zeros before, user is the task's. Returns 0 where the task has no nsproxy
+ * any more.
+ */
+static __always_inline int read_most(int typed, struct namespaces to, const struct task_struct *task,
+				     const struct user_namespace *user)
+{
 	int serving = read_nsproxy(typed, to, task);
 
-	READ_NAMESPACE(typed, to, NS_USER, user, 0);
+	if (IS_HOSTS(user, user))
+		TAKE_HOSTS(to, NS_USER);
+	else
+		READ_NAMESPACE(typed, to, NS_USER, user, 0);
 	return serving;
 }
 
@@ -149,16 +190,16 @@ static __always_inline int read_namespaces(struct namespaces to, const struct ta
 					   const struct pid *pid, __u32 level)
 {
 	read_own_pid(to, pid, level);
-	return read_most(0, to, task);
+	return read_most(0, to, task, user_of(0, task));
 }
 
 /*
  * Everything about a task but the stamp, type and flags, which the caller has set; more may be NULL. pid is
- * its group's, of no type that the verifier would know.
+ * its group's, of no type that the verifier would know; user its user namespace.
  */
 static __always_inline void fill_context_of(int typed, struct context_event *event, struct pid_level *more,
-					    const struct task_struct *task, const struct pid *pid,
-					    __u32 level)
+					    const struct task_struct *task, const struct user_namespace *user,
+					    const struct pid *pid, __u32 level)
 {
 	struct namespaces to = {event->inum, event->unique, &event->missing};
 
@@ -174,19 +215,22 @@ static __always_inline void fill_context_of(int typed, struct context_event *eve
 	__builtin_memset(event->inum, 0, sizeof(event->inum));
 	__builtin_memset(event->unique, 0, sizeof(event->unique));
 	__builtin_memset(event->level, 0, sizeof(event->level));
-	if (!read_most(typed, to, task)) {
+	if (!read_most(typed, to, task, user)) {
 		/* exit_task_work runs after exit_task_namespaces: EVENT_LISTENER op=disconnect. */
 		event->flags |= CONTEXT_AFTER_SERVING;
 		COUNT(fail_nsproxy);
 	}
 	event->levels = 0;
-	if (typed && pid && !level) {
-		const struct pid *own = task->group_leader->thread_pid;
-		const struct pid_namespace *ns = own->numbers[0].ns;
+	if (pid && !level) {
+		const struct pid *own = typed ? task->group_leader->thread_pid : pid;
+		const struct pid_namespace *ns = FOLLOW(typed, own, numbers[0].ns);
 
-		READ_NAMESPACE(1, to, NS_PID, ns, 0);
+		if (IS_HOSTS(pid, ns))
+			TAKE_HOSTS(to, NS_PID);
+		else
+			READ_NAMESPACE(typed, to, NS_PID, ns, 0);
 		event->levels = 1;
-		event->level[0].pid = own->numbers[0].nr;
+		event->level[0].pid = FOLLOW(typed, own, numbers[0].nr);
 		event->level[0].ns = event->inum[NS_PID];
 		return;
 	}
@@ -200,7 +244,7 @@ static __always_inline void fill_context_of(int typed, struct context_event *eve
 static __always_inline void fill_context(struct context_event *event, struct pid_level *more,
 					 const struct task_struct *task, const struct pid *pid, __u32 level)
 {
-	fill_context_of(0, event, more, task, pid, level);
+	fill_context_of(0, event, more, task, user_of(0, task), pid, level);
 }
 
 #endif

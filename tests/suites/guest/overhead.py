@@ -47,6 +47,7 @@ def main(which: str, seconds: str, what: str) -> None:
             chosen = choose(types) if which == "all" else Chosen([], {})
         hook = Hook.PART if part else Hook.PLAIN
         loaded = LibbpfObject(lib, object_path(), hook, b"0" * 16, RINGS, chosen, uring=uring, verbose=True)
+        loaded.look_at_all()  # as a run does at its start: what it learns makes records cheaper
     rates = subprocess.run([LOOP, seconds, what], capture_output=True, check=True).stdout.split()
     counters = dict.fromkeys(wire.COUNTERS, 0) if loaded is None else loaded.counters()
     said = {"rates": [int(rate) for rate in rates], "counters": counters, "programs": programs(loaded, what)}
