@@ -199,6 +199,11 @@ bench: $(VENV)/.stamp ## What the code costs on this machine: every program in t
 bench-offline: $(VENV)/.stamp ## Audit logs to JSON beside LAUREL and auparse, decoding compared first; build/bench
 	@$(VENV)/bin/python -m tests.bench.bench_rivals $(ARGS)
 
+# In turns in one boot. The figures in docs/performance.md are of what ARGS says there.
+.PHONY: bench-live
+bench-live: $(READY) ## The service beside auditd and LAUREL in a guest: CPU, loss and latency at four rates; build/bench
+	@$(VENV)/bin/python -m tests.bench.live --kernel $(or $(KERNEL),6.12) $(ARGS)
+
 # What `make test` leaves out: the sizes that take too long for every change. Each stays below an hour, on all
 # kernels or on KERNEL.
 .PHONY: soak-records

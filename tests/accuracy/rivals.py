@@ -17,6 +17,7 @@ from tests.interop.tools import RELEASES, root_of
 from tests.suites.staging import SHARE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -31,10 +32,10 @@ QUEUE: Final = 60_000
 """Events that auditd holds for its plug-ins: loss is another comparison."""
 
 
-def stage(share: Path) -> dict[str, str]:
-    """Put both LAURELs into the share; returns their versions by release."""
+def stage(share: Path, releases: Sequence[str] = RELEASES) -> dict[str, str]:
+    """Put these releases' LAURELs into the share; returns their versions by release."""
     versions = {}
-    for release in RELEASES:
+    for release in releases:
         root = root_of(release)
         into = share / _STAGED / release
         into.mkdir(parents=True)

@@ -60,8 +60,13 @@ ROWS: Final = (
     Row("receive", "fill", (), "one recvmmsg(2) for a batch"),
     Row("frame", "frame", ("fill",), "datagrams to records; ring messages to contexts and counts"),
     Row("parse", "stamps", (), "the stamp of each record"),
-    Row("reassemble", "together", ("stamps",), "records of one stamp to an event"),
-    Row("join", "joined", ("together",), "contexts and counts to their events; the account"),
+    Row(
+        "reassemble",
+        "together",
+        ("stamps",),
+        "records of one stamp to an event, until all that were counted are there",
+    ),
+    Row("join", "joined", ("together",), "contexts to their events; the account"),
     Row("decode", "entries", (), "words to fields and values, and what they mean"),
     Row("identity", "native", ("entries",), "the native event: who, which namespaces, which container"),
     Row("encode", "encode", (), "the native event as JSON"),
@@ -172,7 +177,7 @@ class Line:
         alone = [context for context in contexts if context.flags & ContextFlag.STANDALONE]
         whole = Batch(records, contexts, tallies, parked=False, now=now, wall=now)
         meter("stamps", lambda: [stamp_of(text) for text in texts])
-        meter("together", lambda: self._correlator.feed(records, alone, (), now))
+        meter("together", lambda: self._correlator.feed(records, alone, tallies, now))
         meter("joined", lambda: self._stages.take(whole))
         events, self._done[:] = list(self._done), []
         assert len(events) == batch.events

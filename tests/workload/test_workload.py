@@ -109,6 +109,15 @@ def test_spin_runs_the_command_every_time(tmp_path: Path) -> None:
     assert run("spin", "2", "/bin/false").returncode == 1
 
 
+@pytest.mark.parametrize("rate", ["20", "0"])
+def test_pace_says_how_many_it_started_and_in_which_time(rate: str) -> None:
+    done = run("pace", rate, "1")
+    assert done.returncode == 0, done.stderr
+    count, passed = map(int, done.stdout.split())
+    assert 1_000_000_000 <= passed < 20_000_000_000
+    assert 0 < count <= 21 if rate == "20" else count > 21
+
+
 @pytest.mark.parametrize("call", ["getppid", "openat", "fork"])
 def test_sysloop_prints_a_rate_per_second(call: str) -> None:
     done = run("sysloop", "1", call)
@@ -132,7 +141,7 @@ def test_uring_reports_the_result_of_the_operation() -> None:
     assert (done.returncode, done.stderr) == (1, f"/no/such/file: errno {errno.ENOENT}\n")
 
 
-@pytest.mark.parametrize("program", ["truth", "nsmake", "spin", "sysloop", "uring"])
+@pytest.mark.parametrize("program", ["truth", "nsmake", "pace", "spin", "sysloop", "uring"])
 def test_a_wrong_command_line_is_a_usage_error(program: str) -> None:
     done = run(program)
     assert done.returncode == 2
