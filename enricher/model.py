@@ -302,8 +302,9 @@ class Notice(NamedTuple):
 
     ``kind`` is "gap" (between two runs nobody looked), "degraded" (no hook: events have no contexts), "hook"
     (another one than in the last run), "reload" or "refused" (new settings, or wrong ones), "limited" (more came
-    than is told of what no rule asked for). ``first`` and ``last``
-    are serials; ``reason`` is a gap's: "restart", "crash" or "boot"; ``settings`` are the names of those that changed.
+    than is told of what no rule asked for), "audit" (its state was changed) or "blind" (the hook sees nothing, or
+    sees again). ``first`` and ``last`` are serials; ``reason`` is a gap's: "restart", "crash" or "boot"; ``settings``
+    are the names of those that changed.
     """
 
     kind: str

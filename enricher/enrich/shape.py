@@ -248,7 +248,7 @@ class Lost(TypedDict):
 class NoticeEntry(TypedDict):
     """What is to be known of this program; only in events of type NOTICE, which are our own. See `model.Notice`."""
 
-    kind: Literal["gap", "degraded", "hook", "reload", "refused", "limited"]
+    kind: Literal["gap", "degraded", "hook", "reload", "refused", "limited", "audit", "blind"]
     text: str
     first: NotRequired[int]
     last: NotRequired[int]

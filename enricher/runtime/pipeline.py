@@ -152,7 +152,7 @@ class Pipeline:
         if self._loaded.parked:
             return _PARKED_WAIT
         longest = _PENDING_WAIT if len(self.stages.correlator) else self.longest_wait
-        if self.stages.owes_loss or self.stages.acts.waits:
+        if self.stages.wants_counts or self.stages.acts.waits:
             longest = min(longest, _COUNTS_EVERY)
         if self._metadata is not None and (due := self._metadata.wait(self.clock.now)) is not None:
             longest = min(longest, max(due, _PARKED_WAIT))
@@ -172,7 +172,7 @@ class Pipeline:
                 self._facts = False
                 self._loaded.look_for_missed()
             signs = self._signs()
-            if signs != self._seen or self.stages.owes_loss or now - self._asked >= _ASK_EVERY:
+            if signs != self._seen or self.stages.wants_counts or now - self._asked >= _ASK_EVERY:
                 counts = self._counts()
                 # A socket that stays full says so once only: while it drops, go on asking.
                 self._seen = signs if counts.netlink_drops == self._drops else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from enricher.correlate.acts import Acts
 from enricher.correlate.join import BEFORE_START, BEGUN_BEFORE_START, Correlator
 from enricher.correlate.ledger import SERIALS, Ledger, Summary, serial_before, serial_of
+from enricher.correlate.watch import Watch
 from enricher.model import Event, KernelCounts, Loss, Notice
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Stages:
         self.correlator = Correlator()
         self.acts = Acts()
         self.ledger = Ledger(opening.start, blind=bool(opening.degraded))
+        self._watch = Watch(blind=bool(opening.degraded))
         self._emit = emit
         self._pid = opening.pid
         self._needle = b" pid=%d " % opening.pid
@@ -98,8 +100,12 @@ class Stages:
         self._owed_since: float | None = None  # when a loss was seen that is not told yet
 
     @property
-    def owes_loss(self) -> bool:
-        """Whether a loss is still to be told: the stages want another batch soon, and be it an empty one."""
+    def wants_counts(self) -> bool:
+        """Whether something is to be told as soon as the counts are known: the stages want a batch, and be it empty."""
+        return self._owes_loss or self._watch.doubts
+
+    @property
+    def _owes_loss(self) -> bool:
         return self._owed_since is not None
 
     @property
@@ -136,10 +142,12 @@ class Stages:
         if told := self.acts.due(batch.now):
             self._emit([self._own_event(each, batch.wall - batch.now + came) for each, came in told])
         if batch.counts is not None:
+            for notice in self._watch.count(batch.counts.hook_records):
+                self.tell(notice, batch.wall)
             self._tell_limits(batch.counts, batch.wall)
             if self._are_due(batch.counts, batch.now):
                 self._emit(self._losses(batch.counts, batch.wall))
-            elif not self.owes_loss:
+            elif not self._owes_loss:
                 # What is missing without a cause that is counted must not be told with a later one's.
                 self.ledger.take_missing()
         return done
@@ -201,6 +209,8 @@ class Stages:
             if not done[-1].malformed:
                 self._last = done[-1].stamp
             self._emit(done)
+            for notice in self._watch.look(done):
+                self.tell(notice, wall)
 
     def _grown(self, counts: KernelCounts) -> dict[str, int]:
         """By cause, what is new since it was last told."""

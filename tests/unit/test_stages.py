@@ -49,7 +49,7 @@ class Run:
         return [event for events in self.given[before:] for event in events]
 
     def owes(self) -> bool:
-        return self.stages.owes_loss
+        return self.stages.wants_counts
 
     def finish(self, **counts: int) -> list[Event]:
         before = len(self.given)
