@@ -54,7 +54,7 @@ DEMO_SINKS := rsyslog
 demo: ## Boot a guest with audit on and show enriched records; SINK=rsyslog delivers them to a receiver too
 	@$(if $(filter-out $(DEMO_SINKS),$(SINK)),echo "make demo: there is no SINK=$(SINK); there are: $(DEMO_SINKS)" >&2; exit 2)
 	@printf '%s\n' "$$DEMO_WORDS"
-	@$(MAKE) --silent --no-print-directory bpf workload $(VENV)/.stamp $(if $(SINK),$(RECEIVERS))
+	@$(MAKE) --silent --no-print-directory bpf workload compiled $(VENV)/.stamp $(if $(SINK),$(RECEIVERS))
 	@$(VENV)/bin/python -m tests.vm.demo $(if $(KERNEL),--kernel $(KERNEL)) $(if $(SINK),--sink $(SINK))
 
 .PHONY: vm
@@ -164,12 +164,18 @@ build/workload/%: tests/workload/%.c tests/workload/nolibc.h Makefile | $(HOST)
 	@echo "CC   $@"
 	@gcc $(WORKLOAD_CFLAGS) $< -o $@ $(WORKLOAD_LDFLAGS)
 
+# The hot modules as extension modules beside their sources (docs/adr/0022-hot-modules-compiled.md): the same bytes, in
+# less time. Without them the sources run.
+.PHONY: compiled
+compiled: $(VENV)/.stamp ## Compile the modules that every record passes through, in place
+	@$(VENV)/bin/python tools/compile.py
+
 ##@ Test
 
 PYTEST := $(VENV)/bin/python -m pytest $(if $(KERNEL),--kernel $(KERNEL)) $(ARGS)
 # One part per kernel, two beside each other: tests/parts.py.
 PARTS := $(VENV)/bin/python -m tests.parts $(if $(KERNEL),--kernel $(KERNEL))
-READY := bpf workload $(VENV)/.stamp
+READY := bpf workload $(VENV)/.stamp compiled
 
 .PHONY: test
 test: $(READY) $(RECEIVERS) ## Everything: unit, lint, and the suites on real kernels in virtual machines
@@ -187,7 +193,7 @@ lint: $(VENV)/.stamp ## Format, lint, types, import direction, licences, documen
 BENCHES := $(filter-out bench_rivals,$(notdir $(basename $(wildcard tests/bench/bench_*.py)))) bench_rivals
 
 .PHONY: bench
-bench: $(VENV)/.stamp ## What the code costs on this machine: every program in tests/bench
+bench: compiled $(VENV)/.stamp ## What the code costs on this machine: every program in tests/bench
 	@failed=; \
 	for program in $(BENCHES); do \
 		$(VENV)/bin/python -m tests.bench.$$program || failed+=" $$program"; \
@@ -196,7 +202,7 @@ bench: $(VENV)/.stamp ## What the code costs on this machine: every program in t
 
 # The size that the figures in docs/performance.md are of takes ARGS='--events 500000'.
 .PHONY: bench-offline
-bench-offline: $(VENV)/.stamp ## Audit logs to JSON beside LAUREL and auparse, decoding compared first; build/bench
+bench-offline: compiled $(VENV)/.stamp ## Audit logs to JSON beside LAUREL and auparse, decoding compared first; build/bench
 	@$(VENV)/bin/python -m tests.bench.bench_rivals $(ARGS)
 
 # In turns in one boot. The figures in docs/performance.md are of what ARGS says there.
@@ -264,11 +270,11 @@ format: $(VENV)/.stamp ## Rewrite the sources in the project's format
 DEB := $(VENV)/bin/python tools/build_deb.py
 
 .PHONY: deb
-deb: bpf $(VENV)/.stamp ## The Debian packages, in dist/; DEB_SUFFIX=~prev1 for a build that sorts before
+deb: bpf compiled $(VENV)/.stamp ## The Debian packages, in dist/; DEB_SUFFIX=~prev1 for a build that sorts before
 	@$(DEB) --into dist $(if $(DEB_SUFFIX),--suffix '$(DEB_SUFFIX)')
 
 .PHONY: lintian
-lintian: bpf $(VENV)/.stamp ## Build the packages and check them against Debian's policy
+lintian: bpf compiled $(VENV)/.stamp ## Build the packages and check them against Debian's policy
 	@rm -rf build/lintian
 	@$(DEB) --into build/lintian
 	@lintian --allow-root --pedantic --fail-on error,warning,pedantic build/lintian/*.deb
@@ -287,5 +293,6 @@ clean: ## Remove everything made here: objects, environment, guests' kernels and
 	@for path in $(MADE); do \
 		[[ ! -e $$path ]] || { echo "Removing $$path"; rm -rf "$$path"; }; \
 	done
+	@find enricher -name '*.cpython-*.so' -delete
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 	@echo "Host packages installed by make setup stay."

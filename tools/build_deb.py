@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Build the Debian packages from a checkout in which `make bpf` has run; see docs/packaging.md.
+"""Build the Debian packages from a checkout in which `make bpf compiled` has run; see docs/packaging.md.
 
 Puts a source tree together in a directory of its own (what is packed, where, is in packaging/debian), fetches the
 one bundled library by its checksum, and runs dpkg-buildpackage there. Owns that tree and the packages' version.
@@ -112,6 +112,8 @@ def stage(tree: Path, suffix: str) -> None:
     """Fill the directory with what debian/rules packs. BuildFailed where something is not built yet."""
     if not list((ROOT / _OBJECTS).glob("x86_64*.bpf.o")) or not (ROOT / _SOURCES / "bcc/audit.c").exists():
         raise BuildFailed("the BPF objects are not built: make bpf")
+    if not list((ROOT / "enricher").rglob("*.cpython-311-*.so")):
+        raise BuildFailed("the hot modules are not compiled: make compiled")
     shutil.copytree(ROOT / "enricher", tree / "enricher", ignore=_LEFT_OUT)
     shutil.copytree(ROOT / _SOURCES, tree / "source")
     with zipfile.ZipFile(wheel()) as archive:

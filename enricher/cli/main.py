@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from enricher import __version__
 from enricher.errors import EnricherError
+from enricher.forms import form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"audit-enricher {__version__}")
+    top.add_argument("--version", action="version", version=f"audit-enricher {__version__} ({form()})")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS if command is None else (command,):
         importlib.import_module(f"enricher.cli.{name}").add_to(commands)

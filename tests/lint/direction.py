@@ -3,8 +3,8 @@
 
     sources -> correlate -> enrich -> route -> sinks -> runtime -> cli
 
-The vocabulary (model, facts, errors, clock, metrics, codec, journalformat) may be imported by all, and imports only
-itself.
+The vocabulary (model, facts, errors, clock, metrics, codec, journalformat, forms) may be imported by all, and imports
+only itself. The package itself may choose the form of what is imported.
 config may be imported by all and imports only the vocabulary. runtime and cli stand at the right end:
 they alone may know every stage. Imports inside functions and under TYPE_CHECKING count as well, and
 so do literal names given to import_module().
@@ -22,7 +22,7 @@ __all__ = ["STAGES", "violations"]
 
 PACKAGE = "enricher"
 STAGES = ("sources", "correlate", "enrich", "route", "sinks", "runtime", "cli")
-VOCABULARY = frozenset({"model", "facts", "errors", "clock", "metrics", "codec", "journalformat"})
+VOCABULARY = frozenset({"model", "facts", "errors", "clock", "metrics", "codec", "journalformat", "forms"})
 CONFIG = "config"
 ROOT = ""  # the package itself: its version
 ENTRY = "__main__"  # python -m enricher: belongs to the command line
@@ -64,7 +64,7 @@ def _allowed(part: str, target: str | None) -> bool:
 
 def _may_import(part: str) -> frozenset[str]:
     if part == ROOT:
-        return frozenset()
+        return frozenset({"forms"})
     if part in VOCABULARY or part == CONFIG:
         return VOCABULARY
     return VOCABULARY | {CONFIG, *STAGES[: STAGES.index(part)]}
@@ -73,7 +73,7 @@ def _may_import(part: str) -> frozenset[str]:
 def _why(part: str) -> str:
     if part in STAGES:
         return f"{part} may import vocabulary, config and {', '.join(STAGES[: STAGES.index(part) + 1])}"
-    return "it may import the vocabulary only" if part != ROOT else "the package itself imports nothing"
+    return "it may import the vocabulary only" if part != ROOT else "the package itself imports forms only"
 
 
 def _imports(module: str, source: str, *, is_package: bool) -> Iterator[tuple[str, int]]:

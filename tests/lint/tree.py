@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 _CREATED_AT_TOP = {"build", "dist"}
 _HIDDEN_AT_TOP = {".ci"}
+_MADE = {".pyc", ".so"}
 _CREATED_ANYWHERE = {"__pycache__", "objects"}
 _CREATED = {ROOT / "enricher/sources/bpf/source"}  # `make bpf` copies bpf/ there
 
@@ -40,7 +41,7 @@ def _walk(directory: Path) -> Iterator[Path]:
         if path.is_symlink():
             continue
         if path.is_file():
-            if path.suffix != ".pyc":
+            if path.suffix not in _MADE:
                 yield path
         elif not _created(path):
             yield from _walk(path)

@@ -107,7 +107,7 @@ def installed(plain: Tree, before: set[str], debs: Debs) -> Tree:
 def test_the_command_is_there(installed: Tree) -> None:
     from enricher import __version__
 
-    assert installed.run("audit-enricher", "--version") == f"audit-enricher {__version__}\n"
+    assert installed.run("audit-enricher", "--version") == f"audit-enricher {__version__} (compiled)\n"
     assert installed.run("audit-enricher", "schema").startswith("{")
 
 

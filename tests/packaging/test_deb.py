@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.timeout(300)  # on a machine that is busy with other th
 
 PRIVATE = "/usr/lib/audit-enricher"
 OBJECTS = "enricher/sources/bpf/objects"
+EXTENSION = ".cpython-311-x86_64-linux-gnu.so"
 
 
 def field(deb: Path, name: str) -> str:
@@ -75,6 +77,23 @@ def test_two_compilations_are_the_same_bytes(tmp_path: Path) -> None:
     ] == []
 
 
+def test_two_compilations_of_a_module_are_the_same_bytes(tmp_path: Path) -> None:
+    """From a checkout of another name."""
+    checkout = tmp_path / "checkout-elsewhere"
+    for name in (
+        "tools/compile.py",
+        "enricher/__init__.py",
+        "enricher/enrich/__init__.py",
+        "enricher/enrich/keys.py",
+    ):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, checkout / name)
+    code = "import runpy; runpy.run_path('tools/compile.py')['make']('enrich/keys')"
+    subprocess.run([sys.executable, "-c", code], cwd=checkout, check=True)
+    made = f"enricher/enrich/keys{EXTENSION}"
+    assert (checkout / made).read_bytes() == (ROOT / made).read_bytes()
+
+
 def test_lintian_finds_nothing(debs: Debs) -> None:
     command = [
         "lintian",
@@ -122,6 +141,8 @@ def test_what_is_where(debs: Debs) -> None:
     expected = {
         "/usr/bin/audit-enricher": program,
         f"{PRIVATE}/enricher/cli/main.py": text,
+        f"{PRIVATE}/enricher/enrich/memo.py": text,
+        f"{PRIVATE}/enricher/enrich/memo{EXTENSION}": text,
         f"{PRIVATE}/enricher/schemas/audit-enricher-1.schema.json": text,
         f"{PRIVATE}/enricher/schemas/audit-enricher-namespaces-1.schema.json": text,
         f"{PRIVATE}/enricher/sources/bpf/objects/x86_64.bpf.o": text,

@@ -68,7 +68,10 @@ def said(environment: Path, *argv: str, cwd: Path) -> str:
 
 
 def test_the_command_runs(environment: Path, tmp_path: Path) -> None:
-    assert said(environment, "audit-enricher", "--version", cwd=tmp_path) == f"audit-enricher {__version__}\n"
+    assert (
+        said(environment, "audit-enricher", "--version", cwd=tmp_path)
+        == f"audit-enricher {__version__} (interpreted)\n"
+    )
     assert said(environment, "audit-enricher", "schema", cwd=tmp_path).startswith("{")
 
 

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two forms of the hot modules, interpreted and compiled, give the same bytes; and which of them runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import pytest
+
+from enricher import forms
+from tests.bench.bench_replay import make_capture
+from tests.bench.distinct import made_log
+from tests.lint.tree import ROOT
+
+ODD: Final = Path(__file__).parent / "data" / "odd.log"
+"""A line for each way to be unusual."""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A log of execs, one of what is unusual, a capture."""
+    work = tmp_path_factory.mktemp("inputs")
+    made_log(work / "made.log", 400)
+    make_capture(work / "made.capture", 400)
+    return [work / "made.log", ODD, work / "made.capture"]
+
+
+def replayed(path: Path, view: str, *, interpreted: bool) -> bytes:
+    environment = {**os.environ, forms.VARIABLE: "1" if interpreted else ""}
+    command = [sys.executable, "-m", "enricher", "replay", str(path), "--format", view]
+    return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True).stdout
+
+
+def form_of(value: str) -> str:
+    command = [sys.executable, "-m", "enricher", "--version"]
+    environment = {**os.environ, forms.VARIABLE: value}
+    return subprocess.check_output(command, cwd=ROOT, env=environment, text=True)
+
+
+@pytest.fixture
+def tool() -> ModuleType:
+    """tools/compile.py."""
+    spec = importlib.util.spec_from_file_location("compile_tool", ROOT / "tools" / "compile.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def compiled(tool: ModuleType) -> None:
+    """Where nothing was compiled there is nothing to compare; what was compiled has to be of these sources."""
+    if not any((ROOT / tool.made_of(module)).exists() for module in tool.MODULES):
+        pytest.skip("nothing is compiled here: make compiled")
+    assert [module for module in tool.MODULES if tool.is_stale(module)] == [], "make compiled"
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("view", ["json", "text", "table"])
+def test_both_forms_give_the_same_bytes(inputs: list[Path], view: str) -> None:
+    for path in inputs:
+        first = replayed(path, view, interpreted=True)
+        assert first.count(b"\n") > 8
+        assert replayed(path, view, interpreted=False) == first, path.name
+
+
+@pytest.mark.usefixtures("compiled")
+def test_the_variable_chooses() -> None:
+    assert form_of("").endswith("(compiled)\n")
+    assert form_of("0").endswith("(compiled)\n")
+    assert form_of("1").endswith("(interpreted)\n")
+
+
+def test_unit_tests_run_the_sources() -> None:
+    assert forms.form() == "interpreted"
+    from enricher.enrich import memo
+
+    assert Path(memo.__file__).suffix == ".py"
+
+
+def test_every_module_in_the_list_is_there(tool: ModuleType) -> None:
+    assert len(set(tool.MODULES)) == len(tool.MODULES) > 5
+    assert [module for module in tool.MODULES if not (ROOT / tool.source_of(module)).is_file()] == []
+
+
+def test_what_was_compiled_and_is_not_in_the_list_is_found(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    known, other = (tmp_path / f"enricher/{name}{tool.SUFFIX}" for name in (tool.MODULES[0], "enrich/gone"))
+    for path in (known, other):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert tool.stray() == [other]
+    assert set(tool.clean()) == {known, other}
+    assert tool.stray() == []
+
+
+def test_a_newer_source_is_stale(tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr(tool, "__file__", str(tmp_path / "tool"))
+    made, source = tmp_path / tool.made_of("enrich/memo"), tmp_path / tool.source_of("enrich/memo")
+    made.parent.mkdir(parents=True)
+    (tmp_path / "tool").touch()
+    os.utime(tmp_path / "tool", (1, 1))
+    assert tool.is_stale("enrich/memo")
+    for path, when in ((source, 5), (made, 6)):
+        path.touch()
+        os.utime(path, (when, when))
+    assert not tool.is_stale("enrich/memo")
+    os.utime(source, (7, 7))
+    assert tool.is_stale("enrich/memo")
+
+
+def test_no_compiler_is_said(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr(tool, "MODULES", ["enrich/memo"])
+    monkeypatch.setattr(tool, "_GCC", ("no-such-compiler",))
+    monkeypatch.setattr(tool.sys, "executable", "/bin/true")
+    (tmp_path / "enricher/enrich").mkdir(parents=True)
+    (tmp_path / "enricher/enrich/memo.py").touch()
+    assert tool.main([]) == 1
+    assert "no-such-compiler is not installed: make setup" in capsys.readouterr().err
