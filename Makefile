@@ -23,6 +23,8 @@ HOST := $(STAMPS)/host-packages
 PACKAGE_LISTS := $(wildcard packaging/build-packages.txt tests/vm/packages.txt)
 # The receivers that tests of delivery start; not for the demo, since they bring services of their own.
 RECEIVERS := $(STAMPS)/receiver-packages
+# A receiver of Fluent Forward that is not ours, for the same tests: a package of npm's, which needs node.
+FLUENT_SERVER := $(STAMPS)/fluent-server
 
 ##@ Use
 
@@ -92,6 +94,17 @@ $(HOST) $(RECEIVERS):
 			>$(@D)/apt.log 2>&1 || { tail -n 40 $(@D)/apt.log >&2; exit 1; }; \
 	fi
 	@touch $@
+
+# Where there is no npm it is said, and what needs the server is skipped.
+$(FLUENT_SERVER): tests/delivery/receivers/fluent-server.package
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null; then \
+		npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix .cache/fluent-server \
+			--cache .cache/npm-cache $$(grep -v '^#' $<) >$(@D)/npm.log 2>&1 || { tail -n 20 $(@D)/npm.log >&2; exit 1; }; \
+		touch $@; \
+	else \
+		echo "npm is not installed (Debian has it): the tests against FluentServer are skipped."; \
+	fi
 
 # `make .venv` works too; the stamp is what has a date that means something.
 .PHONY: .venv
@@ -178,7 +191,7 @@ PARTS := $(VENV)/bin/python -m tests.parts $(if $(KERNEL),--kernel $(KERNEL))
 READY := bpf workload $(VENV)/.stamp compiled
 
 .PHONY: test
-test: $(READY) $(RECEIVERS) ## Everything: unit, lint, and the suites on real kernels in virtual machines
+test: $(READY) $(RECEIVERS) $(FLUENT_SERVER) ## Everything: unit, lint, and the suites on real kernels in virtual machines
 	@$(PARTS) --durations=12 --durations-min=4 $(ARGS)
 
 .PHONY: unit

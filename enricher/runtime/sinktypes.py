@@ -14,6 +14,7 @@ from enricher.enrich.native import host_entry
 from enricher.route.schemas.otlp import resource_members
 from enricher.sinks.delivery.bulk import BulkOptions, BulkSender
 from enricher.sinks.delivery.file import FileOptions, FileSender
+from enricher.sinks.delivery.forward import ForwardOptions, ForwardSender
 from enricher.sinks.delivery.hec import HecOptions, HecSender
 from enricher.sinks.delivery.otlp import OtlpOptions, OtlpSender
 from enricher.sinks.delivery.relp import RelpOptions, RelpSender
@@ -67,5 +68,6 @@ TYPES: Final[dict[str, SinkType]] = {
         lambda options, facts: HecSender(options, facts.name),
     ),
     "otlp": SinkType(OtlpOptions, ("otlp",), _otlp),
+    "forward": SinkType(ForwardOptions, _LINES, lambda options, _: ForwardSender(options)),
 }
 """In the order of the documentation."""

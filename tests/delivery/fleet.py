@@ -6,6 +6,7 @@ Owns the receivers and what is read of them. Never knows what is right: tests do
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections import Counter, defaultdict
@@ -22,7 +23,10 @@ from tests.delivery.receivers import process
 from tests.delivery.rsyslog import Rsyslog, free_port, listens, wait_for
 
 RELP, SYSLOG, HTTP = ("relp", "relptls"), ("tcp", "tls", "udp"), ("elasticsearch", "hec", "otlp")
-ACKNOWLEDGED: Final = ("file", *RELP, *HTTP)
+FORWARD: Final = ("forward",)
+SERVED: Final = (*HTTP, *FORWARD)
+"""Those whose receivers are our own, and check what they get."""
+ACKNOWLEDGED: Final = ("file", *RELP, *SERVED)
 _PORTS: Final = {"relp": 2514, "relptls": 20514, "tcp": 10601, "tls": 6514, "udp": 10514}
 _PATIENCE: Final = "2s"
 """Of a sender with its receiver; nothing takes so long but what is gone."""
@@ -64,7 +68,7 @@ class Fleet:
         self._more = more
         self._patience = patience
         self._children: dict[str, Child] = {}
-        self._ports = {name: free_port() for name in HTTP if name in names}
+        self._ports = {name: free_port() for name in SERVED if name in names}
         self._rsyslogs: dict[str, Rsyslog] = {}
         self._seen: dict[Path, Seen] = {}
         self._valid: set[bytes] = set()
@@ -95,6 +99,10 @@ class Fleet:
             more = 'ack_timeout = "2s"\n' if name == "hec" else ""
             url = f"http://{self._address}:{self._ports[name]}"
             return f'type = "{kind}"\nurl = "{url}"\n{patience}{more}credential_file = "{secret}"'
+        if name in FORWARD:
+            where = f"{self._address}:{self._ports[name]}"
+            patience = f'timeout = "{_PATIENCE}"\nack_timeout = {self._patience}'
+            return f'type = "forward"\naddress = "{where}"\n{patience}'
         return self._syslog_table(name)
 
     def _syslog_table(self, name: str) -> str:
@@ -127,7 +135,7 @@ class Fleet:
     def start(self) -> None:
         """Start those that are not there."""
         for name in self.names:
-            if name in HTTP:
+            if name in SERVED:
                 self._children[name] = Child(self._server(name), self._directory / f"{name}.log")
             elif name == "unix":
                 self._children[name] = Child(self._consumer(), self._directory / f"{name}.log")
@@ -142,7 +150,8 @@ class Fleet:
 
         def serve() -> None:
             self._enter()
-            process.serve(name, address, self._path(name), self._slow.get(name, 0.0))
+            begin = process.forward if name in FORWARD else functools.partial(process.serve, name)
+            begin(address, self._path(name), self._slow.get(name, 0.0))
 
         return serve
 
@@ -172,7 +181,7 @@ class Fleet:
 
     def taken(self, name: str) -> Counter[int]:
         """Return how often it has the event with each number."""
-        if name in HTTP:
+        if name in SERVED:
             return self._tail(self._path(name), self._of_journal)[name]
         if name in {"file", "unix"}:
             return self._tail(self._path(name), self._of_lines)[name]

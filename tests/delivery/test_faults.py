@@ -20,13 +20,13 @@ from enricher.sinks.delivery.spooldir import CURSOR, decode_cursor
 from tests.delivery import rsyslog
 from tests.delivery.conftest import FEW, Run, figure, until_ended
 from tests.delivery.driver_process import HELD, Driver
-from tests.delivery.fleet import ACKNOWLEDGED, HTTP, RELP, Fleet, until_each_has_more, until_taken
+from tests.delivery.fleet import ACKNOWLEDGED, RELP, SERVED, Fleet, until_each_has_more, until_taken
 from tests.delivery.network import Network
 
 pytestmark = pytest.mark.timeout(1200)
 
 KILLS = 20
-SENDERS = (*RELP, *HTTP)
+SENDERS = (*RELP, *SERVED)
 """Those over a network that know what has arrived."""
 UNACKNOWLEDGED = ("unix", "tcp", "tls")
 MOST = 512
@@ -165,7 +165,7 @@ def test_a_network_that_is_cut(run: Run) -> None:
 def test_a_disk_that_is_full_until_receivers_come_back(run: Run) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounting is root's")
-    fleet = run.fleet("relp", *HTTP)
+    fleet = run.fleet("relp", *SERVED)
     driver = run.driver(fleet, disk=DISK, waiting=HELD)
     driver.open_gate(1)
     driver.start()

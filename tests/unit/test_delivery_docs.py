@@ -15,6 +15,7 @@ from enricher.config.options import Row, rows
 from enricher.sinks.delivery.bulk import BulkOptions
 from enricher.sinks.delivery.connection import ReceiverOptions
 from enricher.sinks.delivery.file import FileOptions
+from enricher.sinks.delivery.forward import ForwardOptions
 from enricher.sinks.delivery.hec import HecOptions
 from enricher.sinks.delivery.otlp import OtlpOptions
 from enricher.sinks.delivery.relp import RelpOptions
@@ -31,6 +32,7 @@ OPTIONS = {
     "elasticsearch": BulkOptions,
     "splunk-hec": HecOptions,
     "otlp": OtlpOptions,
+    "forward": ForwardOptions,
 }
 
 

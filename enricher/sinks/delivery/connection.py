@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stream connection to a receiver, TCP or TLS: made, written, read and ended within a given time.
+"""One stream connection to a receiver, TCP, TLS or a Unix socket: made, written, read and ended within a given time.
 
 Owns addresses, TLS's settings, keepalive and what is known of the other end. Never frames anything, never tries
 again, and never speaks in clear text where TLS was asked for. What fails raises `Unreachable`, and the connection is
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CHUNK: Final = 64 << 10
+_SUN_PATH: Final = 107  # sun_path of unix(7), without the NUL at its end
 _LINGER: Final = 1 << 20
 """Bytes that a receiver may still say after we have said all: more than that is no farewell."""
 
@@ -66,6 +67,24 @@ def address_of(text: str) -> Address:
             f"{text!r} is no address of a receiver", "HOST:PORT, or [ADDRESS]:PORT for an IPv6 address"
         )
     return Address(found[1] or found[2], int(found[3]))
+
+
+class UnixAddress(NamedTuple):
+    """The path of a stream socket of this host."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+    @classmethod
+    def of(cls, text: str) -> UnixAddress:
+        """Parse a path. Raises UsageError."""
+        if not text.startswith("/") or "\0" in text or len(os.fsencode(text)) > _SUN_PATH:
+            raise UsageError(
+                f"{text!r} is no path of a Unix socket", f"an absolute path of at most {_SUN_PATH} bytes"
+            )
+        return cls(text)
 
 
 class AddressKind(Kind[str]):
@@ -169,13 +188,22 @@ def _reason(error: Exception) -> str:
 class Connection:
     """A connection that is there. Raises `Unreachable` where it cannot be made within `timeout` seconds."""
 
+    _socket: socket.socket
+
     def __init__(
-        self, address: Address, timeout: float, context: ssl.SSLContext | None = None, server_name: str = ""
+        self,
+        address: Address | UnixAddress,
+        timeout: float,
+        context: ssl.SSLContext | None = None,
+        server_name: str = "",
     ) -> None:
         self._name = str(address)
         deadline = time.monotonic() + timeout
+        if isinstance(address, UnixAddress):
+            self._socket = self._connect_unix(address, deadline)
+            return
         plain = self._connect(address, deadline)
-        self._socket: socket.socket = plain
+        self._socket = plain
         if context is None:
             return
         try:
@@ -204,6 +232,16 @@ class Connection:
             else:
                 return plain
         raise self._unreachable("cannot connect to", last) from last
+
+    def _connect_unix(self, address: UnixAddress, deadline: float) -> socket.socket:
+        plain = socket.socket(socket.AF_UNIX)
+        try:
+            plain.settimeout(_left(deadline))
+            plain.connect(address.path)
+        except OSError as error:  # a full queue of connections too: EAGAIN
+            plain.close()
+            raise self._unreachable("cannot connect to", error) from error
+        return plain
 
     def _unreachable(self, what: str, error: Exception) -> Unreachable:
         return Unreachable(f"{what} {self._name}: {_reason(error)}")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 import time
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from enricher.config.options import Clash, needed, option, refuse_clashes
 from enricher.errors import ConfigInvalid
 from enricher.sinks.delivery.http_tls import tls_context
 from enricher.sinks.delivery.message import Unreachable
+from enricher.sinks.delivery.secret import MOST_SECRET, PRINTABLE, read_secret, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,12 +36,9 @@ MOST_REPLY: Final = 8 << 20
 """Bytes of an answer. One item of a bulk that failed takes 300 of them."""
 MOST_WAIT: Final = 300.0
 """Seconds that a receiver can make us wait by `Retry-After`."""
-_MOST_SECRET: Final = 64 << 10
 _MOST_SAID: Final = 240
-_SECRET: Final = re.compile(r"[\x20-\x7e]+")
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 _LARGEST: Final = 1 << 63
-_OTHERS: Final = 0o007
 
 OK: Final = 200
 BAD_REQUEST: Final = 400
@@ -137,10 +134,10 @@ class Client:
         self.base = parts.path.rstrip("/")
         self.where = f"{parts.scheme}://{parts.netloc}"
         self._tls = tls_context(options, parts.host) if parts.scheme == "https" else None
-        self._file = _credential_path(options.credential_file)
+        self._file = secret_path(options.credential_file)
         self._secret = self._before = ""
         if self._file:
-            self._secret, self.advice = _read_secret(self._file)
+            self._secret, self.advice = read_secret(self._file)
             if self._tls is None:
                 self.advice = f"{self.where}: the credential is sent in clear; use https"
         if self._tls is not None and not options.verify:
@@ -183,7 +180,7 @@ class Client:
         if not self._file:
             return False
         try:
-            secret, _ = _read_secret(self._file)
+            secret, _ = read_secret(self._file)
         except ConfigInvalid:
             return False  # the old one was refused: that is what is told
         if secret == self._secret:
@@ -233,7 +230,7 @@ class Client:
 
     def reason(self, reply: Reply) -> str:
         """Return what the receiver said of an error, as ``: words``, or "". Of JSON the members that hold words."""
-        found = _object(reply.body[:_MOST_SECRET])
+        found = _object(reply.body[:MOST_SECRET])
         if found is None:
             return ""
         inner = found.get("error")
@@ -283,36 +280,9 @@ def _parts(url: str) -> _Parts:
         raise ConfigInvalid(
             "url: it holds a credential", "put that into a file, and its name into credential_file"
         )
-    if not valid or parts.query or parts.fragment or not _SECRET.fullmatch(url) or " " in url:
+    if not valid or parts.query or parts.fragment or not PRINTABLE.fullmatch(url) or " " in url:
         raise ConfigInvalid("url: it is not http:// or https://, a host, a port and a path alone")
     return _Parts(parts.scheme, parts.netloc, parts.path, parts.hostname or "")
-
-
-def _credential_path(name: str) -> str:
-    """Return the file; a name alone is one of systemd's credentials (systemd.exec(5), LoadCredential=)."""
-    if not name or "/" in name:
-        return name
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        raise ConfigInvalid(
-            f"credential_file: {name}: systemd gave no credentials",
-            f"LoadCredential={name}:/path in a drop-in of the unit, or a path with a slash",
-        )
-    return f"{directory}/{name}"
-
-
-def _read_secret(path: str) -> tuple[str, str]:
-    """Return the credential and advice on its file. ConfigInvalid, which never holds a byte of it."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - Path has no way to read so many bytes and no more
-            mode = os.fstat(file.fileno()).st_mode
-            raw = file.read(_MOST_SECRET + 1)
-    except OSError as error:
-        raise ConfigInvalid(f"credential_file: {path}: {error.strerror}") from None
-    text = raw.decode("ascii", "replace").strip()
-    if len(raw) > _MOST_SECRET or not _SECRET.fullmatch(text):
-        raise ConfigInvalid(f"credential_file: {path}: it has to hold one line of printable ASCII")
-    return text, f"{path} can be read by everyone" if mode & _OTHERS else ""
 
 
 def whole(value: object, below: int = _LARGEST) -> int:

@@ -14,11 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.delivery.receivers.base import Answer, Receiver, Request
 from tests.delivery.receivers.bulk import BulkReceiver
 from tests.delivery.receivers.hec import HecReceiver
 from tests.delivery.receivers.otlp import OtlpReceiver
+from tests.unit.fake_forward import Forward
 
 
 class _Taken(Counter[str]):
@@ -78,6 +80,41 @@ def serve(kind: str, address: tuple[str, int], journal: Path, slow: float) -> No
         receiver.take = late  # type: ignore[method-assign]  # a slow one
     with receiver:
         threading.Event().wait()
+
+
+class _Forward(Forward):
+    """Keeps nothing of an event but its uid, which is written before the chunk is acknowledged."""
+
+    def __init__(self, taken: _Taken, slow: float) -> None:
+        super().__init__()
+        self._taken = taken
+        self._slow = slow
+
+    def _take(self, tag: str, entries: bytes, option: dict[str, Any]) -> None:
+        threading.Event().wait(self._slow)
+        super()._take(tag, entries, option)
+        for uid in self.uids:
+            self._taken[uid] += 1
+        for kept in (self.records, self.times, self.tags, self.sizes, self.options):
+            kept.clear()
+
+
+def forward(address: tuple[str, int], journal: Path, slow: float) -> None:
+    """Take chunks of Fluent Forward until killed."""
+    taken, violations = _Taken(journal), _Violations(journal)
+
+    def serve(connection: socket.socket) -> None:
+        try:
+            with connection:
+                _Forward(taken, slow)(connection)
+        except OSError:
+            pass  # who sent is gone
+        except Exception as error:  # noqa: BLE001 - whatever it is, it broke the protocol
+            violations.append(repr(error))
+
+    with socket.create_server(address) as listener:
+        while True:
+            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
 
 
 def consume(path: str, journal: Path) -> None:
