@@ -269,6 +269,15 @@ soak-fuzz: $(VENV)/.stamp ## Fuzz every reader of hostile bytes, eleven minutes 
 		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@$(VENV)/bin/python -m tests.fuzz $(ARGS)
 
+# What is done stands in build/bench/soak-cost.json and is not done again at the same commit: an interrupted run goes on.
+.PHONY: soak-cost
+soak-cost: $(VENV)/.stamp ## What a record costs after ten million of them and with 5 000 containers: ratios, with a limit
+	@$(VENV)/bin/python -m tests.bench.soak_cost $(ARGS)
+
+.PHONY: soak-memory
+soak-memory: $(VENV)/.stamp ## Twenty minutes of a replay at 5 000 events/s: resident at most 64 MiB, and flat
+	@$(VENV)/bin/python -m tests.bench.soak_memory $(ARGS)
+
 .PHONY: docs
 docs: $(VENV)/.stamp ## Write what derives from settings and options: reference, sample, manual pages, completion
 	@$(VENV)/bin/python tools/gen_docs.py

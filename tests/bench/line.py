@@ -22,7 +22,7 @@ from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.decode import Decoder
 from enricher.enrich.native import NativeBuilder
 from enricher.enrich.surroundings import Surroundings
-from enricher.model import Batch, CgroupChange, CgroupOp, Context, ContextFlag, Event, Record, Tally
+from enricher.model import Batch, CgroupChange, CgroupOp, Context, ContextFlag, Event, Level, Record, Tally
 from enricher.route.views.native_json import render
 from enricher.runtime.stages import Opening, Stages
 from enricher.sinks.stream import FileSink
@@ -117,9 +117,12 @@ _KINDS: Final = (
 )
 
 
-def made(batch: int) -> Made:
-    """Make the batch with this number, from 0."""
-    events = [make(batch * EVENTS + at + 1) for at, make in enumerate(_KINDS)]
+def made(batch: int, containers: int = CONTAINERS) -> Made:
+    """Make the batch with this number, from 0, of events in so many containers, in turns."""
+    numbers = range(batch * EVENTS + 1, (batch + 1) * EVENTS + 1)
+    events = [
+        _inside(make(number), number % containers) for number, make in zip(numbers, _KINDS, strict=True)
+    ]
     return Made(
         [record for event in events for record in event.records],
         [memoryview(context_message(event)) for event in events],
@@ -128,16 +131,34 @@ def made(batch: int) -> Made:
     )
 
 
+def _inside(event: Event, container: int) -> Event:
+    """Put an event into another container than the one that it was made in."""
+    context = event.context
+    assert context is not None
+    base = 4_030_000_000 + container * 10
+    event.context = context._replace(
+        cgroup_id=7000 + container,
+        inums=tuple(range(base, base + 10)),
+        ids=(0, 0, 0, base, 0, 0, 0, 0, 0, 0),
+        levels=(context.levels[0], Level(base + 4, context.levels[1].pid)),
+    )
+    return event
+
+
+def cgroups(containers: int) -> list[CgroupChange]:
+    """Return the news that so many containers were made, which a batch brings before their events."""
+    return [
+        CgroupChange(7000 + at, CgroupOp.MADE, b"/system.slice/docker-%064x.scope" % (at + 1), 0)
+        for at in range(containers)
+    ]
+
+
 class Line:
     """The steps, with all they remember. Leaving the block closes what they write to."""
 
     def __init__(self) -> None:
         table = CgroupTable()
-        table.learn(
-            Batch(
-                [], [], [], parked=False, now=0.0, wall=0.0, cgroups=[_cgroup(at) for at in range(CONTAINERS)]
-            )
-        )
+        table.learn(Batch([], [], [], parked=False, now=0.0, wall=0.0, cgroups=cgroups(CONTAINERS)))
         self._done: list[Event] = []
         self._correlator = Correlator()
         self._stages = Stages(Opening(1, "0badcafe", None), self._done.extend)
@@ -190,11 +211,6 @@ class Line:
         lines: list[bytes] = []
         meter("encode", lambda: lines.extend([render(native) for native in natives]))
         meter("write", lambda: self._sink.write(lines))
-
-
-def _cgroup(number: int) -> CgroupChange:
-    path = b"/system.slice/docker-%064x.scope" % (number + 1)
-    return CgroupChange(7000 + number, CgroupOp.MADE, path, 0)
 
 
 class _Prepared:

@@ -49,6 +49,9 @@ RELEASE: Final = "sid"
 EVENTS: Final = "/var/log/audit-enricher/events.json"
 _RULE: Final = ("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
 
+_HOST_SECONDS: Final = 300
+"""That a second of the guest may take: counting instructions is slow, and other work makes it slower."""
+
 Json = dict[str, Any]
 
 
@@ -80,7 +83,7 @@ def paced(guest: Guest, path: str, rate: int, seconds: int, program: str = "") -
     """Let the load run; the file is what the reader writes."""
     units = [UNITS[program]] if program else []
     command = ["python3", f"{SHARE}/guest/paced.py", path, str(rate), str(seconds), *units, JOURNAL]
-    told: Json = json.loads(guest.run(command, timeout=seconds * 20 + 120, check=True).stdout)
+    told: Json = json.loads(guest.run(command, timeout=seconds * _HOST_SECONDS + 120, check=True).stdout)
     return told
 
 

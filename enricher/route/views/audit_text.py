@@ -76,9 +76,9 @@ _SEPARATOR = b"\x1d"  # auditd's ENRICHED log format appends names behind it
 
 _PIECE = 4000  # bytes in hex in one line: ausearch reads no more than 8970 characters of a line
 
-_NAMESPACE_SETS = 4096
-_HOMES = 4096
-_INSIDES = 4096
+_NAMESPACE_SETS = 8192
+_HOMES = 8192
+_INSIDES = 8192
 
 _TOLD_MAX = 256  # bytes of what a runtime says: a value is never cut, and a line has little room
 
