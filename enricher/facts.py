@@ -157,6 +157,42 @@ class PacketNet(NamedTuple):
     record_type: int
     inum: int
     id: int
+    contids: tuple[tuple[int, ...], ...] = ()
+    """Audit container identifiers with a task in it: the chain of each, own first."""
+
+
+class Engine(NamedTuple):
+    """How the engine that set an audit container identifier calls that container; "" for what it did not say."""
+
+    id: str
+    name: str = ""
+    image: str = ""
+    runtime: str = ""
+
+
+class ContainerOp(NamedTuple):
+    """Something was done to audit container identifiers, or tried.
+
+    ``op`` is set, drop, grant or revoke. ``opid`` is the process it was done to, 0 where that was gone. ``contid``
+    is what was to be set, `CONTID_UNSET` for none; ``old`` the chain before; ``res`` 0 or an errno. The caller is who
+    asked, 0 and `model.UNSET` where nobody did (a drop, a bound cgroup) or he is not known. ``engine`` is what the
+    orchestrator announced with the number: its word.
+    """
+
+    time: int
+    op: str
+    opid: int
+    contid: int
+    old: tuple[int, ...] = ()
+    res: int = 0
+    orchestrator: bool = False
+    caller_pid: int = 0
+    caller_uid: int = 0xFFFFFFFF
+    engine: Engine | None = None
+
+
+CONTID_UNSET: Final = 2**64 - 1
+"""The value of a task that has no audit container identifier."""
 
 
 class Member(NamedTuple):
@@ -179,7 +215,7 @@ class Beside(NamedTuple):
     packet: PacketNet | None = None
 
 
-Told = Change | NamespaceLife | Refused
+Told = Change | NamespaceLife | Refused | ContainerOp
 """What an event of our own may be about, when no rule asked for it."""
 
-Fact = Link | Change | Target | NamespaceLife | UserMap | Refused | PacketNet | Member
+Fact = Link | Change | Target | NamespaceLife | UserMap | Refused | PacketNet | Member | ContainerOp

@@ -94,6 +94,8 @@ class Context(NamedTuple):
     ids: tuple[int, ...]
     levels: tuple[Level, ...]
     key: bytes
+    contid: tuple[int, ...] = ()
+    """The audit container identifiers: the task's own first, then those that it is nested in; () for none."""
 
     @property
     def is_subject(self) -> bool:

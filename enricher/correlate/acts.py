@@ -14,6 +14,7 @@ from enricher.facts import (
     OF_ONE,
     Beside,
     Change,
+    ContainerOp,
     Link,
     NamespaceLife,
     NamespaceOp,
@@ -93,7 +94,7 @@ class Acts:
             elif isinstance(fact, NamespaceLife):
                 if fact.op in OF_ONE:
                     self._lives.append((fact, now))
-            elif isinstance(fact, Refused):
+            elif isinstance(fact, Refused | ContainerOp):
                 self._due.append((fact, now))
 
     def _link(self, link: Link, now: float) -> None:

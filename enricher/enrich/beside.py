@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, cast
 
+from enricher.enrich.contid import shown
 from enricher.enrich.subject import pids_of
 from enricher.enrich.values import text_of
 from enricher.facts import ChangeOp
@@ -81,4 +82,6 @@ def _target(who: Context, where: Whereabouts) -> Target:
     target["pids"] = pids_of(who)
     target["namespaces"] = where.namespaces.of(who)[0]
     where.enter(target, where.home_of(who), who.cgroup_id)
+    if who.contid:
+        target["contid"] = shown(who.contid)
     return cast("Target", target)

@@ -57,12 +57,20 @@ def told(native: NativeEvent) -> str:
     if native["type"] == "NS_CHANGE":
         return _changed(native)
     if (lost := native.get("lost")) is None:
-        return ""
+        return _operation(native)
     unit = "records" if "records" in lost else "messages"
     said = f"{lost.get(unit)} {unit}, {lost['cause']}"
     if "sink" in lost:
         said += f" of {lost['sink']}"
     return f"{said}, serials {lost['first']} to {lost.get('last', '?')}" if "first" in lost else said
+
+
+def _operation(native: NativeEvent) -> str:
+    op = native.get("container_op")
+    if op is None:
+        return ""
+    words = op["op"], op.get("contid"), "of", str(op["opid"]), op.get("error")
+    return " ".join(word for word in words if word)
 
 
 def _changed(native: NativeEvent) -> str:

@@ -26,7 +26,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from enricher.clock import rfc3339
-from enricher.enrich import beside, told
+from enricher.enrich import beside, contid, told
 from enricher.enrich.attribution import SYSCALL, attribute, left_doubt, reason_of
 from enricher.enrich.decode import Decoder, type_name
 from enricher.enrich.keys import keys_of
@@ -139,6 +139,7 @@ class NativeBuilder:
         self._where.enter(native, home, 0 if seen is None else seen.cgroup_id, ask=not event.self_caused)
         if home is not None:
             doubt = doubt or home.reason
+        contid.enter(native, event, context)
         if event.beside is not None and event.beside.packet is not None:
             native["packet"] = self._where.packets.of(event.beside.packet)
         if event.beside is not None and context is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from enricher.enrich.contid import shown
 from enricher.model import KINDS
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Packets:
             inside = self._tenants.inside(packet.inum, packet.time, packet.id)
             if inside is not None:
                 entry["containers"] = [named for home in inside if (named := _named(home)) is not None]
+        if packet.contids:
+            entry["contids"] = [shown(chain) for chain in packet.contids]
         return entry
 
 

@@ -94,6 +94,36 @@ class Target(TypedDict):
     where: Literal["host", "container", "unknown"]
     container: NotRequired[Container]
     cgroup: NotRequired[CgroupEntry]
+    contid: NotRequired[list[str]]
+
+
+class ContainerIdEntry(TypedDict):
+    """A CONTAINER_ID: which record (by its place, from 1) has which audit container identifiers."""
+
+    record: int
+    contid: str  # as `enrich.contid.joined` writes it: 4,^2,^1 is 4 within 2 within 1
+
+
+class EngineEntry(TypedDict):
+    """How the orchestrator that set an audit container identifier calls the container: its word."""
+
+    id: str
+    name: NotRequired[str]
+    image: NotRequired[str]
+    runtime: NotRequired[str]
+
+
+class ContainerOpEntry(TypedDict):
+    """What was done to audit container identifiers, or tried; only in events of type CONTAINER_OP, our own."""
+
+    op: Literal["set", "drop", "grant", "revoke"]
+    opid: int  # the process that it was done to, initial pid namespace; 0 where that was gone
+    contid: NotRequired[str]  # absent where none was given: a drop, a grant
+    old_contid: NotRequired[list[str]]  # the chain before, own first; absent where there was none
+    res: Literal[0, 1]
+    error: NotRequired[str]  # the errno's name, where res is 0
+    orchestrator: NotRequired[bool]  # only True: set for an orchestrator, or by a cgroup that one bound
+    engine: NotRequired[EngineEntry]
 
 
 class PacketContainer(TypedDict):
@@ -109,6 +139,7 @@ class PacketEntry(TypedDict):
 
     net: NsEntry
     containers: NotRequired[list[PacketContainer]]  # absent for the host's own, and where nobody can say
+    contids: NotRequired[list[list[str]]]  # of tasks in it: each chain, own first
 
 
 class NamespaceEntry(TypedDict):
@@ -301,11 +332,14 @@ class NativeEvent(TypedDict):
     where: Literal["host", "container", "unknown"]
     container: NotRequired[Container]
     cgroup: NotRequired[CgroupEntry]
+    contid: NotRequired[list[str]]  # the subject's audit container identifiers, own first, then ancestors
+    container_ids: NotRequired[list[ContainerIdEntry]]
     packet: NotRequired[PacketEntry]
     child: NotRequired[Child]
     targets: NotRequired[list[Target]]
     namespace: NotRequired[NamespaceEntry]
     refused: NotRequired[RefusedEntry]
+    container_op: NotRequired[ContainerOpEntry]
     lost: NotRequired[Lost]
     notice: NotRequired[NoticeEntry]
     records: list[RecordEntry]

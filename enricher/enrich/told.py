@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events of our own about namespaces and refused messages, which no rule asked for.
+"""Events of our own about namespaces, refused messages and container identifiers, which no rule asked for.
 
 Owns their members. Never decides whether anybody wants them: `route.own` does.
 """
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final, cast
 
 from enricher.correlate.lives import Life
 from enricher.enrich.beside import child_of
+from enricher.enrich.contid import op_event
 from enricher.enrich.refused import refused_entry
 from enricher.enrich.subject import subject_of
 from enricher.enrich.values import text_of
-from enricher.facts import Change, ChangeOp, NamespaceLife, NamespaceOp, Refused
+from enricher.facts import Change, ChangeOp, ContainerOp, NamespaceLife, NamespaceOp, Refused
 from enricher.model import KINDS, UNSET
 
 if TYPE_CHECKING:
@@ -30,11 +31,13 @@ def type_of(told: Told) -> str:
         return "NS_CHANGE"
     if isinstance(told, NamespaceLife):
         return NAMES[NamespaceOp(told.op)]
-    return "USER_REFUSED"
+    return "CONTAINER_OP" if isinstance(told, ContainerOp) else "USER_REFUSED"
 
 
 def enter(native: NativeEvent, told: Told, where: Whereabouts) -> NativeEvent:
     """Return the event with all that is known of this: who did it, where he was, and what it was."""
+    if isinstance(told, ContainerOp):
+        return op_event(native, told)
     made: dict[str, object] = {**native}
     records = made.pop("records")
     del made["where"], made["enrichment"]
@@ -71,7 +74,7 @@ def enter(native: NativeEvent, told: Told, where: Whereabouts) -> NativeEvent:
     return cast("NativeEvent", made)
 
 
-def _what(told: Told, where: Whereabouts) -> dict[str, object]:
+def _what(told: Change | NamespaceLife | Refused, where: Whereabouts) -> dict[str, object]:
     if isinstance(told, NamespaceLife):
         return {"namespace": namespace(told, where)}
     if isinstance(told, Refused):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
 from enricher.errors import UsageError
 from enricher.route.language import And, Compare, Has, Not, Or, invalid, parse
-from enricher.route.members import LOST, NOTICE, PERSON, TYPE, Scalar, row_of, type_number
+from enricher.route.members import CONTID, LOST, NOTICE, PERSON, TYPE, Scalar, row_of, type_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,7 +124,7 @@ class _Compiler:
             return self._compare(node)
         if isinstance(node, Has):
             row = self._row(node.member.name, node.member.at)
-            return _leaf(row, _has_number if row.kind is PERSON else bool)
+            return _leaf(row, _has_number if row.kind in (PERSON, CONTID) else bool)
         if isinstance(node, Not):
             return _negated(self.part(node.term))
         return _combined([self.part(term) for term in node.terms], decisive=isinstance(node, Or))

@@ -4,8 +4,8 @@
 Owns the table (`MEMBERS`, which docs/filters.md repeats) and the names that are checked: of record types, system
 calls, errors and the few words of ``where``, ``outcome`` and namespaces. Never compares: `route.expression` does.
 
-A member has any number of values of an event; none where the event does not have it. ``type`` and ``key`` are read
-from the records, before a native event is made; all others from the native event.
+A member has any number of values of an event; none where the event does not have it. ``type``, ``key`` and ``contid``
+are read before a native event is made; all others from the native event.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from enricher.enrich.contid import contids_of
 from enricher.enrich.keys import keys_of
 from enricher.enrich.told import type_of
 from enricher.errors import UsageError
+from enricher.facts import CONTID_UNSET
 from enricher.model import KINDS, UNSET
 from enricher.route.language import LABEL
 from enricher.sources.audit.types import NAMES, number_of
@@ -35,6 +37,8 @@ LOST: Final = 1394
 NOTICE: Final = 1398
 
 _LARGEST_TYPE: Final = 0xFFFF  # nlmsghdr.nlmsg_type is 16 bits
+_CONTID_DIGITS: Final = 20
+_SHOWN: Final = 40
 _SHORT_ID: Final = 12  # digits of a container's id, as engines show it
 _LONG_ID: Final = 64
 _EQUAL: Final = ("==", "!=", "in", "not in")
@@ -137,6 +141,27 @@ def _person(value: str) -> frozenset[Scalar]:
     return frozenset((value, 0)) if value == "root" else frozenset((value,))
 
 
+def _contid(value: str) -> frozenset[Scalar]:
+    if value == "unset":
+        return frozenset((value,))
+    if (
+        not value.isascii()
+        or not value.isdecimal()
+        or not 0 <= int(value[: _CONTID_DIGITS + 1]) <= CONTID_UNSET
+    ):
+        raise UsageError(
+            f"{value[:_SHOWN]} is neither a container identifier nor unset",
+            meant(value, ["unset"]) or "a number below 18446744073709551615, in decimal digits",
+        )
+    number = int(value)
+    return frozenset(("unset",)) if number == CONTID_UNSET else frozenset((number,))
+
+
+def _contids(event: Event) -> Read:
+    found = contids_of(event)
+    return () if found is None else found or ("unset",)
+
+
 def _type(value: str) -> frozenset[Scalar]:
     return frozenset((type_number(value),))
 
@@ -203,6 +228,7 @@ TYPE: Final = Kind("record type", (*_EQUAL, *_GLOB), _type, _types)
 CALL: Final = Kind("system call", (*_EQUAL, *_GLOB), _named("system call", _calls), _calls)
 ERROR: Final = Kind("number or error", (*_EQUAL, *_ORDER), _named("error", _errors))
 NAMESPACE: Final = Kind("number or `host`", _EQUAL, _namespace)
+CONTID: Final = Kind("number or `unset`", (*_EQUAL, *_ORDER), _contid)
 OUTCOME: Final = Kind("`success`, `failure`, `failed`", _EQUAL, _one_of("success", "failure", "failed"))
 WHERE: Final = Kind("`host`, `container`, `unknown`", _EQUAL, _one_of("host", "container", "unknown"))
 
@@ -338,6 +364,11 @@ MEMBERS: Final[dict[str, Row]] = {
     "ppid": Row(NUMBER, "the parent process, likewise", _at("subject", "ppid")),
     "comm": Row(TEXT, "the task's name", _at("subject", "comm")),
     "exe": Row(TEXT, "the program", _at("subject", "exe")),
+    "contid": Row(
+        CONTID,
+        "an audit container identifier of the subject's: its own, or one that it is nested in; `unset` for none",
+        early=_contids,
+    ),
     **{name: row._replace(place=True) for name, row in _PLACE.items()},
 }
 """In the order of the documentation. Beside these there is ``label.NAME`` for any name."""

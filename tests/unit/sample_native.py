@@ -4,13 +4,24 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 from typing import Any
 
 from enricher.enrich.cgroups import CgroupTable
 from enricher.enrich.native import NativeBuilder, build
 from enricher.enrich.surroundings import Surroundings
-from enricher.facts import Beside, ChangeOp, Extent, PacketNet, Told, UserMap
+from enricher.facts import (
+    CONTID_UNSET,
+    Beside,
+    ChangeOp,
+    ContainerOp,
+    Engine,
+    Extent,
+    PacketNet,
+    Told,
+    UserMap,
+)
 from enricher.model import (
     KINDS,
     Answer,
@@ -246,6 +257,51 @@ def refused_message() -> Json:
     return own(refusal(b"op=PAM:auth acct=\xff"))
 
 
+def contained() -> Json:
+    """Three levels deep, and a signal to a task of another identifier."""
+    inside = context(inums=ENTERED, pid=4800)._replace(contid=(3,))
+    made_event = event(
+        (1300, SYSCALL),
+        (1318, b"opid=4800 oauid=-1 ouid=0 oses=-1 ocomm=73FF"),
+        context=context()._replace(contid=(4, 2, 1)),
+    )
+    made_event.beside = Beside((), (target(inside),), link())
+    return _read(NativeBuilder(HOST, around=around()).build(made_event))
+
+
+def packet_of_contained() -> Json:
+    made_event = event((1324, b"action=0 hook=1 len=60"), context=context(flags=ContextFlag.INTERRUPT))
+    net = PacketNet(made_event.stamp, 81_000_000_000, 1324, ENTERED[3], IDS[3], ((2, 1), (3, 1)))
+    made_event.beside = Beside(packet=net)
+    return _read(NativeBuilder(HOST, around=around()).build(made_event))
+
+
+ENGINE = Engine("ab" * 32, "web", "registry.example/web:1", "podman")
+SET = ContainerOp(
+    81_000_000_000,
+    "set",
+    8730,
+    2**63 + 5,
+    (2, 1),
+    orchestrator=True,
+    caller_pid=700,
+    caller_uid=0,
+    engine=ENGINE,
+)
+
+
+def contid_set() -> Json:
+    return own(SET)
+
+
+def contid_refused() -> Json:
+    return own(ContainerOp(81_000_000_000, "set", 8730, 4, res=errno.EBUSY))
+
+
+def contid_dropped() -> Json:
+    return own(ContainerOp(81_000_000_000, "drop", 8730, CONTID_UNSET, (4, 2, 1)))
+
+
 def _read(made_native: object) -> Json:
     read: Json = json.loads(json.dumps(made_native))
     return read
@@ -301,6 +357,7 @@ SAMPLES = {
         ),
         *(lost, lost_messages, lost_by_a_sink, gap, open_gap, reload),
         *(packet, changing, signalling, cloned, born, baseline, ended, refused_message),
+        *(contained, packet_of_contained, contid_set, contid_refused, contid_dropped),
     )
 }
 
@@ -379,6 +436,17 @@ BREAKS: list[tuple[str, Json]] = [
     ("refused_message", {"type": "NS_CHANGE"}),
     ("refused_message", {"lost": {"cause": "sink", "stage": "sink", "records": 1}}),
     ("refused_message", {"notice": {"kind": "reload", "text": "x"}}),
+    ("contid_set", {"type": "NS_CHANGE"}),
+    ("contid_set", {"namespaces": {}}),
+    ("contid_set", {"namespace": {"ino": 1}}),
+    ("contid_set", {"refused": {"type": "USER", "text": "", "length": 1}}),
+    ("contid_set", {"lost": {"cause": "sink", "stage": "sink", "records": 1}}),
+    ("contid_set", {"notice": {"kind": "reload", "text": "x"}}),
+    ("contid_set", {"container_op.orchestrator": False}),
+    ("contid_set", {"container_op.error": "EBUSY"}),
+    ("contid_refused", {"container_op.error": None}),
+    ("contained", {"container_ids": [{"record": 0, "contid": "4"}]}),
+    ("from_a_log", {"container_op": {"op": "set", "opid": 1, "res": 1}}),
     ("from_a_log", {"child": {"pid": 1, "pids": []}}),
     ("from_a_log", {"targets": []}),
     ("from_a_log", {"subject.inside": INSIDE}),

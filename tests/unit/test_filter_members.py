@@ -69,6 +69,13 @@ OF_EXEC = {
     "ppid": ["ppid == 4000"],
     "comm": ["comm == ls", 'comm ~ "l*"', "comm !~ x", "comm in (ls)"],
     "exe": ["exe == /usr/bin/ls", 'exe ~ "/usr/*/ls"', "has exe"],
+    "contid": [
+        "contid == unset",
+        "contid != 4",
+        "contid in (1, unset)",
+        "contid == 18446744073709551615",
+        "not has contid",
+    ],
     "where": ["where == unknown", "where in (unknown, host)", "where != host", "has where"],
     "host.name": ["host.name == web1", 'host.name ~ "web?"'],
     **{f"namespace.{kind}": [f"namespace.{kind} == host", f"has namespace.{kind}"] for kind in KINDS},
@@ -307,7 +314,7 @@ def test_a_place_is_that_of_the_native_event() -> None:
         lists.append(len(said))
     assert max(lists) >= 15, "too little is known of these events to tell anything"
     unplaced = {name for name, row in MEMBERS.items() if row.read and not row.place}
-    assert unplaced == {*OF_EXEC} - {"type", "key", "where", "host.name"} - {
+    assert unplaced == {*OF_EXEC} - {"type", "key", "contid", "where", "host.name"} - {
         f"namespace.{kind}" for kind in KINDS
     }
 

@@ -42,6 +42,11 @@ def _joined(value: object) -> str | None:
     return ",".join(map(str, value)) or None if isinstance(value, list) else None
 
 
+def _chain(value: object) -> str | None:
+    """``4,^2,^1``: the own identifier first."""
+    return ",^".join(map(str, value)) or None if isinstance(value, list) else None
+
+
 def _pod(value: object) -> str | None:
     if not isinstance(value, dict):
         return None
@@ -85,6 +90,7 @@ ROWS: Final = (
     Row("subject.auid", "cn1", same, _DICTIONARY + ", custom: auid"),
     Row("subject.ppid", "cn2", same, _DICTIONARY + ", custom: ppid"),
     Row("subject.ses", "cn3", same, _DICTIONARY + ", custom: session"),
+    Row("contid", "flexString2", _chain, _DICTIONARY + ", custom: contid"),
     Row("where", "flexString1", some, _DICTIONARY + ", custom: where"),
 )
 LABELS: Final = {
@@ -98,6 +104,7 @@ LABELS: Final = {
     "cn2": "ppid",
     "cn3": "session",
     "flexString1": "where",
+    "flexString2": "contid",
 }
 FIXED: Final = (
     ("Device Vendor, Product, Version", "`audit-enricher`, `audit-enricher`, its version", "CEF 0 header"),

@@ -114,11 +114,13 @@ BASE: Final = (
     Row("=pod_uuid", "actor.process.container.pod_uuid", text, "OCSF 1.8 container"),
     Row("namespaces", "actor.process.xattributes.namespaces", some, "OCSF 1.8 process, free object"),
     Row("cgroup", "actor.process.xattributes.cgroup", same, "OCSF 1.8 process, free object"),
+    Row("contid", "actor.process.xattributes.contid", same, "OCSF 1.8 process, free object"),
     Row("subject", "actor.process.xattributes.subject", same, "OCSF 1.8 process, free object"),
     *(
         Row(member, f"unmapped.{member}", some, "OCSF 1.8 base event, free object")
         for member in (
             *("where", "container", "packet", "child", "targets", "namespace", "refused", "lost", "notice"),
+            *("container_ids", "container_op"),
             *("records", "enrichment"),
         )
     ),

@@ -94,6 +94,12 @@ ROWS: Final = (
     Row("host.boot_id", "linux.boot_id", same, "own"),
     Row("cgroup.id", "linux.cgroup.id", same, "own"),
     Row("cgroup.unit", "linux.cgroup.unit", same, "own"),
+    Row("contid", "linux.contid", same, "own: decimal strings, own first"),
+    Row("container_op.op", "linux.container_op.op", same, "own"),
+    Row("container_op.opid", "linux.container_op.opid", same, "own"),
+    Row("container_op.contid", "linux.container_op.contid", same, "own"),
+    Row("container_op.old_contid", "linux.container_op.old_contid", same, "own"),
+    Row("container_op.error", "linux.container_op.error", same, "own"),
     Row("namespaces.dev", "linux.namespace.dev", same, "own"),
     *(
         Row(f"namespaces.{kind}.{member}", f"linux.namespace.{kind}.{member}", same, "own")

@@ -9,7 +9,8 @@ Our line is ``type=UNKNOWN[1390]`` (NS_INFO; a *named* type that those tools do 
 event) with the event's own stamp and every value quoted (LAUREL takes unquoted digits of even length
 for hex). It has the facts of the context, where that may be named as the subject's, and says what is
 missing: ``complete="no"``, ``truncated="1"``, ``reason="no_kernel_context"``. Lines like it, behind it, have what not
-every event has: who the subject is inside of a user namespace, targets, a packet. It stands
+every event has: who the subject is inside of a user namespace, targets, a packet; ``type=UNKNOWN[1391]``
+(CONTAINER_ID) ties audit container identifiers to the record at a place. It stands
 
 * before PROCTITLE, which ends an event for auparse, when the event has a SYSCALL record; else before EOE
   or after the last record;
@@ -36,13 +37,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from enricher.enrich import beside
+from enricher.enrich import beside, contid
 from enricher.enrich.attribution import SYSCALL, attribute, left_doubt, not_read, reason_of
 from enricher.enrich.cgroups import home_of
 from enricher.enrich.native import NativeBuilder
 from enricher.enrich.surroundings import Surroundings
 from enricher.enrich.told import type_of
 from enricher.enrich.whereabouts import Whereabouts
+from enricher.facts import ContainerOp
 from enricher.model import KINDS
 from enricher.route.views.flat import flat, told
 from enricher.sources.audit.types import is_user, name_of, number_of, text_name_of
@@ -55,8 +57,11 @@ if TYPE_CHECKING:
 
 _NS_INFO = b'type=UNKNOWN[1390] msg=audit(%b): record="1"'
 _NS_INFO_MORE = b"type=UNKNOWN[1390] msg=audit(%b):"
+_CONTAINER_ID = b'type=UNKNOWN[1391] msg=audit(%b): record="%d" contid="%b"'
 _NS_CHANGE = b"type=UNKNOWN[1393] msg=audit(%b):"
-_NUMBERS = {name: number_of(name) or 0 for name in ("NS_CHANGE", "NS_INIT", "NS_DEL", "USER_REFUSED")}
+_NUMBERS = {
+    name: number_of(name) or 0 for name in ("NS_CHANGE", "NS_INIT", "NS_DEL", "USER_REFUSED", "CONTAINER_OP")
+}
 _NOT_IN_LINES = frozenset({"schema", "time", "id", "uid", "host", "type", "keys", "records"})
 _LOST = b"type=UNKNOWN[1394] msg=audit(%b): "
 _TOLD = b"type=UNKNOWN[1398] msg=audit(%b): "
@@ -155,6 +160,10 @@ class AuditText:
         context, doubt = attribute(event)
         ours = [
             self._ns_info(event, context, doubt),
+            *[
+                _CONTAINER_ID % (event.stamp, number, chains.encode("ascii"))
+                for number, chains in contid.container_ids(event, context)
+            ],
             *self._inside(event, context),
             *self._beside(event, context),
         ]
@@ -279,12 +288,23 @@ class AuditText:
     def _fact(self, event: Event, fact: Told) -> bytes:
         """Return the line of an event of our own about namespaces or a refused message."""
         native = self._builder.build(event)
-        members = {name: value for name, value in native.items() if name not in _NOT_IN_LINES}
+        members: dict[str, object] = {
+            name: value for name, value in native.items() if name not in _NOT_IN_LINES
+        }
+        op: list[bytes] = []
+        if isinstance(fact, ContainerOp):
+            fields = contid.op_fields(fact)
+            op = [told(name.encode("ascii"), value.encode("ascii")) for name, value in fields.items()]
+            said = native["container_op"]
+            members["container_op"] = {
+                name: said[name] for name in ("orchestrator", "engine") if name in said
+            }
         head = b"type=%b msg=audit(%b):" % (
             text_name_of(_NUMBERS[type_of(fact)]).encode("ascii"),
             event.stamp,
         )
-        return b" ".join([head, told(b"event_uid", native["uid"].encode("ascii")), *flat(members)]) + b"\n"
+        uid = told(b"event_uid", native["uid"].encode("ascii"))
+        return b" ".join([head, uid, *op, *flat(members)]) + b"\n"
 
     def _own(self, event: Event, prefix: bytes, facts: dict[str, str]) -> bytes:
         facts = {"event_uid": f"{self._host.boot_id}/{event.own_id}", **facts}
