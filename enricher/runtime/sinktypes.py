@@ -16,6 +16,7 @@ from enricher.sinks.delivery.bulk import BulkOptions, BulkSender
 from enricher.sinks.delivery.file import FileOptions, FileSender
 from enricher.sinks.delivery.forward import ForwardOptions, ForwardSender
 from enricher.sinks.delivery.hec import HecOptions, HecSender
+from enricher.sinks.delivery.jetstream import NatsOptions, NatsSender
 from enricher.sinks.delivery.otlp import OtlpOptions, OtlpSender
 from enricher.sinks.delivery.relp import RelpOptions, RelpSender
 from enricher.sinks.delivery.syslog import SyslogOptions, SyslogSender
@@ -69,5 +70,10 @@ TYPES: Final[dict[str, SinkType]] = {
     ),
     "otlp": SinkType(OtlpOptions, ("otlp",), _otlp),
     "forward": SinkType(ForwardOptions, _LINES, lambda options, _: ForwardSender(options)),
+    "nats": SinkType(
+        NatsOptions,
+        ("native", "ecs", "ocsf", "otlp"),
+        lambda options, facts: NatsSender(options, facts.machine_id),
+    ),
 }
 """In the order of the documentation."""

@@ -53,10 +53,18 @@ class Run:
         return made
 
     def driver(self, fleet: Fleet, **more: object) -> Driver:
-        plan = Plan(self.directory / "driver", self.events, self.count, fleet.config(), **more)  # type: ignore[arg-type]
+        return self.driver_of(fleet.config(), **more)
+
+    def driver_of(self, config: str, **more: object) -> Driver:
+        """As `driver`, with these tables."""
+        plan = Plan(self.directory / "driver", self.events, self.count, config, **more)  # type: ignore[arg-type]
         made = Driver(plan)
         self._ends.append(made.stop)
         return made
+
+    def at_end(self, end: Callable[[], None]) -> None:
+        """Call this at the end, whatever comes."""
+        self._ends.append(end)
 
     def close(self) -> None:
         for end in reversed(self._ends):

@@ -17,6 +17,7 @@ from enricher.sinks.delivery.connection import ReceiverOptions
 from enricher.sinks.delivery.file import FileOptions
 from enricher.sinks.delivery.forward import ForwardOptions
 from enricher.sinks.delivery.hec import HecOptions
+from enricher.sinks.delivery.jetstream import NatsOptions
 from enricher.sinks.delivery.otlp import OtlpOptions
 from enricher.sinks.delivery.relp import RelpOptions
 from enricher.sinks.delivery.syslog import SyslogOptions
@@ -33,6 +34,7 @@ OPTIONS = {
     "splunk-hec": HecOptions,
     "otlp": OtlpOptions,
     "forward": ForwardOptions,
+    "nats": NatsOptions,
 }
 
 

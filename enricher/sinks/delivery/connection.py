@@ -102,6 +102,26 @@ class AddressKind(Kind[str]):
         return text
 
 
+class AddressesKind(Kind[str]):
+    """Addresses of one receiver's servers, which stand for each other."""
+
+    what = "one or more addresses, HOST:PORT or [ADDRESS]:PORT for IPv6, with commas between them"
+    metavar = "HOST:PORT,..."
+
+    def parse(self, text: str) -> str:
+        """See `Kind`."""
+        try:
+            addresses_of(text)
+        except UsageError:
+            raise Unfit(self.wrong(text)) from None
+        return text
+
+
+def addresses_of(text: str) -> list[Address]:
+    """Parse addresses with commas between them. Raises UsageError."""
+    return [address_of(each.strip()) for each in text.split(",")]
+
+
 class Tls(NamedTuple):
     """What TLS needs to know; "" is the system's certificate authorities, no client certificate, the address's host."""
 

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgpack
 
+from enricher.sinks.delivery.words import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -158,11 +160,6 @@ def check_pong(said: object, helo: Helo, keys: Keys, salt: str) -> None:
 
 def _digest(*parts: bytes) -> str:
     return hashlib.sha512(b"".join(parts)).hexdigest()
-
-
-def printable(words: str) -> str:
-    """Return a receiver's words as they are fit for a terminal, and not long."""
-    return "".join(letter if letter.isprintable() else " " for letter in words[:200]).strip()
 
 
 # -- what a receiver says ----------------------------------------------------------------------------

@@ -36,13 +36,21 @@ def secret_path(name: str, key: str = "credential_file") -> str:
 
 def read_secret(path: str, key: str = "credential_file") -> tuple[str, str]:
     """Return the secret, one line of printable ASCII, and advice on its file. Raises ConfigInvalid."""
+    raw, advice = read_file(path, key)
+    text = raw.decode("ascii", "replace").strip()
+    if not PRINTABLE.fullmatch(text):
+        raise ConfigInvalid(f"{key}: {path}: it has to hold one line of printable ASCII")
+    return text, advice
+
+
+def read_file(path: str, key: str) -> tuple[bytes, str]:
+    """Return what is in the file, which is not large, and advice on it. Raises ConfigInvalid."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - Path has no way to read so many bytes and no more
             mode = os.fstat(file.fileno()).st_mode
             raw = file.read(MOST_SECRET + 1)
     except OSError as error:
         raise ConfigInvalid(f"{key}: {path}: {error.strerror}") from None
-    text = raw.decode("ascii", "replace").strip()
-    if len(raw) > MOST_SECRET or not PRINTABLE.fullmatch(text):
-        raise ConfigInvalid(f"{key}: {path}: it has to hold one line of printable ASCII")
-    return text, f"{path} can be read by everyone" if mode & _OTHERS else ""
+    if len(raw) > MOST_SECRET:
+        raise ConfigInvalid(f"{key}: {path}: it is too large for a secret")
+    return raw, f"{path} can be read by everyone" if mode & _OTHERS else ""

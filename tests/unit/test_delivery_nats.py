@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NATS without a server: options, the missing library, what an acknowledgement means, and a server that is none.
+
+What a real server does is in tests/delivery/test_nats.py.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from enricher.errors import UsageError
+from enricher.sinks.delivery import extras
+from enricher.sinks.delivery.jetstream import NatsOptions, NatsSender
+from enricher.sinks.delivery.message import Unreachable
+from tests.unit.fake_receivers import Receiver, messages
+
+HOST = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "more, why",
+    [
+        ({"tls_ca_file": "/x"}, "tls: there are options of TLS without it"),
+        ({"username": "joe"}, "username: there is no password_file"),
+        ({"password_file": "/x"}, "password_file: there is no username"),
+        ({"creds_file": "/x", "token_file": "/y"}, "token_file: there is creds_file too"),
+        ({"address": "a:1,,b:2"}, "is no address of a receiver"),
+    ],
+)
+def test_options_that_do_not_go_together(more: dict[str, object], why: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        NatsSender(NatsOptions(**{"address": "127.0.0.1:1", **more}), HOST)  # type: ignore[arg-type]
+    assert why in raised.value.message
+    assert raised.value.hint
+
+
+def test_a_missing_library_is_said_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(extras, "importlib", SimpleNamespace(import_module=missing))
+    with pytest.raises(UsageError, match="the Python module nats is missing") as raised:
+        NatsSender(NatsOptions("127.0.0.1:1"), HOST)
+    assert raised.value.hint == "pip install 'audit-enricher[nats]'"
+
+
+def test_nothing_of_it_is_loaded_where_no_destination_needs_it() -> None:
+    import subprocess
+    import sys
+
+    program = "import sys, enricher.runtime.sinktypes; print({'nats', 'asyncio', 'confluent_kafka'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "nats" not in done.stdout
+    assert "kafka" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "machine_id, wanted", [(HOST, HOST), ("", "unknown"), ("a.b", "unknown"), ("*", "unknown")]
+)
+def test_the_subject_has_the_host_in_it(machine_id: str, wanted: str) -> None:
+    assert NatsSender(NatsOptions("127.0.0.1:1"), machine_id)._subject == f"audit.events.{wanted}"
+    assert NatsSender(NatsOptions("127.0.0.1:1", subject="a.b"), machine_id)._subject == "a.b"
+
+
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        ({"stream": "AUDIT", "seq": 7}, ""),
+        ({"stream": "AUDIT", "seq": 7, "duplicate": True}, ""),
+        ({"stream": "OTHER", "seq": 7}, "acknowledges nothing"),
+        ({"stream": "AUDIT"}, "acknowledges nothing"),
+        ({"stream": "AUDIT", "seq": "7"}, "acknowledges nothing"),
+        ({"error": {"code": 400, "err_code": 10060, "description": "x"}}, "belongs to another stream"),
+        ({"error": {"description": "no\x1b[31m"}}, "no [31m"),
+        ({"error": {}}, "it does not say why"),
+        ({}, "acknowledges nothing"),
+        ([], "acknowledges nothing"),
+        (None, "acknowledges nothing"),
+    ],
+)
+def test_what_an_acknowledgement_means(data: object, said: str) -> None:
+    sender = NatsSender(NatsOptions("127.0.0.1:1"), HOST)
+    answer = SimpleNamespace(headers=None, data=json.dumps(data).encode())
+    found = sender._meaning(answer)[1]  # type: ignore[arg-type]
+    assert (said in found) if said else not found
+    for hostile in (b"", b"\xff", b"[" * 100_000):
+        answer.data = hostile
+        assert sender._meaning(answer)[1]  # type: ignore[arg-type]
+
+
+def says(words: bytes) -> Callable[[socket.socket], None]:
+    return lambda connection: connection.sendall(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"INFO {\r\n",
+        b"INFO []\r\n",
+        b"INFO {}\r\n-ERR 'no'\r\n",
+        b"INFO {}\r\nPONG\r\n\x00\xff\r\n",
+        b"INFO {}\r\nPONG\r\nMSG x y z\r\n",
+        b"x" * 100_000,
+    ],
+)
+def test_a_server_that_is_none_is_an_error(words: bytes) -> None:
+    with Receiver(says(words), says(words), says(words)) as receiver:
+        sender = NatsSender(NatsOptions(receiver.address, timeout=1.0), HOST)
+        with pytest.raises(Unreachable) as raised:
+            sender.send(messages(2))
+        assert raised.value.message.startswith(receiver.address)
+        assert raised.value.message.isprintable()
+        sender.close()
+
+
+def test_all_servers_are_tried_and_each_error_is_said() -> None:
+    with socket.socket() as first, socket.socket() as second:
+        for held in (first, second):
+            held.bind(("127.0.0.1", 0))  # and nobody listens
+        addresses = [f"127.0.0.1:{held.getsockname()[1]}" for held in (first, second)]
+        sender = NatsSender(NatsOptions(", ".join(addresses)), HOST)
+        with pytest.raises(Unreachable) as raised:
+            sender.send(messages(1))
+        sender.close()
+    assert all(f"{address}: Connection refused" in raised.value.message for address in addresses)
