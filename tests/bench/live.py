@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The service beside auditd with LAUREL, live in a guest: CPU for each event, loss, and how late a line is.
 
-    python -m tests.bench.live [--kernel SLOT] [--rounds N] [--seconds N] [--shares 25,50,75,100]
+    python -m tests.bench.live [--kernel SLOT] [--rounds N] [--seconds N] [--shares 25,50,75,100] [--first NAME]
+    python -m tests.bench.live --table FILE...    # the table of runs that were made, of one boot or several
 
 Owns the order, the figures and their table. Both read the same load in the same boot, in turns: round by round first
 one and then the other, and the other way around in the next, at shares of the rate at which one task does nothing but
@@ -131,7 +132,8 @@ def measure(
         OURS: lambda: service(guest),
     }
     for number in range(options.rounds):
-        for program in list(readers) if number % 2 == 0 else reversed(list(readers)):
+        order = sorted(readers, key=lambda name: (name == options.first) != (number % 2 == 0))
+        for program in order:
             with readers[program]() as path:
                 rules.clear()
                 rules.add(*_RULE)
@@ -202,12 +204,18 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--shares", type=lambda text: [int(word) for word in text.split(",")], default=[25, 50, 75, 100]
     )
+    parser.add_argument("--first", choices=list(UNITS), default=THEIRS, help="who begins the first round")
+    parser.add_argument("--table", nargs="+", type=Path, metavar="FILE", help="only print the table of these")
     return parser.parse_args(words)
 
 
 def main(words: list[str]) -> None:
     """Boot, measure, print, write."""
     options = _options(words)
+    if options.table:
+        found = [json.loads(path.read_text()) for path in options.table]
+        print(table([Run(**run) for each in found for run in each["runs"]]))
+        return
     INTO.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         share = stage(Path(directory))
