@@ -280,11 +280,11 @@ soak-fuzz: $(VENV)/.stamp ## Fuzz every reader of hostile bytes, eleven minutes 
 
 # What is done stands in build/bench/soak-cost.json and is not done again at the same commit: an interrupted run goes on.
 .PHONY: soak-cost
-soak-cost: $(VENV)/.stamp ## What a record costs after ten million of them and with 5 000 containers: ratios, with a limit
+soak-cost: compiled $(VENV)/.stamp ## What a record costs after ten million of them and with 5 000 containers: ratios, with a limit
 	@$(VENV)/bin/python -m tests.bench.soak_cost $(ARGS)
 
 .PHONY: soak-memory
-soak-memory: $(VENV)/.stamp ## Twenty minutes of a replay at 5 000 events/s: resident at most 64 MiB, and flat
+soak-memory: compiled $(VENV)/.stamp ## Twenty minutes of a replay at 5 000 events/s: resident at most 64 MiB, and flat
 	@$(VENV)/bin/python -m tests.bench.soak_memory $(ARGS)
 
 .PHONY: docs

@@ -4,8 +4,9 @@
     python -m tests.bench.bench_stages [--batches N] [--rounds N] [--into DIRECTORY]
 
 The stages and their sample are those of tests/bench/line.py. Each figure is the median of the rounds, with the least
-and the most beside it; stages take turns batch by batch, so that other work on the machine hits all of them alike. The
-one system call is measured apart, on a socket of the kernel's where one may be had: nothing else waits for a kernel.
+and the most beside it; stages take turns batch by batch, so that other work on the machine hits all of them alike, and
+so do both forms of the modules, round by round, where there is a compiled one. The one system call is measured apart,
+on a socket of the kernel's where one may be had: nothing else waits for a kernel.
 The table and the picture come into build/bench as stages.json and stages.svg.
 """
 
@@ -24,6 +25,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from enricher.forms import VARIABLE, form
 from enricher.sources.audit.netlink import HEADER, HEADER_SIZE
 from enricher.sources.audit.receiver import Receiver
 from tests.bench.bench_receive import netlink_pair, unix_pair
@@ -33,6 +35,9 @@ from tests.bench.picture import bars
 INTO: Final = Path(__file__).resolve().parents[2] / "build/bench"
 WARM: Final = 20
 """Batches that are not counted."""
+
+Figures = dict[str, dict[str, list[float]]]
+"""By form and stage, of each round."""
 
 
 def walk(batches: int, first: int) -> dict[str, float]:
@@ -88,21 +93,58 @@ def system_call(rounds: int) -> tuple[float, str]:
     return spent / got / 1000, kind
 
 
-def measure(batches: int, rounds: int) -> tuple[dict[str, list[float]], str]:
-    """Stages by name with the figures of all rounds, and what was received from."""
-    found: dict[str, list[float]] = {row.name: [] for row in ROWS}
+def once(batches: int, first: int) -> dict[str, object]:
+    """One round in this process: the stages' figures, and what was received from."""
     gc.disable()
+    stages = rows_of(walk(batches, first))
+    # What `Line` has in the system call's place is no system call.
+    stages["receive"], kind = system_call(batches)
+    return {"stages": stages, "received from": kind}
+
+
+def measure(batches: int, rounds: int) -> tuple[Figures, str]:
+    """The figures of all rounds by form and stage, and what was received from. Each round is a process of its own."""
+    forms = {"interpreted": "1", "compiled": "0"} if form() == "compiled" else {"interpreted": "1"}
+    found: Figures = {name: {row.name: [] for row in ROWS} for name in forms}
     kind = ""
     for number in range(rounds):
-        steps = walk(batches, number * (batches + WARM))
-        gc.collect()
-        stages = rows_of(steps)
-        received, kind = system_call(batches)
-        # What `Line` has in the system call's place is no system call.
-        stages["receive"] = received
-        for name, figure in stages.items():
-            found[name].append(figure)
+        for name, value in forms.items():
+            done = subprocess.run(
+                [sys.executable, "-m", __spec__.name, "--batches", str(batches), "--once", str(number)],
+                env={**os.environ, VARIABLE: value},
+                cwd=INTO.parents[1],
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+            told = json.loads(done.stdout)
+            kind = told["received from"]
+            for stage, figure in told["stages"].items():
+                found[name][stage].append(figure)
     return found, kind
+
+
+def table(found: Figures) -> str:
+    """Return the figures as Markdown: the median of each form's rounds, and the least and most of them."""
+    lines = [
+        f"| stage | {' | '.join(f'{name}: us a record | rounds | share' for name in found)} | what |",
+        f"|---|{'--:|--:|--:|' * len(found)}---|",
+    ]
+    middles = {name: middle_of(stages) for name, stages in found.items()}
+    sums = {name: sum(middle.values()) for name, middle in middles.items()}
+    for row in ROWS:
+        cells = [
+            f"{middles[name][row.name]:.2f} | {min(stages[row.name]):.2f} to {max(stages[row.name]):.2f} "
+            f"| {middles[name][row.name] / sums[name]:.0%}"
+            for name, stages in found.items()
+        ]
+        lines.append(f"| {row.name} | {' | '.join(cells)} | {row.what} |")
+    cells = [f"{whole:.2f} | | {1e6 / whole:,.0f} records/s" for whole in sums.values()]
+    return "\n".join([*lines, f"| all | {' | '.join(cells)} | of CPU |"])
+
+
+def middle_of(stages: dict[str, list[float]]) -> dict[str, float]:
+    """Return the median of each stage."""
+    return {name: statistics.median(figures) for name, figures in stages.items()}
 
 
 def main(words: list[str]) -> None:
@@ -111,19 +153,13 @@ def main(words: list[str]) -> None:
     parser.add_argument("--batches", type=int, default=150, help="of 373 records, in each round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--into", type=Path, default=INTO)
+    parser.add_argument("--once", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
+    if options.once is not None:
+        print(json.dumps(once(options.batches, options.once * (options.batches + WARM))))
+        return
     found, kind = measure(options.batches, options.rounds)
-    middle = {name: statistics.median(figures) for name, figures in found.items()}
-    whole = sum(middle.values())
-    print("| stage | us a record | least, most | share | what |\n|---|--:|--:|--:|---|")
-    for row in ROWS:
-        figures = found[row.name]
-        print(
-            f"| {row.name} | {middle[row.name]:.2f} | {min(figures):.2f}, {max(figures):.2f} "
-            f"| {middle[row.name] / whole:.0%} | {row.what} |"
-        )
-    print(f"| all | {whole:.2f} | | | {1e6 / whole:,.0f} records a second of CPU |")
-    print(f"received from {kind}; Python {platform.python_version()}")
+    print(f"{table(found)}\nreceived from {kind}; Python {platform.python_version()}")
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
@@ -135,15 +171,16 @@ def main(words: list[str]) -> None:
         "cpus": os.cpu_count(),
         "received from": kind,
         "records of a round": options.batches * len(made(0).records),
+        "us_per_record": {
+            name: {stage: [round(each, 4) for each in figures] for stage, figures in stages.items()}
+            for name, stages in found.items()
+        },
     }
     options.into.mkdir(parents=True, exist_ok=True)
-    said = {
-        **about,
-        "us_per_record": {name: [round(each, 4) for each in figures] for name, figures in found.items()},
-    }
-    (options.into / "stages.json").write_text(json.dumps(said, indent=1) + "\n")
-    picture = bars("Microseconds of CPU a record takes at each stage", middle, "us")
-    (options.into / "stages.svg").write_text(picture)
+    (options.into / "stages.json").write_text(json.dumps(about, indent=1) + "\n")
+    best = list(found)[-1]
+    title = f"Microseconds of CPU a record takes at each stage, {best}"
+    (options.into / "stages.svg").write_text(bars(title, middle_of(found[best]), "us"))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from enricher.enrich.native import NativeBuilder
 from enricher.enrich.surroundings import Surroundings
+from enricher.forms import form
 from enricher.model import Batch
 from enricher.route.views.native_json import render
 from enricher.runtime.stages import Opening, Stages
@@ -160,7 +161,7 @@ class Done:
 
     def __init__(self, path: Path, commit: str, *, anew: bool) -> None:
         self._path = path
-        about = {"commit": commit, "python": platform.python_version(), "limit": LIMIT}
+        about = {"commit": commit, "form": form(), "python": platform.python_version(), "limit": LIMIT}
         self.said: Json = {**about, "steps": {}}
         if not anew and path.exists():
             before = json.loads(path.read_text())

@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from enricher.forms import form
 from enricher.model import Batch, KernelCounts
 from enricher.sources.bpf import wire
 from enricher.sources.capture import CaptureWriter, Head
@@ -162,6 +163,7 @@ def main(words: list[str]) -> int:
     figures = {
         "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
+        "form": form(),
         "rate": options.rate,
         "events": events,
         "seconds": seconds,

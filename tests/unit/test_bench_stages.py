@@ -14,16 +14,14 @@ from tests.bench.line import ROWS
 from tests.bench.picture import bars
 
 
-def test_every_stage_has_a_figure(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bench_stages, "WARM", 1)
+def test_every_stage_has_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench_stages.main(["--batches", "1", "--rounds", "2", "--into", str(tmp_path)])
     said = json.loads((tmp_path / "stages.json").read_text())
-    assert list(said["us_per_record"]) == [row.name for row in ROWS]
-    assert all(len(figures) == 2 for figures in said["us_per_record"].values())
-    assert said["us_per_record"]["receive"][0] > 0
-    assert said["us_per_record"]["decode"][0] > 0
+    for stages in said["us_per_record"].values():
+        assert list(stages) == [row.name for row in ROWS]
+        assert all(len(figures) == 2 for figures in stages.values())
+        assert min(stages["receive"] + stages["decode"]) > 0
+    assert list(said["us_per_record"])[:1] == ["interpreted"]
     table = capsys.readouterr().out
     picture = (tmp_path / "stages.svg").read_text()
     for row in ROWS:
