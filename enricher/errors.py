@@ -22,6 +22,7 @@ prints it and exits, a traceback means a bug.
       OutputFailed          9   the output cannot be opened or written
       DamagedInput         12   a capture or a log is damaged; all before the damage was used
       NotRunning           13   no service answers on the control socket
+      NotAsWritten         14   sealed files differ from what was written
 """
 
 from __future__ import annotations
@@ -118,3 +119,9 @@ class NotRunning(EnricherError):
     """No service answers on the control socket."""
 
     exit_code = 13
+
+
+class NotAsWritten(EnricherError):
+    """Files with seals are not as they were written, or have no seals at all."""
+
+    exit_code = 14

@@ -34,6 +34,7 @@ exit codes:
   11 doctor: it cannot run here
   12 a capture or a log is damaged; everything before the damage was used
   13 no service answers on the control socket
+  14 verify: files are not as they were written and sealed
 """
 
 
@@ -48,6 +49,7 @@ COMMANDS = (
     "status",
     "follow",
     "check",
+    "verify",
 )
 """Each is a module of its own in this package. Only the one that is asked for is loaded."""
 

@@ -174,6 +174,20 @@ ROTATE_KEEP: Final = Setting(
     "how many older files to keep, as events.json.1 (the newest of them) and so on",
     live=True,
 )
+SEAL: Final = Setting(
+    "output.seal",
+    Flag(),
+    default=False,
+    doc="write seals between the events, by which the command verify shows that the file is as it was written",
+    live=True,
+)
+SEAL_KEY: Final = Setting(
+    "output.seal_key",
+    Path(optional=True),
+    "",
+    "the file with the key of the seals, which the service replaces; empty: seals without a key",
+    live=True,
+)
 WITHOUT_HOOK: Final = Setting(
     "service.without_hook",
     Choice("run", "refuse"),
@@ -245,6 +259,8 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
     OUTPUT_SKIP_SELF,
     ROTATE_SIZE,
     ROTATE_KEEP,
+    SEAL,
+    SEAL_KEY,
     WITHOUT_HOOK,
     JOURNAL,
     JOURNAL_SIZE,

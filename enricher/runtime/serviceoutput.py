@@ -19,6 +19,7 @@ from enricher.route.filters import Shared, made_of
 from enricher.route.own import OwnEvents
 from enricher.runtime.output import renderer
 from enricher.sinks.rotating import RotatingFile
+from enricher.sinks.seal import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -152,6 +153,7 @@ class ServiceOutput:
             size=settings[rows.ROTATE_SIZE],
             keep=settings[rows.ROTATE_KEEP],
             clock=self._clock,
+            sealer=_sealer(settings),
         )
 
     @property
@@ -290,6 +292,10 @@ class ServiceOutput:
         """Close the file. What still waits is given up: `settle` was the last try."""
         self.failed += len(self._held)
         self._sink.close()
+
+
+def _sealer(settings: Settings) -> Sealer | None:
+    return Sealer(settings[rows.OUTPUT_PATH], settings[rows.SEAL_KEY]) if settings[rows.SEAL] else None
 
 
 def _filter(settings: Settings) -> Filter | None:

@@ -10,6 +10,9 @@ only files before the first free number are moved: so what a crash left half-way
 and no file is lost but the oldest. A file numbered higher than wanted, one after the other, is removed: they
 are left over from when more were kept.
 
+With a `Sealer` each file begins and ends with a seal, and has more in between (`enricher.sealformat`). They are
+written after the lines that they are about, and are none of the lines in `written`.
+
 A number may have its file as PATH.2 or, where they are compressed, as PATH.2.gz, whichever the settings are now: both
 count, and go on together where both are there.
 """
@@ -31,13 +34,14 @@ from enricher.sinks.stream import FileSink
 if TYPE_CHECKING:
     from enricher.clock import Clock
     from enricher.sinks.compress import Compressor
+    from enricher.sinks.seal import Sealer
 
 _LOOK_EVERY: Final = 1.0
 """Seconds between two looks at whether the path still names our file."""
 _RETRY_AFTER: Final = 60.0
 """Seconds after which renaming is tried again where it failed."""
 
-_GROUP, _ROTATE, _REOPEN, _CLOSE = "group", "rotate", "reopen", "close"  # troubles
+_GROUP, _ROTATE, _REOPEN, _CLOSE, _KEY = "group", "rotate", "reopen", "close", "key"  # troubles
 
 
 class RotatingFile:
@@ -63,6 +67,7 @@ class RotatingFile:
         mode: int = 0o640,
         clock: Clock | None = None,
         compressor: Compressor | None = None,
+        sealer: Sealer | None = None,
     ) -> None:
         self.size = size
         self.keep = keep
@@ -75,6 +80,7 @@ class RotatingFile:
         self._mode = mode
         self._clock = clock or SystemClock()
         self._compressor = compressor
+        self._sealer = sealer
         self._troubles: set[str] = set()  # of which the operator was told
         self._group = group
         self._gid = self._gid_of(group)
@@ -89,17 +95,26 @@ class RotatingFile:
         now = self._clock.monotonic()
         if now >= self._look_at:
             self._look(now)
+        self._begin_seals(lines[0])
         if self._bytes >= self.size and now >= self._retry_at:
             self._rotate(now)
+            self._begin_seals(lines[0])
+        sealer = self._sealer
         before = self._file.written
         try:
             self._file.write(lines)
         except OutputFailed:
             self._look_at = now  # what went out of it is not known: ask for the size
+            if sealer is not None:
+                sealer.begun = False
             raise
         finally:
             self.written += self._file.written - before
         self._bytes += sum(map(len, lines))
+        if sealer is not None:
+            sealer.add(lines)
+            if sealer.due(now):
+                self._seal(sealer.seal("lines"))
 
     def reopen(self) -> None:
         """Open the path anew if it does not name our file any more: after somebody else rotated it."""
@@ -110,7 +125,32 @@ class RotatingFile:
 
     def close(self) -> None:
         """See `Sink`."""
+        if self._sealer is not None and self._sealer.begun and self._sealer.has_unsealed:
+            with contextlib.suppress(OutputFailed):  # the next start finds the lines without a seal
+                self._seal(self._sealer.seal("lines"))
         self._file.close()
+
+    def _begin_seals(self, first: bytes) -> None:
+        if self._sealer is not None and not self._sealer.begun:
+            self._file.mend()  # or the newline would come between what is hashed and its seal
+            self._seal(self._sealer.begin(first))
+
+    def _seal(self, line: bytes | None) -> None:
+        """Write a seal. Raises OutputFailed, as `write` of lines does."""
+        sealer = self._sealer
+        if line is None or sealer is None:
+            return
+        try:
+            self._file.write([line])
+        except OutputFailed:
+            sealer.begun = False  # it may be there in half
+            raise
+        self._bytes += len(line)
+        sealer.written()
+        if sealer.advice:
+            self._complain(_KEY, sealer.advice)
+        else:
+            self._recover(_KEY)
 
     def fileno(self) -> int:
         """Return the present file's descriptor, -1 once closed."""
@@ -139,7 +179,15 @@ class RotatingFile:
         """Go on in `file`; the one before is ended at a line's end, or else its half line at the next one's start."""
         before = self._file
         before.mend()
+        sealer = self._sealer
+        if sealer is not None and sealer.begun:
+            try:
+                self._seal(sealer.seal("end"))
+            except OutputFailed as error:
+                self._complain(_CLOSE, error.message)  # what was not sealed is told by `verify`
         self._enter(file)
+        if sealer is not None:
+            sealer.begun = False  # the new one, which may be one that was there, is looked at
         if before.torn:
             file.torn = True
         try:

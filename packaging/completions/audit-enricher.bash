@@ -13,7 +13,7 @@ _audit_enricher()
     fi
     for ((index = 1; index < COMP_CWORD; index++)); do
         case ${COMP_WORDS[index]} in
-            run | record | replay | doctor | namespaces | schema | service | status | follow | check)
+            run | record | replay | doctor | namespaces | schema | service | status | follow | check | verify)
                 command=${COMP_WORDS[index]}
                 break
                 ;;
@@ -24,7 +24,7 @@ _audit_enricher()
             mapfile -t COMPREPLY < <(compgen -W "table json text" -- "$word")
             return
             ;;
-        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "namespaces --config" | "service --config" | "status --config" | "follow --config" | "check --config")
+        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "namespaces --config" | "service --config" | "status --config" | "follow --config" | "check --config" | "verify --key" | "verify --make-key")
             compopt -o default
             return
             ;;
@@ -57,7 +57,7 @@ _audit_enricher()
             if [[ $word == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "-h --help --version" -- "$word")
             else
-                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor namespaces schema service status follow check" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor namespaces schema service status follow check verify" -- "$word")
             fi
             ;;
         run)
@@ -114,6 +114,13 @@ _audit_enricher()
         check)
             if [[ $word == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "-h --help --config --show" -- "$word")
+            fi
+            ;;
+        verify)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --key --make-key" -- "$word")
+            else
+                compopt -o default
             fi
             ;;
     esac

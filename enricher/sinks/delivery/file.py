@@ -16,6 +16,7 @@ from enricher.errors import EnricherError
 from enricher.sinks.compress import Compressor
 from enricher.sinks.delivery.message import ALL_TAKEN, Receipt, Unreachable
 from enricher.sinks.rotating import RotatingFile
+from enricher.sinks.seal import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,15 @@ class FileOptions:
     rotate_keep: int = option(8, "how many older files to keep, as PATH.1 (the newest of them) and so on")
     compress: bool = option(
         default=False, doc="compress older files with gzip, which are PATH.1.gz and so on then"
+    )
+    seal: bool = option(
+        default=False,
+        doc="write seals between the lines, by which the command verify shows that the file is as it was written",
+    )
+    seal_key: str = option(
+        "",
+        "the file with the key of the seals, which the service replaces; empty: seals without a key",
+        Path(optional=True),
     )
 
 
@@ -60,6 +70,7 @@ class FileSender:
             group=options.group,
             mode=options.mode,
             compressor=self._compressor,
+            sealer=Sealer(options.path, options.seal_key) if options.seal else None,
         )
 
     @property
