@@ -38,12 +38,13 @@ def blocks(page: str, language: str) -> list[str]:
     return [code for name, code in _BLOCK.findall(text) if name == language]
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
+def wait_for(condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
     """Look again until it is so."""
     deadline = time.monotonic() + SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"{what}: not within {SECONDS:.0f} seconds")
+            said = what if isinstance(what, str) else what()
+            pytest.fail(f"{said}: not within {SECONDS:.0f} seconds")
         time.sleep(0.005)
 
 
