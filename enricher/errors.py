@@ -22,6 +22,7 @@ prints it and exits, a traceback means a bug.
       OutputFailed          9   the output cannot be opened or written
       DamagedInput         12   a capture or a log is damaged; all before the damage was used
       NotRunning           13   no service answers on the control socket
+      ContidRefused        14   what was asked of a container identifier was refused
 """
 
 from __future__ import annotations
@@ -118,3 +119,13 @@ class NotRunning(EnricherError):
     """No service answers on the control socket."""
 
     exit_code = 13
+
+
+class ContidRefused(EnricherError):
+    """The service or the kernel refused it; ``name`` is the errno's, such as EBUSY."""
+
+    exit_code = 14
+
+    def __init__(self, message: str, hint: str = "", name: str = "") -> None:
+        super().__init__(message, hint)
+        self.name = name

@@ -34,6 +34,7 @@ exit codes:
   11 doctor: it cannot run here
   12 a capture or a log is damaged; everything before the damage was used
   13 no service answers on the control socket
+  14 what was asked of a container identifier was refused
 """
 
 
@@ -48,6 +49,8 @@ COMMANDS = (
     "status",
     "follow",
     "check",
+    "contid",
+    "exec",
 )
 """Each is a module of its own in this package. Only the one that is asked for is loaded."""
 
