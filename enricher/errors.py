@@ -22,7 +22,8 @@ prints it and exits, a traceback means a bug.
       OutputFailed          9   the output cannot be opened or written
       DamagedInput         12   a capture or a log is damaged; all before the damage was used
       NotRunning           13   no service answers on the control socket
-      NotAsWritten         14   sealed files differ from what was written
+      ContidRefused        14   what was asked of a container identifier was refused
+      NotAsWritten         15   sealed files differ from what was written
 """
 
 from __future__ import annotations
@@ -124,4 +125,14 @@ class NotRunning(EnricherError):
 class NotAsWritten(EnricherError):
     """Files with seals are not as they were written, or have no seals at all."""
 
+    exit_code = 15
+
+
+class ContidRefused(EnricherError):
+    """The service or the kernel refused it; ``name`` is the errno's, such as EBUSY."""
+
     exit_code = 14
+
+    def __init__(self, message: str, hint: str = "", name: str = "") -> None:
+        super().__init__(message, hint)
+        self.name = name

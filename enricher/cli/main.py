@@ -34,7 +34,8 @@ exit codes:
   11 doctor: it cannot run here
   12 a capture or a log is damaged; everything before the damage was used
   13 no service answers on the control socket
-  14 verify: files are not as they were written and sealed
+  14 what was asked of a container identifier was refused
+  15 verify: files are not as they were written and sealed
 """
 
 
@@ -50,6 +51,8 @@ COMMANDS = (
     "follow",
     "check",
     "verify",
+    "contid",
+    "exec",
 )
 """Each is a module of its own in this package. Only the one that is asked for is loaded."""
 

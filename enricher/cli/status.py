@@ -161,6 +161,16 @@ def _metadata(value: Any, _answer: Mapping[str, Any]) -> str:  # noqa: ANN401 - 
     return ", ".join(parts)
 
 
+def _contid(value: Any, _answer: Mapping[str, Any]) -> str:  # noqa: ANN401 - as above
+    parts = [_plain(value["state"])]
+    parts += [
+        f"{escape(name).replace('_', ' ')} {_plain(value[name])}"
+        for name in value
+        if name != "state" and value[name]
+    ]
+    return ", ".join(parts)
+
+
 def _journal(value: Any, _answer: Mapping[str, Any]) -> str:  # noqa: ANN401 - as above
     if value is None:
         return "none is kept"
@@ -224,6 +234,7 @@ _ROWS: Final[dict[str, tuple[str, Callable[[Any, Mapping[str, Any]], str]]]] = {
     "followers": ("followers", _text),
     "gap": ("gap", _gap),
     "metadata": ("names of containers", _metadata),
+    "contid": ("container identifiers", _contid),
     "capabilities": ("capabilities", _names),
     "rss": ("memory", _size),
     "watchdog": ("watchdog", _flag),

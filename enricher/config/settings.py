@@ -27,6 +27,7 @@ SECTIONS: Final = {
     "service": "how the service behaves",
     "journal": "what the service keeps for reading old audit logs: `replay --journal`",
     "control": "the control socket, for `status` and `follow`",
+    "contid": "audit container identifiers that orchestrators set",
     "metrics": "figures of the service for Prometheus",
 }
 
@@ -226,6 +227,25 @@ GROUP: Final = Setting(
     "the group that may use the control socket, beside root, and read the events' file",
 )
 
+CONTID: Final = Setting(
+    "contid.enabled",
+    Flag(),
+    default=False,
+    doc="keep audit container identifiers in the kernel, and listen for who sets them. The unit needs a drop-in for it:"
+    " contid.md among the documents",
+)
+CONTID_SOCKET: Final = Setting(
+    "contid.socket",
+    Path(107),
+    "/run/audit-enricher/contid.sock",
+    "the socket through which container identifiers are set",
+)
+CONTID_GROUP: Final = Setting(
+    "contid.group",
+    Name(),
+    "root",
+    "the group that may use that socket, beside root. What they may do there the kernel decides",
+)
 METRICS_SOCKET: Final = Setting(
     "metrics.socket",
     Path(107, optional=True),
@@ -267,6 +287,9 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
     JOURNAL_AGE,
     SOCKET,
     GROUP,
+    CONTID,
+    CONTID_SOCKET,
+    CONTID_GROUP,
     METRICS_SOCKET,
     METRICS_PORT,
 )

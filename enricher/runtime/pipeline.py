@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from enricher.clock import TurnClock
 from enricher.errors import EnricherError
@@ -18,9 +18,10 @@ from enricher.runtime.selftest import Proof, Trial, new_nonce, send_and_wait
 from enricher.runtime.stages import Opening, Stages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from enricher.correlate.ledger import Summary
+    from enricher.facts import Fact
     from enricher.model import Event
     from enricher.runtime.prefetch import Prefetch
     from enricher.runtime.startup import Started
@@ -60,12 +61,26 @@ def pause_after(events: list[Event], before: float) -> float:
     return min(2 * before, OWN_NOISE_WAIT_MAX)
 
 
+class Beside(Protocol):
+    """Who has facts of his own for the next batch."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether `take` has any."""
+        ...
+
+    def take(self) -> Sequence[Fact]:
+        """Return them, once."""
+        ...
+
+
 class Pipeline:
     """One run over started sources. `emit` gets every batch of finished events, in order.
 
     With a `capture`, whose head is written, everything that goes into the stages is written to it first.
     `clock` is told the time of each turn. `learn` gets each batch that tells of cgroups or containers, before its
-    events; `metadata` asks what containers are, and has its answers put into batches.
+    events; `metadata` asks what containers are, and has its answers put into batches. `beside` has facts that no ring
+    brings.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of one run
@@ -77,6 +92,7 @@ class Pipeline:
         clock: TurnClock | None = None,
         learn: Callable[[Batch], None] | None = None,
         metadata: Prefetch | None = None,
+        beside: Beside | None = None,
     ) -> None:
         self._socket = started.socket
         self._loaded = started.loaded
@@ -112,6 +128,7 @@ class Pipeline:
         self._drops = 0  # when all counts were last asked for
         self._wall = time.time() - self._counted
         self._settled = 0.0  # when it was last asked which events are over
+        self._beside = beside
         self._metadata = metadata
         if metadata is not None:
             self.serve(metadata.fileno(), metadata.serve)
@@ -149,7 +166,7 @@ class Pipeline:
         return self.stages.ledger.summary(self._counts())
 
     def _bounded(self, wait: float | None) -> float:
-        if self._loaded.parked:
+        if self._loaded.parked or (self._beside is not None and self._beside.pending):
             return _PARKED_WAIT
         longest = _PENDING_WAIT if len(self.stages.correlator) else self.longest_wait
         if self.stages.wants_counts or self.stages.acts.waits:
@@ -198,6 +215,8 @@ class Pipeline:
         metadata = self._metadata
         if metadata is not None:
             batch = batch._replace(answers=metadata.take(), helpers=metadata.take_helpers())
+        if self._beside is not None and self._beside.pending:
+            batch = batch._replace(facts=[*batch.facts, *self._beside.take()])
         if self._capture is not None:
             messages, self._loaded.tap = self._loaded.tap or [], []
             self._capture.turn(batch, messages)

@@ -18,13 +18,21 @@ from enricher.sources.audit.netlink import CAP_AUDIT_WRITE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CAP_BPF: Final = 39  # linux/capability.h
+CAP_KILL: Final = 5  # linux/capability.h
+CAP_BPF: Final = 39
 
 KEPT: Final = {CAP_AUDIT_WRITE: "the self-test's record at the end, which closes the account"}
 """What is kept for the whole run."""
 
 ON_DEMAND: Final = {CAP_BPF: "before 5.19: reading how often the kernel skipped the hook"}
 """What is kept where it is found to be needed."""
+
+CONTID: Final = {
+    CAP_KILL: "container identifiers: signal 0 to a pidfd, which shows the process to a program in the kernel",
+    CAP_BPF: "container identifiers: reading and writing their maps",
+}
+"""What is kept beside that where container identifiers are on."""
+CONTID_MASK: Final = 1 << CAP_KILL | 1 << CAP_BPF
 
 _VERSION_3: Final = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two words of 32 bits for each set
 _PR_CAP_AMBIENT: Final = 47
@@ -68,13 +76,13 @@ def _set(effective: int, permitted: int) -> None:
     _call("capset", ctypes.byref(header), ctypes.byref(data))
 
 
-def drop(works: Callable[[], bool]) -> int:
-    """Give up all capabilities but the kept ones; returns the mask of what is left. Raises OSError.
+def drop(works: Callable[[], bool], also: int = 0) -> int:
+    """Give up all capabilities but the kept ones, and `also`; returns the mask of what is left. Raises OSError.
 
     `works` is asked with the kept ones alone in effect: where it says no, those of ON_DEMAND stay too.
     """
     before = held()
-    keep = sum(1 << number for number in KEPT) & before
+    keep = (sum(1 << number for number in KEPT) | also) & before
     more = sum(1 << number for number in ON_DEMAND) & before
     _set(keep, keep | more)
     if more and not works():

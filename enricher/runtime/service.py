@@ -29,6 +29,7 @@ from enricher.errors import (
 )
 from enricher.model import Notice
 from enricher.runtime import births, prefetch, privileges, startup, state
+from enricher.runtime.contid import Contid
 from enricher.runtime.control import ControlServer
 from enricher.runtime.loaders import pick
 from enricher.runtime.metrics.endpoint import Endpoint
@@ -138,6 +139,7 @@ class Service:
         self._journal: Journal | None = None
         self._life: _Life
         self._metadata: Prefetch | None = None
+        self._contid: Contid | None = None
         self._metrics: Endpoint
         self._output: ServiceOutput
         self._sinks: ServiceSinks
@@ -170,6 +172,9 @@ class Service:
             stack.callback(server.close)
             if server.advice:
                 self._say(server.advice)
+            self._contid = Contid.start(settings, lambda: self._clock.now, self._say)
+            if self._contid is not None:
+                stack.callback(self._contid.close)
             self._metrics = Endpoint(settings, self._clock, self._say)
             stack.callback(self._metrics.close)
             self._output.latency = self._metrics.latency
@@ -188,7 +193,7 @@ class Service:
         def works() -> bool:
             return not counted or started.loaded.missed() is not None
 
-        return privileges.drop(works)
+        return privileges.drop(works, 0 if self._contid is None else self._contid.needs)
 
     def _keep_alone(self, stack: ExitStack) -> None:
         """Hold the state directory for this run. Raises UsageError where another one has it."""
@@ -247,7 +252,10 @@ class Service:
             clock=self._clock,
             learn=self._output.learn,
             metadata=self._metadata,
+            beside=self._contid,
         )
+        if self._contid is not None:
+            self._contid.attach(pipeline)
         self._output.followers = server
         self._tell_beginning(left)
         pipeline.wake_on(self._asked.fd)
@@ -425,6 +433,7 @@ class Service:
             "config": {"files": list(self._settings.files)},
             "followers": server.followers if isinstance(server, ControlServer) else 0,
             "metadata": self._metadata_facts(),
+            "contid": {"state": "off"} if self._contid is None else self._contid.facts(),
             "control": server.counts() if isinstance(server, ControlServer) else {},
             "capabilities": life.capabilities,
             "rss": _rss(),

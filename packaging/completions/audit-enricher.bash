@@ -13,7 +13,7 @@ _audit_enricher()
     fi
     for ((index = 1; index < COMP_CWORD; index++)); do
         case ${COMP_WORDS[index]} in
-            run | record | replay | doctor | namespaces | schema | service | status | follow | check | verify)
+            run | record | replay | doctor | namespaces | schema | service | status | follow | check | verify | contid | exec)
                 command=${COMP_WORDS[index]}
                 break
                 ;;
@@ -24,11 +24,11 @@ _audit_enricher()
             mapfile -t COMPREPLY < <(compgen -W "table json text" -- "$word")
             return
             ;;
-        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "namespaces --config" | "service --config" | "status --config" | "follow --config" | "check --config" | "verify --key" | "verify --make-key")
+        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "namespaces --config" | "service --config" | "status --config" | "follow --config" | "check --config" | "verify --key" | "verify --make-key" | "contid --config" | "exec --config")
             compopt -o default
             return
             ;;
-        "run --count" | "run --key" | "run --type" | "run --filter" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --for" | "replay --count" | "replay --key" | "replay --type" | "replay --filter" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type" | "follow --filter")
+        "run --count" | "run --key" | "run --type" | "run --filter" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --for" | "replay --count" | "replay --key" | "replay --type" | "replay --filter" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type" | "follow --filter" | "contid --engine-id" | "contid --engine-name" | "contid --engine-image" | "contid --engine-runtime" | "exec --contid")
             return
             ;;
         "run --ns-changes" | "replay --ns-changes")
@@ -57,7 +57,7 @@ _audit_enricher()
             if [[ $word == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "-h --help --version" -- "$word")
             else
-                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor namespaces schema service status follow check verify" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor namespaces schema service status follow check verify contid exec" -- "$word")
             fi
             ;;
         run)
@@ -121,6 +121,18 @@ _audit_enricher()
                 mapfile -t COMPREPLY < <(compgen -W "-h --help --key --make-key" -- "$word")
             else
                 compopt -o default
+            fi
+            ;;
+        contid)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --orchestrator --bind-cgroup --engine-id --engine-name --engine-image --engine-runtime --json --config" -- "$word")
+            else
+                mapfile -t COMPREPLY < <(compgen -W "set get list grant revoke" -- "$word")
+            fi
+            ;;
+        exec)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --contid --or-without --config" -- "$word")
             fi
             ;;
     esac

@@ -284,7 +284,7 @@ def test_each_error_has_its_place(text: str, tmp_path: Path) -> None:
         ("[source]\nhok = 1", "did you mean hook?"),
         (
             "[zzz]",
-            "there are source, metadata, namespaces, output, service, journal, control, metrics, sinks",
+            "there are source, metadata, namespaces, output, service, journal, control, contid, metrics, sinks",
         ),
         ("hook = 1", "settings stand below the [section] they belong to"),
         ("[source]\nhook = auto", 'strings are quoted in TOML, key = "value"'),

@@ -79,7 +79,7 @@ class Bench:
         self.manager.bind(str(tmp_path / "notify"))
         self.manager.settimeout(0)
         self.said: list[str] = []
-        self.dropped = 0
+        self.dropped = self.kept = 0
         self.running: service.Service
         self.configure()
         monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
@@ -100,8 +100,9 @@ class Bench:
         made.now = self.host.now
         return made
 
-    def drop(self, works: Callable[[], bool]) -> int:
+    def drop(self, works: Callable[[], bool], also: int = 0) -> int:
         assert works()
+        self.kept = also
         self.dropped += 1
         return 1 << 29
 

@@ -68,7 +68,7 @@ def test_threads_begin_when_capabilities_are_gone(
     add(bench, table("a"))
     order: list[str] = []
 
-    def drop(_: object) -> int:
+    def drop(*_: object) -> int:
         order.append("dropped")
         assert double.made == ["a:1"]  # which may have read what only root can
         return 0
