@@ -17,7 +17,8 @@ LAST_SECOND = 253_402_300_799
 
 
 @lru_cache(maxsize=64)
-def _utc_second(sec: int) -> str:
+def utc_second(sec: int) -> str:
+    """Return ``2026-03-01T12:00:00``; `sec` is at most `LAST_SECOND`."""
     t = time.gmtime(sec)
     return f"{t.tm_year:04d}-{t.tm_mon:02d}-{t.tm_mday:02d}T{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
 
@@ -33,7 +34,7 @@ def rfc3339(sec: int, ms: int) -> str:
 
     No running kernel says so; a damaged log file may, and the event's id still holds the number.
     """
-    return f"{_utc_second(min(sec, LAST_SECOND))}.{ms:03d}Z"
+    return f"{utc_second(min(sec, LAST_SECOND))}.{ms:03d}Z"
 
 
 def local_time(sec: int, ms: int) -> str:

@@ -32,7 +32,8 @@ SUFFIX: Final = str(sysconfig.get_config_var("EXT_SUFFIX"))
 
 MODULES: Final = """
     correlate/logjoin
-    enrich/decode enrich/keys enrich/memo enrich/native enrich/subject enrich/values
+    enrich/attribution enrich/decode enrich/keys enrich/memo enrich/native enrich/subject enrich/values
+    route/views/fragments route/views/native_json
     sources/audit/text sources/logformat
 """.split()
 """What every record passes through. A module that runs once, or once a batch, gains nothing."""
@@ -71,9 +72,9 @@ def is_stale(module: str) -> bool:
     if not made.exists():
         return True
     then = made.stat().st_mtime_ns
-    # Types that one module declares others may be compiled against.
-    inputs = [ROOT / source_of(module), Path(__file__), *(ROOT / "enricher").rglob("*.pxd")]
-    return any(path.stat().st_mtime_ns > then for path in inputs)
+    source = ROOT / source_of(module)
+    inputs = [source, source.with_suffix(".pxd"), Path(__file__)]
+    return any(path.stat().st_mtime_ns > then for path in inputs if path.exists())
 
 
 def make(module: str) -> float:

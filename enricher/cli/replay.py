@@ -7,6 +7,7 @@ privilege but to read the files.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from enricher.model import Batch, Event
     from enricher.runtime.delivery import Delivery
     from enricher.sources.names import Names
+
+_CYCLES: Final = 200_000
+"""Objects more than there were, after which the interpreter looks for such as only hold each other: a batch or two."""
 
 NOWHERE: Final = HostFacts("", "", "", "", (0,) * len(KINDS))
 """What is known of the host a log comes from."""
@@ -103,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(
             "--for without --sinks", "a replay ends where its input does; it can wait for destinations"
         )
-    with Signals() as signals:
+    with Signals() as signals, _calm():
         outputs = _Outputs(options, signals)
         try:
             damage = (_capture if capture else _logs)(options, outputs, stdin)
@@ -115,6 +119,19 @@ def run(options: argparse.Namespace) -> int:
     if damage is not None:
         raise damage
     return 0 if outputs.complete else OutputFailed.exit_code
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Look for cycles of garbage rarely: events and records make none, and there are very many of them."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_CYCLES, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 class _Outputs:

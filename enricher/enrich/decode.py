@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from enricher.enrich.interpret_record import Meaning, Meanings
+    from enricher.enrich.memo import Members
     from enricher.enrich.shape import Fields, FieldValue, RecordEntry, Value
     from enricher.model import Record
     from enricher.sources.audit.text import Field, Parsed
@@ -72,24 +73,21 @@ class Decoder:
 
         self._people: Names = NoNames() if names is None else names
         self._raw = raw
-        self._meanings: Meanings = Meanings(self._people)
+        self.meanings: Meanings = Meanings(self._people)
         self._own_memos: Final = MEMOS
         self._generation = self._people.generation
         self._forget()
 
     def _forget(self) -> None:
         """Begin anew: users may have other names than those remembered."""
-        self._common = WordMemo(0, self._meanings)
+        self._common = WordMemo(0, self.meanings)
         self._own: dict[int, WordMemo] = {}
-        self._arguments = WordMemo(EXECVE, self._meanings)
-        self._calls = CallMemo(self._meanings)
+        self._arguments = WordMemo(EXECVE, self.meanings)
+        self._calls = CallMemo(self.meanings)
 
     def entries(self, records: Sequence[Record]) -> list[RecordEntry]:
         """Return the entries for all records of an event, ``records[]``."""
-        generation = self._people.generation
-        if generation != self._generation:
-            self._generation = generation
-            self._forget()
+        self.refresh()
         entries = list(map(self.entry_of, records))
         if len(records) > 1:
             execves = [at for at, record in enumerate(records) if record[0] == EXECVE]
@@ -98,6 +96,24 @@ class Decoder:
                 for at, entry in zip(execves, together, strict=True):
                     entries[at] = entry
         return entries
+
+    def refresh(self) -> int:
+        """Forget what users were called when they have other names now; returns which names these are."""
+        generation = self._people.generation
+        if generation != self._generation:
+            self._generation = generation
+            self._forget()
+        return generation
+
+    def usual(self, number: int, body: bytes) -> Fields | None:
+        """Convert a part of a usual record's text, one without system call or arguments; None where it is unusual."""
+        if not body or b"  " in body or b"\x1d" in body:
+            return None
+        memo = self._common if number not in self._own_memos else self._memo_of(number)
+        try:
+            return _together(list(map(memo.__getitem__, body.split(b" "))))
+        except UnusualError:
+            return None
 
     def entry_of(self, record: Record) -> RecordEntry:
         """Return the entry of a record that needs no other one."""
@@ -137,14 +153,12 @@ class Decoder:
                 self._calls.put(words, members)
         except UnusualError:
             return None
-        flat = list(chain.from_iterable(members))
-        fields = dict(flat)
-        return fields if len(fields) == len(flat) else None
+        return _together(members)
 
     def _memo_of(self, number: int) -> WordMemo:
         memo = self._own.get(number)
         if memo is None:
-            memo = self._own[number] = WordMemo(number, self._meanings)
+            memo = self._own[number] = WordMemo(number, self.meanings)
         return memo
 
     def _usual_execve(self, words: list[bytes]) -> Fields | None:
@@ -201,17 +215,24 @@ class Decoder:
         gathered: dict[str, list[tuple[Value, str | None, Meaning]]] = {}
         for field in parsed:
             shown, exact = shown_of(number, field)
-            meaning = self._meanings.of_field(number, field, shown)
+            meaning = self.meanings.of_field(number, field, shown)
             gathered.setdefault(field.name or "words", []).append((shown, exact, meaning))
 
         def single(name: str) -> Value | None:
             values = gathered.get(name, ())
             return values[0][0] if len(values) == 1 else None
 
-        for name, meaning in self._meanings.of_call(number, single).items():
+        for name, meaning in self.meanings.of_call(number, single).items():
             shown, exact, _ = gathered[name][0]
             gathered[name] = [(shown, exact, meaning)]
         return _members(gathered)
+
+
+def _together(members: list[Members]) -> Fields | None:
+    """Return all members of a record; None where a name is there twice."""
+    flat = list(chain.from_iterable(members))
+    fields = dict(flat)
+    return fields if len(fields) == len(flat) else None
 
 
 def _members(gathered: dict[str, list[tuple[Value, str | None, Meaning]]]) -> Fields:

@@ -23,7 +23,7 @@ The ``host``, ``namespaces``, ``container`` and ``cgroup`` dicts are shared betw
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 from enricher.clock import rfc3339
 from enricher.enrich import beside, contid, told
@@ -73,6 +73,15 @@ _CONTEXTS: Final[dict[tuple[bool, bool], Literal["kernel", "journal", "none"]]] 
 _CREDENTIALS: Final = ("uid", "gid", "euid", "suid", "fsuid", "egid", "sgid", "fsgid")
 
 
+class Gist(NamedTuple):
+    """What an event's records say of the whole: the type and fields of the primary one, all keys, the outcome."""
+
+    kind: str
+    fields: Fields
+    keys: list[str]
+    outcome: Outcome | None
+
+
 class NativeBuilder:
     """Builds the native events of one boot of one host; holds the caches, so keep one per pipeline.
 
@@ -90,40 +99,45 @@ class NativeBuilder:
     ) -> None:
         self._host = host
         self._where = Whereabouts(host, Surroundings(host) if around is None else around)
-        self._entries = Decoder(names, raw=raw).entries
+        self.decoder = Decoder(names, raw=raw)
+        self._entries = self.decoder.entries
+        self.raw = raw
         self._host_entry = host_entry(host)
         self._uid_prefix = host.boot_id + "/"
 
     def build(self, event: Event) -> NativeEvent:
         """Make the event's dict. Raises ValueError if the stamp is none; records may hold any bytes."""
-        sec, ms, _serial = split_stamp(event.stamp)
-        ident = event.stamp.decode("ascii")
         if event.loss is not None:
-            return self._own(event, "LOST", rfc3339(sec, ms), {"lost": _lost(event.loss)})
+            return self._own(event, "LOST", {"lost": _lost(event.loss)})
         if event.notice is not None:
-            return self._own(event, "NOTICE", rfc3339(sec, ms), {"notice": _notice(event.notice)})
+            return self._own(event, "NOTICE", {"notice": _notice(event.notice)})
         if event.told is not None:
-            return told.enter(
-                self._own(event, told.type_of(event.told), rfc3339(sec, ms)), event.told, self._where
-            )
-        context, doubt = attribute(event)
-        recalled = event.recalled
+            return told.enter(self._own(event, told.type_of(event.told)), event.told, self._where)
         entries = self._entries(event.records)
         primary, fields = _primary(event, entries)
+        gist = Gist(primary, fields, _keys(event.records), _outcome(fields, entries))
+        return self.around(event, gist, entries)
+
+    def around(self, event: Event, gist: Gist, entries: list[RecordEntry]) -> NativeEvent:
+        """Make what stands around the records of an event of the kernel's. Raises ValueError if the stamp is none."""
+        sec, ms, _serial = split_stamp(event.stamp)
+        ident = event.stamp.decode("ascii")
+        context, doubt = attribute(event)
+        recalled = event.recalled
 
         # In the documented order of members, which a dict keeps.
         native: dict[str, object] = {
             "schema": SCHEMA,
             "time": rfc3339(sec, ms),
             "id": ident,
-            "uid": self._boot_of(event) + (ident if event.part == 1 else f"{ident}/{event.part}"),
-            "host": self._host_of(event),
-            "type": primary,
-            "keys": _keys(event.records),
+            "uid": self.boot_of(event) + (ident if event.part == 1 else f"{ident}/{event.part}"),
+            "host": self.host_of(event),
+            "type": gist.kind,
+            "keys": gist.keys,
         }
-        if (outcome := _outcome(fields, entries)) is not None:
-            native["outcome"] = outcome
-        if subject := subject_of(context, fields):
+        if gist.outcome is not None:
+            native["outcome"] = gist.outcome
+        if subject := subject_of(context, gist.fields):
             native["subject"] = subject if context is None else self._where.with_inside(subject, context)
         home = None
         seen = recalled if context is None else context
@@ -145,7 +159,7 @@ class NativeBuilder:
         if event.beside is not None and context is not None:
             doubt = doubt or beside.enter(native, event.beside, context, event.records, self._where)
         native["records"] = entries
-        native["enrichment"] = _enrichment(event, context, doubt, home)
+        native["enrichment"] = enrichment_of(event, context, doubt, home)
         return cast("NativeEvent", native)
 
     def place(self, event: Event) -> NativeEvent:
@@ -158,7 +172,7 @@ class NativeBuilder:
             return self.build(event)
         context, _ = attribute(event)
         seen = event.recalled if context is None else context
-        native: dict[str, object] = {"host": self._host_of(event)}
+        native: dict[str, object] = {"host": self.host_of(event)}
         home = None
         if seen is not None:
             native["namespaces"], _ = self._where.namespaces.of(seen)
@@ -177,21 +191,22 @@ class NativeBuilder:
         fields = {} if record is None else self._entries([record])[0]["fields"]
         return self._where.with_inside(subject_of(context, fields), context).get("inside")
 
-    def _boot_of(self, event: Event) -> str:
+    def boot_of(self, event: Event) -> str:
+        """Return what stands before the id in ``uid``."""
         return self._uid_prefix if event.recalled is None else event.recalled.host.boot_id + "/"
 
-    def _host_of(self, event: Event) -> HostEntry:
+    def host_of(self, event: Event) -> HostEntry:
+        """Return the member ``host``; the same object for the same host."""
         if event.recalled is not None:
             return host_entry(event.recalled.host)
         return {"name": text_of(event.node)[0]} if event.node else self._host_entry
 
-    def _own(
-        self, event: Event, kind: str, time: str, content: Mapping[str, object] | None = None
-    ) -> NativeEvent:
+    def _own(self, event: Event, kind: str, content: Mapping[str, object] | None = None) -> NativeEvent:
         """Make the dict of an event of our own; it has no records and nobody's context."""
+        sec, ms, _serial = split_stamp(event.stamp)
         native = {
             "schema": SCHEMA,
-            "time": time,
+            "time": rfc3339(sec, ms),
             "id": event.stamp.decode("ascii"),
             "uid": self._uid_prefix + event.own_id,
             "host": self._host_entry,
@@ -299,7 +314,8 @@ def _outcome_of(fields: Fields) -> Outcome | None:
     return _OUTCOMES.get(said) if isinstance(said, str) else None
 
 
-def _enrichment(event: Event, context: Context | None, doubt: str, home: Home | None) -> Enrichment:
+def enrichment_of(event: Event, context: Context | None, doubt: str, home: Home | None) -> Enrichment:
+    """Return what an event says of itself: what is known, from where, and what is missing."""
     enrichment: Enrichment = {
         "context": _CONTEXTS[event.context is not None, event.recalled is not None],
         "container": "none" if home is None else home.provenance,

@@ -86,7 +86,9 @@ def renderer(  # noqa: PLR0913 - what an event is made from
         )
     made = NativeBuilder(facts, raw=raw, names=names, around=around)
     build = made.build
-    render = native_json.render if table is None else table.render
+    if table is None:
+        return Renderer(build, made.place, native_json.NativeJson(made).line, native_json.render)
+    render = table.render
     return Renderer(build, made.place, lambda event: render(build(event)), render)
 
 

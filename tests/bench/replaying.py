@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from enricher import clock
 from enricher.cli import main, replay
 from enricher.enrich import decode, keys, memo, native
+from enricher.route.views import fragments, native_json
 from enricher.sources.audit.types import name_of
 from enricher.sources.names import HostNames
 
@@ -84,6 +85,17 @@ class _CountedKeys(keys._Memory):
         return super().__getitem__(word)
 
 
+class _CountedFragments(fragments.Fragments):
+    def _forget(self) -> None:
+        super()._forget()
+        self._calls = _Counted()
+
+    def _tail(self, number: int, text: bytes) -> fragments.Tail | None:
+        counts["tails"] += 1
+        counts["tails found"] += text in self._tails
+        return super()._tail(number, text)
+
+
 def _put(owner: object, name: str, value: object) -> None:
     """Put something in another's place. Raises AttributeError where that has gone: a change here would do nothing."""
     getattr(owner, name)
@@ -98,7 +110,9 @@ def _forget() -> None:
     _put(memo.WordMemo, "LONGEST", -1)
     _put(decode, "CallMemo", _ForgetfulCalls)
     _put(keys, "_keys", _ForgetfulKeys())
-    _put(clock, "_utc_second", clock._utc_second.__wrapped__)
+    _put(fragments, "TAILS", 0)
+    _put(fragments, "CALLS", 0)
+    _put(clock, "utc_second", clock.utc_second.__wrapped__)
     for module in (decode, native):
         _put(module, "type_name", name_of)
 
@@ -106,6 +120,7 @@ def _forget() -> None:
 def _count() -> None:
     _put(decode, "WordMemo", _CountedWords)
     _put(decode, "CallMemo", _CountedCalls)
+    _put(native_json, "Fragments", _CountedFragments)
     _put(keys, "_keys", _CountedKeys())
 
 
@@ -119,7 +134,7 @@ def run(words: list[str]) -> int:
         CHANGES[name]()
     code = main.main(command)
     if "count" in asked:
-        found = clock._utc_second.cache_info()
+        found = clock.utc_second.cache_info()
         counts["seconds"], counts["seconds found"] = found.hits + found.misses, found.hits
         sys.stderr.write(json.dumps(counts) + "\n")
     return code

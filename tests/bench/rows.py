@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher import __version__
+from enricher.forms import VARIABLE, form
 from tests.interop.tools import python_root_of, root_of
 
 if TYPE_CHECKING:
@@ -110,9 +111,12 @@ def lines_of(path: Path) -> int:
 def _ours(view: str, changes: str = "") -> Callable[[Path, Path], Job]:
     def job(_: Path, directory: Path) -> Job:
         output = directory / "out"
-        program = ["-m", "tests.bench.replaying", changes] if changes else ["-m", "enricher"]
+        changed = changes.removeprefix("interpreted").strip(",")
+        program = ["-m", "tests.bench.replaying", changed] if changed else ["-m", "enricher"]
         words = [sys.executable, *program, "replay", "-", f"--format={view}", "--output", str(output)]
-        return Job(words, output)
+        # What counts puts classes of its own in the place of ours: compiled ones have no room for them.
+        sources = {"interpreted", "count"}.intersection(changes.split(","))
+        return Job(words, output, {VARIABLE: "1"} if sources else None)
 
     return job
 
@@ -159,7 +163,8 @@ class _Kind(NamedTuple):
 
 
 def _of_ours(view: str, changes: str) -> tuple[str, Callable[[Path, Path], Job]]:
-    return f"{__version__}, Python {sys.version.split()[0]}", _ours(view, changes)
+    shown = "interpreted" if "interpreted" in changes else form()
+    return f"{__version__}, Python {sys.version.split()[0]}, {shown}", _ours(view, changes)
 
 
 def _of_laurel(release: str, enrich: str) -> tuple[str, Callable[[Path, Path], Job]]:
@@ -175,6 +180,7 @@ _KINDS: Final = (
     _Kind("json", "replay to JSON", _of_ours, "json", ""),
     _Kind(SCORED, "replay to JSON, users named", _of_ours, "json", "names"),
     _Kind("json-forget", "the same, nothing remembered", _of_ours, "json", "names,forget"),
+    _Kind("json-sources", "replay to JSON, users named, interpreted", _of_ours, "json", "interpreted,names"),
     _Kind("text", "replay to audit text", _of_ours, "text", ""),
     _Kind(REFERENCE, "LAUREL, translation and enrichment", _of_laurel, "sid", "enrich"),
     _Kind("laurel-translate", "LAUREL, translation alone", _of_laurel, "sid", ""),

@@ -17,6 +17,7 @@ forms.interpret()
 from enricher.enrich.native import NativeBuilder  # noqa: E402
 from enricher.enrich.shape import NativeEvent  # noqa: E402
 from enricher.model import Event  # noqa: E402
+from enricher.route.views.native_json import NativeJson, render  # noqa: E402
 from tests import schema  # noqa: E402
 
 
@@ -30,6 +31,18 @@ def every_native_event_keeps_to_the_schema(monkeypatch: pytest.MonkeyPatch) -> N
         return native
 
     monkeypatch.setattr(NativeBuilder, "build", build)
+
+
+@pytest.fixture(autouse=True)
+def every_line_of_json_is_that_of_the_native_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = NativeJson.line
+
+    def line(self: NativeJson, event: Event) -> bytes:
+        made = short(self, event)
+        assert made == render(self._builder.build(event))
+        return made
+
+    monkeypatch.setattr(NativeJson, "line", line)
 
 
 @pytest.fixture(autouse=True)

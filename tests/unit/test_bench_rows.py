@@ -29,7 +29,7 @@ for _ in range(2):
 memory = builder._entries.__self__
 own = sum(map(len, memory._own.values()))
 calls = len(memory._calls._calls) + len(memory._calls._arguments)
-print(len(memory._common) + own, calls, len(keys._keys), hasattr(clock._utc_second, "cache_info"))
+print(len(memory._common) + own, calls, len(keys._keys), hasattr(clock.utc_second, "cache_info"))
 """
 
 
@@ -89,8 +89,10 @@ def test_remembering_changes_no_byte_and_is_counted(tmp_path: Path) -> None:
     assert outputs[0] == outputs[1] == outputs[2]
     assert b'"UID":"root"' in outputs[0]
     counts = json.loads((tmp_path / "json-count/errors").read_text().splitlines()[-1])
-    assert counts["words"] > counts["words found"] > 1_000
-    assert (counts["calls"], counts["keys"], counts["seconds"]) == (100, 100, 100)
+    assert counts["tails"] == 300
+    assert 100 <= counts["calls"] < 110  # one that is new is asked for twice
+    assert 300 > counts["tails found"] > 200
+    assert counts["words"] > counts["words found"] > 10
 
 
 def test_users_are_named_only_where_that_is_asked_for(tmp_path: Path) -> None:

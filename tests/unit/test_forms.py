@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Final
 
 import pytest
 
@@ -17,9 +16,7 @@ from enricher import forms
 from tests.bench.bench_replay import make_capture
 from tests.bench.distinct import made_log
 from tests.lint.tree import ROOT
-
-ODD: Final = Path(__file__).parent / "data" / "odd.log"
-"""A line for each way to be unusual."""
+from tests.unit.data import ODD
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records as the JSON that they are in an event, made from their words without a dict in between.
+
+Owns the short ways for the records that every busy host has most of. What they give is what `enrich.decode` and
+`codec` give, byte for byte: where a record is not exactly of the usual form it takes their way, so nothing here
+decides what a value means. Never sees more than one record, and never keeps anything of one that differs from
+record to record.
+
+What makes it short: behind a record's own numbers (serial, pid, addresses, inode) stands text that stood in one
+before: who it was and what program (``auid=1000 uid=0 .. key="exec"``), what a file is (``dev=fe:01 mode=0100755
+..``). Such a tail is decoded once.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import unhexlify
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from enricher.codec import dumps
+from enricher.enrich.decode import type_name
+from enricher.enrich.keys import keys_of
+from enricher.enrich.subject import subject_of
+from enricher.enrich.values import PLACES
+from enricher.model import Record
+from enricher.sources.audit.text import EXECVE
+
+if TYPE_CHECKING:
+    from enricher.enrich.decode import Decoder
+    from enricher.enrich.interpret_args import Argument
+    from enricher.enrich.shape import Fields
+
+SYSCALL: Final = 1300
+PATH: Final = 1302
+CWD: Final = 1307
+EOE: Final = 1320
+PROCTITLE: Final = 1327
+
+# A number as the kernel prints it, below 2^53: JSON has the same digits.
+_NUMBER: Final = rb"(0|[1-9][0-9]{0,14})"
+_syscall = re.compile(
+    rb"arch=([0-9a-f]{1,8}) syscall=" + _NUMBER + rb" (?:success=(yes|no) exit=(0|-?[1-9][0-9]{0,14}) )?"
+    rb"a0=([0-9a-f]{1,16}) a1=([0-9a-f]{1,16}) a2=([0-9a-f]{1,16}) a3=([0-9a-f]{1,16})"
+    rb" items=" + _NUMBER + rb" ppid=" + _NUMBER + rb" pid=" + _NUMBER + rb" (auid=[^\x1d]*)"
+).fullmatch
+_path = re.compile(
+    rb"item=" + _NUMBER + rb" name=(?:\"([^\" \x1d]*)\"|(\(null\))|((?:[0-9A-F]{2})+))"
+    rb"(?: inode=" + _NUMBER + rb")? ((?:dev|nametype)=[^\x1d]*)"
+).fullmatch
+_execve = re.compile(rb"argc=([1-9][0-9]{0,2})((?: a[0-9]+=(?:\"[^\" \x1d]*\"|(?:[0-9A-F]{2})+))+)").fullmatch
+_title = re.compile(rb"proctitle=(?:\"([^\" \x1d]*)\"|((?:[0-9A-F]{2})+))").fullmatch
+_cwd = re.compile(rb"cwd=(?:\"([^\" \x1d]*)\"|((?:[0-9A-F]{2})+))").fullmatch
+
+_HEADS: Final = frozenset(
+    "arch ARCH syscall SYSCALL success exit EXIT a0 A0 a1 A1 a2 A2 a3 A3 items ppid pid item name inode".split()
+)
+"""What stands before a tail, and what that means: in a tail such a name would be there twice."""
+
+_PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
+"""Bytes that are in JSON what they are in a record."""
+_TITLE_PLAIN: Final = _PLAIN + b"\0"
+
+
+_NO_ARGUMENTS: Final = (b"(null)", b"?")
+_KEY: Final = b" key="
+
+
+TAILS = 2048
+"""Tails that are remembered, of at most `LONGEST` bytes: some 3 KiB each. When there are as many it begins anew."""
+LONGEST: Final = 768
+CALLS = 4096
+"""System calls that are remembered, and as many of their arguments and errors."""
+
+
+class Tail(NamedTuple):
+    """What a tail says, and of a SYSCALL's what it says of its event. ``members``, ``keys``, ``subject`` are JSON."""
+
+    members: bytes
+    fields: Fields
+    key_names: list[str]
+    keys: bytes
+    subject: bytes
+
+
+class Primary(NamedTuple):
+    """What a SYSCALL record says of its event. ``outcome`` is b"" where it says nothing."""
+
+    pid: bytes
+    ppid: bytes
+    outcome: bytes
+    tail: Tail
+
+
+class Fragments:
+    """Makes the JSON of records; holds what was looked up, so keep one per pipeline."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._generation = decoder.refresh()
+        self._heads: dict[int, bytes] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._tails: dict[bytes, Tail | None] = {}
+        self._calls: dict[tuple[bytes, bytes], tuple[bytes, tuple[Argument, ...]]] = {}
+        self._exits: dict[bytes, bytes] = {}
+        self._arguments: dict[tuple[bytes, bytes, int, bytes, bytes], bytes] = {}
+        self.primary: Primary | None = None
+        """What the last SYSCALL record said, where that was made in the short way."""
+
+    def of(self, records: list[Record]) -> bytes | None:
+        """Return the elements of ``records`` of an event; None where one of them depends on another.
+
+        ``primary`` is then what its first SYSCALL record said, None if that takes the long way.
+        """
+        generation = self._decoder.refresh()
+        if generation != self._generation:
+            self._generation = generation
+            self._forget()
+        self.primary = None
+        syscalls = execves = 0
+        parts = []
+        for record in records:
+            number, text, truncated = record
+            if number == SYSCALL:
+                syscalls += 1
+            elif _KEY in text:
+                return None  # a key of another record than the one whose tail is known
+            elif number == EXECVE:
+                execves += 1
+            made = None if truncated else self._usual(number, text)
+            parts.append(dumps(self._decoder.entry_of(record)) if made is None else made)
+        return None if execves > 1 or syscalls > 1 else b",".join(parts)
+
+    def _usual(self, number: int, text: bytes) -> bytes | None:
+        """Make a record in its short way; None where it has none, or is not of the usual form."""
+        body = _body(text)
+        if body is None:
+            return None
+        if number == PATH:
+            return self._path(body)
+        if number == SYSCALL:
+            return self._syscall(body)
+        if not body:
+            return self._head(number) + b"}}"
+        short = _SHORT.get(number)
+        return None if short is None else short(body)
+
+    def _head(self, number: int) -> bytes:
+        """Return the beginning of a record of this type."""
+        head = self._heads.get(number)
+        if head is None:
+            head = self._heads[number] = b'{"type":%b,"fields":{' % dumps(type_name(number))
+        return head
+
+    # -- SYSCALL -------------------------------------------------------------------------------------
+
+    def _syscall(self, body: bytes) -> bytes | None:
+        found = _syscall(body)
+        if found is None:
+            return None
+        arch, number, success, code, a0, a1, a2, a3, items, ppid, pid, text = found.groups()
+        tail = self._tail(SYSCALL, text)
+        if tail is None:
+            return None
+        call = self._calls.get((arch, number))
+        if call is None:
+            call = self._call(arch, number)
+        named, arguments = call
+        if arguments:
+            values = [b'"a0":"%b"' % a0, b'"a1":"%b"' % a1, b'"a2":"%b"' % a2, b'"a3":"%b"' % a3]
+            written = (a0, a1, a2, a3)
+            for argument in arguments:
+                place = argument.place
+                value, other = written[place], written[argument.other]
+                key = (arch, number, place, value, other)
+                known = self._arguments.get(key)
+                if known is None:
+                    known = self._argument(argument, key)
+                values[place] = known
+            registers = b",".join(values)
+        else:
+            registers = b"".join((b'"a0":"', a0, b'","a1":"', a1, b'","a2":"', a2, b'","a3":"', a3, b'"'))
+        if success is None:
+            said = b""
+            outcome = b""
+        else:
+            # Only an error has a name; other results are as many as there are addresses and sizes.
+            told = self._exits.get(code) if code[:1] == b"-" else b'"exit":' + code
+            if told is None:
+                told = self._exit(code)
+            said = b"".join((b',"success":"', success, b'",', told))
+            outcome = b"success" if success == b"yes" else b"failure"
+        self.primary = Primary(pid, ppid, outcome, tail)
+        return b"".join(
+            (
+                b'{"type":"SYSCALL","fields":{',
+                named,
+                said,
+                b",",
+                registers,
+                b',"items":',
+                items,
+                b',"ppid":',
+                ppid,
+                b',"pid":',
+                pid,
+                b",",
+                tail.members,
+                b"}}",
+            )
+        )
+
+    def _call(self, arch: bytes, number: bytes) -> tuple[bytes, tuple[Argument, ...]]:
+        """Return the members that name a system call, and which of its arguments have a meaning."""
+        call = self._decoder.meanings.call(arch.decode(), int(number))
+        entry = self._decoder.entry_of(
+            Record(SYSCALL, b"audit(0.0:0): arch=%b syscall=%b a0=0 a1=0 a2=0 a3=0" % (arch, number))
+        )
+        fields = entry["fields"]
+        members = {name: fields[name] for name in ("arch", "ARCH", "syscall", "SYSCALL") if name in fields}
+        known = (dumps(members)[1:-1], call.arguments)
+        if _room(self._calls, CALLS):
+            self._calls[arch, number] = known
+        return known
+
+    def _argument(self, argument: Argument, key: tuple[bytes, bytes, int, bytes, bytes]) -> bytes:
+        """Return an argument's members."""
+        _, _, place, value, other = key
+        shown = value.decode()
+        members = {
+            PLACES[place]: shown,
+            **dict(self._decoder.meanings.of_argument(argument, shown, other.decode())),
+        }
+        known = dumps(members)[1:-1]
+        if _room(self._arguments, CALLS):
+            self._arguments[key] = known
+        return known
+
+    def _exit(self, code: bytes) -> bytes:
+        """Return the members of ``exit=``."""
+        fields = self._decoder.usual(SYSCALL, b"exit=" + code)
+        made = b'"exit":' + code if fields is None else dumps(fields)[1:-1]
+        if _room(self._exits, CALLS):
+            self._exits[code] = made
+        return made
+
+    # -- tails ---------------------------------------------------------------------------------------
+
+    def _tail(self, number: int, text: bytes) -> Tail | None:
+        """Return what a tail says; None where the long way has to be taken."""
+        tail = self._tails.get(text)
+        if tail is None and text not in self._tails:
+            tail = self._new_tail(number, text)
+            if len(text) <= LONGEST and _room(self._tails, TAILS):
+                self._tails[text] = tail
+        return tail
+
+    def _new_tail(self, number: int, text: bytes) -> Tail | None:
+        fields = self._decoder.usual(number, text)
+        if not fields or not _HEADS.isdisjoint(fields):
+            return None
+        keys = keys_of(Record(number, b" " + text)) if number == SYSCALL else ()
+        subject = dumps(subject_of(None, fields))[1:-1] if number == SYSCALL else b""
+        if subject:
+            subject = b"," + subject
+        names = list(dict.fromkeys(key.decode("utf-8", "replace") for key in keys))
+        return Tail(dumps(fields)[1:-1], fields, names, dumps(names), subject)
+
+    # -- PATH ----------------------------------------------------------------------------------------
+
+    def _path(self, body: bytes) -> bytes | None:
+        found = _path(body)
+        if found is None:
+            return None
+        item, quoted, null, hexed, inode, text = found.groups()
+        name = b'"(null)"' if null is not None else _string(quoted, hexed)
+        if name is None:
+            return None
+        tail = self._tail(PATH, text)
+        if tail is None:
+            return None
+        if inode is None:
+            return b"".join(
+                (b'{"type":"PATH","fields":{"item":', item, b',"name":', name, b",", tail.members, b"}}")
+            )
+        return b"".join(
+            (
+                b'{"type":"PATH","fields":{"item":',
+                item,
+                b',"name":',
+                name,
+                b',"inode":',
+                inode,
+                b",",
+                tail.members,
+                b"}}",
+            )
+        )
+
+
+def _room(memory: dict[Any, Any], most: int) -> bool:
+    """Whether one more may be remembered; makes room where there is none."""
+    if len(memory) >= most:
+        memory.clear()
+    return most > 0
+
+
+# -- what is made of one record alone ----------------------------------------------------------------
+
+
+def _body(text: bytes) -> bytes | None:
+    """Return what stands behind the stamp, without the spaces around it; None for what has none."""
+    end = text.find(b"):")
+    if end < 0 or text[:6] != b"audit(":
+        return None
+    return text[end + 2 :].strip(b" ")
+
+
+def _string(quoted: bytes | None, hexed: bytes | None) -> bytes | None:
+    """Return a value as JSON text; None where it is not UTF-8."""
+    value = unhexlify(hexed or b"") if quoted is None else quoted
+    if not value.translate(None, _PLAIN):
+        return b'"%b"' % value
+    try:
+        return dumps(value.decode())
+    except UnicodeDecodeError:
+        return None
+
+
+def _directory(body: bytes) -> bytes | None:
+    found = _cwd(body)
+    value = None if found is None else _string(found[1], found[2])
+    return None if value is None else b'{"type":"CWD","fields":{"cwd":%b}}' % value
+
+
+def _proctitle(body: bytes) -> bytes | None:
+    found = _title(body)
+    if found is None:
+        return None
+    quoted, hexed = found.groups()
+    value = unhexlify(hexed) if quoted is None else quoted
+    if value in _NO_ARGUMENTS:
+        return None
+    if value.translate(None, _TITLE_PLAIN):
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            return None
+        return b'{"type":"PROCTITLE","fields":{"proctitle":%b,"ARGV":%b}}' % (
+            dumps(text),
+            dumps(text.split("\0")),
+        )
+    return b"".join(
+        (
+            b'{"type":"PROCTITLE","fields":{"proctitle":"',
+            value.replace(b"\0", b"\\u0000"),
+            b'","ARGV":["',
+            value.replace(b"\0", b'","'),
+            b'"]}}',
+        )
+    )
+
+
+def _arguments(body: bytes) -> bytes | None:
+    """A command line in one record, each argument in one piece."""
+    found = _execve(body)
+    if found is None:
+        return None
+    words = found[2].split(b" ")
+    del words[0]
+    if int(found[1]) != len(words):
+        return None
+    shown = []
+    for index, word in enumerate(words):
+        name, _, value = word.partition(b"=")
+        if name != b"a%d" % index:
+            return None
+        text = _string(value[1:-1], None) if value[:1] == b'"' else _string(None, value)
+        if text is None:
+            return None
+        shown.append(text)
+    return b'{"type":"EXECVE","fields":{"argc":%b,"ARGV":[%b]}}' % (found[1], b",".join(shown))
+
+
+_SHORT: Final = {EXECVE: _arguments, PROCTITLE: _proctitle, CWD: _directory}

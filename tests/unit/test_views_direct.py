@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The short way to a line of JSON gives what the long one does, whatever the records are; and it is taken."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enricher.enrich.native import NativeBuilder
+from enricher.enrich.shape import NativeEvent
+from enricher.model import Context, Event, HostFacts, Record
+from enricher.route.views import fragments
+from enricher.route.views.native_json import NativeJson, render
+from enricher.sources.names import NoNames
+from tests.unit.data import ODD
+from tests.unit.sample_events import EXEC, HEAD, HOST, STAMP, USER_LOGIN, context
+
+NOWHERE: Final = HostFacts("", "", "", "", (0,) * 10)
+_LINE: Final = re.compile(rb"type=(\S+) msg=audit\([^)]*\): ?(.*)")
+_NUMBERS: Final = {
+    b"SYSCALL": 1300,
+    b"PATH": 1302,
+    b"SOCKADDR": 1306,
+    b"CWD": 1307,
+    b"EXECVE": 1309,
+    b"PROCTITLE": 1327,
+}
+OTHERS: Final = [
+    (_NUMBERS[found[1]], found[2])
+    for found in map(_LINE.match, ODD.read_bytes().splitlines())
+    if found and found[1] in _NUMBERS
+]
+MORE: Final = [
+    (
+        1300,
+        EXEC[0][1]
+        .replace(b"syscall=59", b"syscall=257")
+        .replace(b"yes exit=0", b"no exit=-2")
+        .replace(b"a2=55d2a9e4c500", b"a2=241"),
+    ),
+    (1300, EXEC[0][1].replace(b" success=yes exit=0", b"")),
+    (1302, b'item=0 name="/nowhere" nametype=UNKNOWN cap_fp=0'),
+    (1302, b"item=0 name=(null) inode=7 dev=00:01 mode=0100755 nametype=NORMAL key=1"),
+    (1327, b"proctitle=3F"),
+    (1327, b'proctitle="x\x7f\xc2\x85"'),
+    (1309, b'argc=2 a0="x" a1=C3A9'),
+    (1309, b'argc=2 a0="x" a2="y"'),
+    (1309, b'argc=02 a0="x" a1="y"'),
+    (1305, b'auid=0 op=add_rule key="k" list=4 res=1'),
+    (1320, b""),
+    (1112, USER_LOGIN),
+]
+POOL: Final = [*EXEC, *OTHERS, *MORE]
+PIECES: Final = [
+    b" ",
+    b"=",
+    b'"',
+    b"\\",
+    b"\x1d",
+    b"0",
+    b"-",
+    b"A0=1",
+    b" uid=0",
+    b" key=k",
+    b"\xff",
+    b"\xc3\xa9",
+    b"\0",
+    b"(",
+]
+
+
+def event_of(records: list[tuple[int, bytes]], seen: Context | None = None) -> Event:
+    made = Event(STAMP, 0.0)
+    made.records = [Record(number, HEAD + text) for number, text in records]
+    made.context = seen
+    made.complete = True if seen else None
+    return made
+
+
+def both(event: Event, host: HostFacts = HOST) -> tuple[bytes, bytes]:
+    short = NativeJson(NativeBuilder(host, names=NoNames()))
+    lines = {short.line(event), short.line(event)}  # from memory as well
+    assert len(lines) == 1
+    return lines.pop(), render(NativeBuilder(host, names=NoNames()).build(event))
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    records = []
+    for number, text in draw(st.lists(st.sampled_from(POOL), min_size=1, max_size=4)):
+        changed = text
+        for piece in draw(st.lists(st.sampled_from(PIECES), max_size=2)):
+            begin = draw(st.integers(0, len(changed)))
+            end = begin + draw(st.integers(0, 3))
+            changed = changed[:begin] + piece + changed[end:]
+        records.append((number, changed))
+    made = event_of(records, draw(st.sampled_from([None, context()])))
+    made.records = [
+        record._replace(truncated=draw(st.booleans())) if draw(st.booleans()) else record
+        for record in made.records
+    ]
+    made.part = draw(st.sampled_from([1, 1, 2]))
+    made.self_caused = draw(st.booleans())
+    made.reason = draw(st.sampled_from(["", "read from a log"]))
+    made.node = draw(st.sampled_from([b"", b"web\xff1"]))
+    return made
+
+
+@settings(max_examples=400)
+@given(event=events())
+def test_any_event(event: Event) -> None:
+    short, long = both(event)
+    assert short == long
+
+
+@pytest.mark.parametrize("record", POOL, ids=repr)
+@pytest.mark.parametrize("seen", [None, context()], ids=["log", "context"])
+def test_every_record(record: tuple[int, bytes], seen: Context | None) -> None:
+    for records in ([record], [EXEC[0], record], [EXEC[0], record, record]):
+        short, long = both(event_of(records, seen))
+        assert short == long
+
+
+@pytest.mark.parametrize(
+    "stamp", [b"1.5:1", b"1.0005:1", b"99999999999.123:1", b"253402300800.000:7", b"0.000:0"]
+)
+def test_stamps_that_no_kernel_writes(stamp: bytes) -> None:
+    made = event_of(list(EXEC))
+    made.stamp = stamp
+    short, long = both(made, NOWHERE)
+    assert short == long
+
+
+@pytest.mark.parametrize("seen", [None, context()], ids=["log", "context"])
+def test_the_usual_event_is_not_built(seen: Context | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = 0
+    build = NativeBuilder.build
+
+    def counted(self: NativeBuilder, event: Event) -> NativeEvent:
+        nonlocal built
+        built += 1
+        return build(self, event)
+
+    monkeypatch.setattr(NativeBuilder, "build", counted)
+    short = NativeJson(NativeBuilder(HOST))
+    assert b'"keys":["exec"]' in short.line(event_of(list(EXEC), seen))
+    assert built == 1  # by the fixture that compares both
+    short.line(event_of([*EXEC, EXEC[0]], seen))
+    assert built == 3
+
+
+class Names:
+    """Users whose names change."""
+
+    generation = 0
+
+    def user(self, uid: int) -> str:
+        return f"user{uid}-{self.generation}"
+
+    def group(self, gid: int) -> str:
+        return f"group{gid}-{self.generation}"
+
+
+def test_new_names_are_used() -> None:
+    names = Names()
+    short = NativeJson(NativeBuilder(HOST, names=names))
+    event = event_of(list(EXEC))
+    assert b'"UID":"user0-0"' in short.line(event)
+    names.generation = 1
+    line = short.line(event)
+    assert b'"UID":"user0-1"' in line
+    assert b'0-0"' not in line
+
+
+def test_memories_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fragments, "TAILS", 8)
+    monkeypatch.setattr(fragments, "CALLS", 8)
+    short = NativeJson(NativeBuilder(HOST))
+    made = short._fragments
+    for number in range(100):
+        text = EXEC[0][1].replace(b"ses=3", b"ses=%d" % number).replace(b"syscall=59", b"syscall=%d" % number)
+        text = text.replace(b"exit=0", b"exit=-%d" % (number + 1)).replace(
+            b"a2=55d2a9e4c500", b"a2=%x" % number
+        )
+        short.line(event_of([(1300, text)]))
+        sizes = [len(made._tails), len(made._calls), len(made._exits), len(made._arguments)]
+        assert max(sizes) <= 8
+
+
+def test_a_tail_too_long_is_not_kept() -> None:
+    short = NativeJson(NativeBuilder(HOST))
+    short.line(event_of([(1300, EXEC[0][1] + b" x=" + b"y" * fragments.LONGEST)]))
+    assert not short._fragments._tails
