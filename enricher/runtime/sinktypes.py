@@ -17,6 +17,7 @@ from enricher.sinks.delivery.file import FileOptions, FileSender
 from enricher.sinks.delivery.forward import ForwardOptions, ForwardSender
 from enricher.sinks.delivery.hec import HecOptions, HecSender
 from enricher.sinks.delivery.jetstream import NatsOptions, NatsSender
+from enricher.sinks.delivery.kafka import KafkaOptions, KafkaSender
 from enricher.sinks.delivery.otlp import OtlpOptions, OtlpSender
 from enricher.sinks.delivery.relp import RelpOptions, RelpSender
 from enricher.sinks.delivery.syslog import SyslogOptions, SyslogSender
@@ -74,6 +75,11 @@ TYPES: Final[dict[str, SinkType]] = {
         NatsOptions,
         ("native", "ecs", "ocsf", "otlp"),
         lambda options, facts: NatsSender(options, facts.machine_id),
+    ),
+    "kafka": SinkType(
+        KafkaOptions,
+        ("native", "ecs", "ocsf", "otlp"),
+        lambda options, facts: KafkaSender(options, facts.machine_id),
     ),
 }
 """In the order of the documentation."""

@@ -18,6 +18,7 @@ from enricher.sinks.delivery.file import FileOptions
 from enricher.sinks.delivery.forward import ForwardOptions
 from enricher.sinks.delivery.hec import HecOptions
 from enricher.sinks.delivery.jetstream import NatsOptions
+from enricher.sinks.delivery.kafka import KafkaOptions
 from enricher.sinks.delivery.otlp import OtlpOptions
 from enricher.sinks.delivery.relp import RelpOptions
 from enricher.sinks.delivery.syslog import SyslogOptions
@@ -35,6 +36,7 @@ OPTIONS = {
     "otlp": OtlpOptions,
     "forward": ForwardOptions,
     "nats": NatsOptions,
+    "kafka": KafkaOptions,
 }
 
 
