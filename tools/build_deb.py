@@ -121,7 +121,7 @@ def stage(tree: Path, suffix: str) -> None:
     shutil.copytree(ROOT / "docs", tree / "docs")
     for name in ("README.md", "CHANGELOG.md"):
         shutil.copyfile(ROOT / name, tree / name)
-    for name in ("debian", "man", "completions", "prometheus", "rules", "systemd"):
+    for name in ("debian", "man", "completions", "prometheus", "rules", "systemd", "oci"):
         shutil.copytree(PACKAGING / name, tree / name)
     _place(tree / "debian" / "launcher", tree / "bin" / "audit-enricher")
     _place(PACKAGING / "audit-enricher.toml", tree / "etc" / "audit-enricher.toml")
@@ -148,6 +148,7 @@ def _place(source: Path, target: Path) -> None:
 def _normalise(tree: Path) -> None:
     """Modes as of no umask, times as of no clock: dpkg-deb moves a time back to the changelog's, never forward."""
     programs = {tree / "debian" / "rules", tree / "bin" / "audit-enricher"}
+    programs |= {tree / "oci" / "contid-hook", tree / "oci" / "contid-runc"}
     for path in [tree, *tree.rglob("*")]:
         path.chmod(0o755 if path.is_dir() or path in programs else 0o644)
         os.utime(path)

@@ -156,6 +156,11 @@ def test_what_is_where(debs: Debs) -> None:
         "/usr/share/doc/audit-enricher/docs/operations.md": text,
         "/usr/share/doc/audit-enricher/examples/audit-enricher-sample.rules": text,
         "/usr/share/doc/audit-enricher/examples/audit-enricher.rules.yml": text,
+        "/usr/share/doc/audit-enricher/examples/contid.conf": text,
+        "/usr/share/doc/audit-enricher/examples/contid-shop.service": text,
+        "/usr/libexec/audit-enricher/contid-hook": program,
+        "/usr/libexec/audit-enricher/contid-runc": program,
+        "/usr/share/audit-enricher/oci/audit-enricher-contid.json": text,
     }
     assert {name: main.get(name) for name in expected} == expected
     pages = {path.name for path in (ROOT / "packaging/man").iterdir()}
