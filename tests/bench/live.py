@@ -132,7 +132,7 @@ def measure(
         OURS: lambda: service(guest),
     }
     for number in range(options.rounds):
-        order = sorted(readers, key=lambda name: (name == options.first) != (number % 2 == 0))
+        order = sorted(options.only or readers, key=lambda name: (name == options.first) != (number % 2 == 0))
         for program in order:
             with readers[program]() as path:
                 rules.clear()
@@ -205,6 +205,12 @@ def _options(words: list[str]) -> argparse.Namespace:
         "--shares", type=lambda text: [int(word) for word in text.split(",")], default=[25, 50, 75, 100]
     )
     parser.add_argument("--first", choices=list(UNITS), default=THEIRS, help="who begins the first round")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=list(UNITS),
+        help="one of both: where a boot with both takes too long",
+    )
     parser.add_argument("--table", nargs="+", type=Path, metavar="FILE", help="only print the table of these")
     return parser.parse_args(words)
 
