@@ -43,17 +43,17 @@ This demo shows audit-enricher at work in a virtual machine of its own. What it 
   .cache            a Debian kernel and the machine's disk, 1.5 GB (made once, in a few minutes)
 Nothing else, and nothing outside this directory but the packages. `make clean` removes all but those.
 $(if $(SINK),
-With SINK=$(SINK) also those in tests/delivery/packages.txt: Debian's rsyslog brings a service of this machine's own.
-The demo starts an rsyslogd beside it$(comma) on the loopback$(comma) which ends with the demo.
+With SINK=$(SINK) also those in tests/delivery/packages.txt: Debian's rsyslog and nats-server bring services of this
+machine's own. The demo starts receivers beside them$(comma) on the loopback$(comma) which end with the demo.
 )
 endef
 export DEMO_WORDS
 comma := ,
 # The receivers that the demo can deliver to, by the name in SINK (tests/vm/demo_sink.py).
-DEMO_SINKS := rsyslog
+DEMO_SINKS := rsyslog nats
 
 .PHONY: demo
-demo: ## Boot a guest with audit on and show enriched records; SINK=rsyslog delivers them to a receiver too
+demo: ## Boot a guest with audit on and show enriched records; SINK=rsyslog or nats delivers them to a receiver too
 	@$(if $(filter-out $(DEMO_SINKS),$(SINK)),echo "make demo: there is no SINK=$(SINK); there are: $(DEMO_SINKS)" >&2; exit 2)
 	@printf '%s\n' "$$DEMO_WORDS"
 	@$(MAKE) --silent --no-print-directory bpf workload compiled $(VENV)/.stamp $(if $(SINK),$(RECEIVERS))

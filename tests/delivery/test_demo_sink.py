@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make demo SINK=rsyslog` does behind the guest: a run's capture into a real rsyslog, and the comparison."""
+"""What `make demo SINK=rsyslog` or `nats` does behind the guest: a capture into a receiver, and the comparison."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Shown:
         self.events: list[NativeEvent] = [event for event in events if set(KEYS) & set(event["keys"])]
         self.said: list[str] = []
 
-    def show(self, events: list[NativeEvent]) -> list[str]:
+    def show(self, events: list[NativeEvent], name: str = "rsyslog") -> list[str]:
         say = self.said.append
-        return demo_sink.show("rsyslog", self.capture, events, KEYS, say, say)
+        return demo_sink.show(name, self.capture, events, KEYS, say, say)
 
 
 @pytest.fixture
@@ -52,3 +52,14 @@ def test_one_event_more_in_the_runs_file_is_a_failure(shown: Shown) -> None:
     more = {**shown.events[0], "uid": "boot/9.999:9"}
     (wrong,) = shown.show([*shown.events, more])  # type: ignore[list-item]
     assert wrong == "1 events are not in rsyslog's file, as boot/9.999:9"
+
+
+def test_the_events_of_a_run_are_in_a_stream_once_though_they_come_twice_and_its_leader_dies(
+    shown: Shown,
+) -> None:
+    assert shown.show(shown.events, "nats") == []
+    said = "\n".join(shown.said)
+    assert "nats's own stream AUDIT has 2 events in 2 messages; the run's file has 2." in said
+    assert "The two sets of uids are equal" in said
+    assert said.count("fleet: 2 taken") == 2
+    assert "it leads the stream AUDIT" in said

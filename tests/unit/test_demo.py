@@ -188,5 +188,5 @@ def test_an_unknown_receiver_is_said_before_anything_is_done() -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "there is no SINK=nosuch; there are: rsyslog" in done.stderr
+    assert "there is no SINK=nosuch; there are: rsyslog nats" in done.stderr
     assert done.stdout == ""

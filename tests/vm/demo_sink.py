@@ -29,17 +29,23 @@ __all__ = ["KNOWN", "Arrived", "show", "verdict"]
 
 _LIMIT: Final = "60s"
 _LINES: Final = 4
+_SERVERS: Final = 3
 _WIDTH: Final = 260
 _MEMBERS: Final = ("where", "container", "keys", "subject")
 _SUBJECT: Final = ("pid", "comm", "uid")
 
 
 class Arrived(NamedTuple):
-    """What came of a delivery: the receiver's own lines with their uids, and what the program said and how it ended."""
+    """What came of a delivery: the receiver's own lines with their uids, and what the program said and how it ended.
+
+    ``where`` is what the receiver keeps them in, ``unit`` what each is there.
+    """
 
     lines: Sequence[tuple[str, bytes]]
     said: str
     code: int
+    where: str = "file"
+    unit: str = "lines"
 
 
 def show(  # noqa: PLR0913 - the demo, and what it shows with
@@ -70,25 +76,23 @@ def verdict(name: str, events: Iterable[NativeEvent], arrived: Arrived) -> tuple
     """Compare the file of the run with that of the receiver: what is wrong, and the lines to show."""
     sent = {event["uid"] for event in events}
     there = {uid for uid, _ in arrived.lines}
-    told = [
-        f"{name}'s own file has {len(there)} events in {len(arrived.lines)} lines; the run's file has {len(sent)}."
-    ]
+    where = f"{name}'s {arrived.where}"
+    has = f"{len(there)} events in {len(arrived.lines)} {arrived.unit}"
+    told = [f"{name}'s own {arrived.where} has {has}; the run's file has {len(sent)}."]
     wrong = []
     if arrived.code:
         wrong.append(f"the delivery ended with {arrived.code}: {arrived.said[-500:]}")
     if missing := sent - there:
-        wrong.append(f"{len(missing)} events are not in {name}'s file, as {min(missing)}")
+        wrong.append(f"{len(missing)} events are not in {where}, as {min(missing)}")
     if foreign := there - sent:
-        wrong.append(
-            f"{len(foreign)} events are in {name}'s file that the run did not write, as {min(foreign)}"
-        )
+        wrong.append(f"{len(foreign)} events are in {where} that the run did not write, as {min(foreign)}")
     if not missing and not foreign:
         told.append("The two sets of uids are equal: nothing is missing, and nothing else is there.")
     containers = [line for _, line in arrived.lines if b'"where":"container"' in line]
     if not containers:
-        wrong.append(f"no event of a container is in {name}'s file")
+        wrong.append(f"no event of a container is in {where}")
     else:
-        told.append(f"{len(containers)} of its lines are of containers. Some of them, shortened:")
+        told.append(f"{len(containers)} of its {arrived.unit} are of containers. Some of them, shortened:")
         told += ["  " + _shortened(line) for line in containers[:: -(-len(containers) // _LINES)]]
     return wrong, told
 
@@ -154,6 +158,49 @@ max_length = 65536
     return Arrived(lines, done.stderr, done.returncode)
 
 
+def _nats(
+    directory: Path,
+    capture: Path,
+    keys: Sequence[str],
+    say: Callable[[str], None],
+    headline: Callable[[str], None],
+) -> Arrived:
+    """A stream in three copies on Debian's nats-server, with the configuration that docs/sinks/nats.md gives."""
+    from tests.delivery.natsservers import STREAM, NatsServers
+
+    servers = NatsServers(directory / "nats", _SERVERS)
+    config = directory / "demo.toml"
+    config.write_text(f'[sinks.fleet]\ntype = "nats"\naddress = "{servers.address}"\n{_filter(keys)}')
+    headline(
+        "The same events to a receiver: NATS JetStream, a cluster of three servers on this machine.\n"
+        "Its stream drops what it has already: the capture is delivered twice, the second time without the leader"
+    )
+    say(f"$ cat demo.toml\n{config.read_text().rstrip()}")
+    try:
+        servers.start()
+        servers.make_stream()
+
+        def deliver(number: int) -> subprocess.CompletedProcess[str]:
+            say(f"$ audit-enricher replay {capture.name} --sinks --config demo.toml")
+            done = _replay(capture, config, directory / f"state{number}")
+            say(done.stderr.rstrip().rpartition("\n")[2])
+            return done
+
+        done = deliver(1)
+        if not done.returncode:
+            leader = servers.leader()
+            say(f"$ kill -9 $(pidof {leader})  # it leads the stream {STREAM}")
+            servers.kill(leader)
+            done = deliver(2)
+        lines = [(uid, body) for uid, _, body in servers.messages()]
+    finally:
+        servers.stop()
+    said, code = done.stderr, done.returncode
+    if len({uid for uid, _ in lines}) < len(lines):
+        said, code = f"{said}\nthe stream has an event twice", code or 1
+    return Arrived(lines, said, code, f"stream {STREAM}", "messages")
+
+
 def _filter(keys: Sequence[str]) -> str:
     quoted = ", ".join(f'"{key}"' for key in keys)
     return f"filter = 'key in ({quoted})'\n" if keys else ""
@@ -169,5 +216,5 @@ def _replay(capture: Path, config: Path, state: Path) -> subprocess.CompletedPro
     )
 
 
-KNOWN: Final = {"rsyslog": _rsyslog}
+KNOWN: Final = {"rsyslog": _rsyslog, "nats": _nats}
 """By the name that `make demo SINK=` takes."""
