@@ -47,6 +47,7 @@ COMMANDS = (
     "namespaces",
     "schema",
     "service",
+    "plugin",
     "status",
     "follow",
     "check",

@@ -231,7 +231,7 @@ class Pipeline:
         self._take(Batch(trial.records, trial.contexts, trial.tallies, parked, now, now + self._wall))
 
     def _last_trial(self) -> Trial | None:
-        if not self._marks:
+        if not self._marks or self._socket.ended:
             return None
         try:
             return send_and_wait(new_nonce(), b"stop", self._control, self._socket, self._loaded, self._pid)

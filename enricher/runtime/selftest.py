@@ -19,7 +19,7 @@ from enricher.sources.audit.text import split_stamp, stamp_of
 if TYPE_CHECKING:
     from enricher.model import Context, Record, Tally
     from enricher.sources.audit.control import AuditControl
-    from enricher.sources.audit.socket import AuditSocket
+    from enricher.sources.audit.source import Source
     from enricher.sources.bpf.loader import Loaded
 
 USER_AVC: Final = 1107
@@ -59,7 +59,7 @@ def send_and_wait(  # noqa: PLR0913 - both ends of the test, and what it is told
     nonce: bytes,
     word: bytes,
     control: AuditControl,
-    socket: AuditSocket,
+    socket: Source,
     loaded: Loaded,
     pid: int,
     wait: float = _WAIT,

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from enricher.runtime.startup import Started
     from enricher.runtime.state import Left
     from enricher.sinks.journal import Journal
+    from enricher.sources.audit.source import Source
 
 _SAVE_EVERY: Final = 10.0
 """Seconds between two entries of how far this run has come."""
@@ -92,7 +93,9 @@ class _Life(NamedTuple):
     capabilities: list[str]
 
 
-def start_sources(settings: Settings, say: Callable[[str], None]) -> tuple[Started, str]:
+def start_sources(
+    settings: Settings, say: Callable[[str], None], source: Source | None = None
+) -> tuple[Started, str]:
     """Start with the programs, or without them where that is what the settings say; and why without."""
     name, buffer = settings[rows.HOOK], settings[rows.RECEIVE_BUFFER]
     try:
@@ -102,6 +105,7 @@ def start_sources(settings: Settings, say: Callable[[str], None]) -> tuple[Start
             budget=settings[rows.RING_MEMORY],
             receive_buffer=buffer,
             loader=pick(settings[rows.LOADER], say),
+            source=source,
         ), ""
     except NotProved:
         raise  # it may pass: systemd tries again
@@ -115,16 +119,22 @@ def start_sources(settings: Settings, say: Callable[[str], None]) -> tuple[Start
         say(
             "going on without: events will have neither namespaces nor cgroup, and say so (service.without_hook)"
         )
-        return startup.start_blind(say, receive_buffer=buffer), why
+        return startup.start_blind(say, receive_buffer=buffer, source=source), why
 
 
 class Service:
     """Made by `run`, which also cleans up after it."""
 
     def __init__(
-        self, path: str | None, settings: Settings, asked: Asked, say: Callable[[str], None]
+        self,
+        path: str | None,
+        settings: Settings,
+        asked: Asked,
+        say: Callable[[str], None],
+        source: Source | None = None,
     ) -> None:
         self._path = path
+        self._source = source
         self._settings = settings
         self._asked = asked
         self._say = say
@@ -179,7 +189,7 @@ class Service:
             stack.callback(self._metrics.close)
             self._output.latency = self._metrics.latency
             left = self._left()
-            started, why = start_sources(settings, self._say)
+            started, why = start_sources(settings, self._say, self._source)
             stack.callback(startup.stop, started)
             self._say(startup.describe(started))
             kept = self._drop(started)
@@ -289,9 +299,9 @@ class Service:
         gap = state.gap_before(start, left, life.facts.boot_id)
         pipeline.stages.ledger.gap = gap
         if start is None and left is not None:
-            self._tell_open_gap(_open_gap_words(left, life.facts.boot_id))
+            self._tell_open_gap(state.open_gap_words(left, life.facts.boot_id))
         if gap is not None:
-            words = _gap_words(gap)
+            words = state.gap_words(gap)
             if left is not None and gap.reason == "boot":
                 words += f"; of the boot before, what came after serial {left.serial} is missing as well"
                 if not left.closed:
@@ -344,7 +354,7 @@ class Service:
         if journal is not None:
             calm = min(calm, journal.patience)
         self._pipeline.longest_wait = RETRY if self._output.waits else calm
-        return self._asked.stopped
+        return self._asked.stopped or self._life.started.socket.ended
 
     @property
     def _calm(self) -> float:
@@ -456,20 +466,6 @@ def _gap_facts(gap: Gap | None, open_gap: str) -> dict[str, object] | None:
     return {"text": open_gap} if open_gap else None
 
 
-def _gap_words(gap: Gap) -> str:
-    span = f"serials {gap.first} to {gap.last}, at most {gap.events} events"
-    if gap.reason == "boot":
-        return f"from the start of this boot to the service's nobody looked: {span}"
-    if gap.reason == "crash":
-        return f"the service ended without its account; what it did not write after is missing: {span}"
-    return f"between two runs of the service nobody looked: {span}"
-
-
-def _open_gap_words(left: Left, boot_id: str) -> str:
-    since = f"serial {left.serial}" if left.boot_id == boot_id else f"serial {left.serial} of an earlier boot"
-    return f"after {since} nobody looked; where that ended is not known, since no self-test record came back"
-
-
 def _now() -> str:
     return rfc3339(*divmod(int(time.time() * 1000), 1000))
 
@@ -482,6 +478,15 @@ def _rss() -> int:
         return 0
 
 
-def run(path: str | None, settings: Settings, asked: Asked, say: Callable[[str], None]) -> Summary:
-    """Run the service with these settings; SIGHUP reads those of `path` again. Raises the leaves of `errors`."""
-    return Service(path, settings, asked, say).run()
+def run(
+    path: str | None,
+    settings: Settings,
+    asked: Asked,
+    say: Callable[[str], None],
+    source: Source | None = None,
+) -> Summary:
+    """Run the service with these settings; SIGHUP reads those of `path` again. Raises the leaves of `errors`.
+
+    `source` brings the kernel's records, if it is not to be the multicast socket; where it ends, so does the run.
+    """
+    return Service(path, settings, asked, say, source).run()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from enricher.model import Context, Record, Tally
+    from enricher.sources.audit.source import Source
 
 
 _NONCE_TRIES: Final = 5
@@ -45,7 +46,7 @@ _NONCE_TRIES: Final = 5
 class Started(NamedTuple):
     """Everything that runs once start-up has succeeded. Without a kernel side there is no `candidate`."""
 
-    socket: AuditSocket
+    socket: Source
     control: AuditControl
     loaded: Loaded
     loader: str
@@ -95,11 +96,13 @@ def start(  # noqa: PLR0913 - the settings of one start
     tap: bool = False,
     verbose: bool = False,
     loader: Loader | None = None,
+    source: Source | None = None,
 ) -> Started:
     """Check, join, load, prove. `note` is told what an operator should know, one line each.
 
     `budget` is the bytes of all rings, `receive_buffer` those of the socket; with `tap` the rings' messages
-    are kept undecoded as well, for a capture. Raises the leaves of `errors` that say why it cannot work here.
+    are kept undecoded as well, for a capture. `source` brings the records, if it is not to be the multicast
+    socket. Raises the leaves of `errors` that say why it cannot work here.
     """
     for doubt in require_initial_namespaces():
         note(doubt)
@@ -115,7 +118,7 @@ def start(  # noqa: PLR0913 - the settings of one start
         chosen = loader or pick("auto", note, verbose=verbose)
         find = bcc_candidates if chosen.name == "bcc" else kernel_candidates
         tries, uring = find(forced)
-        socket = AuditSocket(receive_buffer)
+        socket = source or AuditSocket(receive_buffer)
         try:
             candidate, loaded, trial = _prove(
                 chosen, tries, control, socket, budget, note, uring=uring, tap=tap
@@ -130,7 +133,9 @@ def start(  # noqa: PLR0913 - the settings of one start
     return Started(socket, control, loaded, chosen.name, candidate, trial, status, rules)
 
 
-def start_blind(note: Callable[[str], None], *, receive_buffer: int = RECEIVE_BUFFER) -> Started:
+def start_blind(
+    note: Callable[[str], None], *, receive_buffer: int = RECEIVE_BUFFER, source: Source | None = None
+) -> Started:
     """As `start`, without programs: for a kernel on which `start` says that none can be used.
 
     The self-test's record marks the beginning all the same; its `proof` is never PROVED.
@@ -140,7 +145,7 @@ def start_blind(note: Callable[[str], None], *, receive_buffer: int = RECEIVE_BU
     control = AuditControl()
     try:
         status, rules = _audit_state(control, note)
-        socket = AuditSocket(receive_buffer)
+        socket = source or AuditSocket(receive_buffer)
         try:
             loaded = Blind()
             trial = _try(new_nonce(), control, socket, loaded)
@@ -156,7 +161,7 @@ def start_blind(note: Callable[[str], None], *, receive_buffer: int = RECEIVE_BU
     return Started(socket, control, loaded, "none", None, trial, status, rules)
 
 
-def _judge_buffer(socket: AuditSocket, note: Callable[[str], None]) -> None:
+def _judge_buffer(socket: Source, note: Callable[[str], None]) -> None:
     if socket.buffer_limited:
         note(
             f"the receive buffer is {socket.receive_buffer // 1024} KiB only: without CAP_NET_ADMIN it is"
@@ -205,7 +210,7 @@ def _prove(  # noqa: PLR0913 - the steps of one start, in the one place that kno
     loader: Loader,
     tries: list[Candidate],
     control: AuditControl,
-    socket: AuditSocket,
+    socket: Source,
     budget: int,
     note: Callable[[str], None],
     *,
@@ -260,13 +265,13 @@ def _prove(  # noqa: PLR0913 - the steps of one start, in the one place that kno
     )
 
 
-def _try(nonce: bytes, control: AuditControl, socket: AuditSocket, loaded: Loaded) -> Trial:
+def _try(nonce: bytes, control: AuditControl, socket: Source, loaded: Loaded) -> Trial:
     """Send the nonce; again, a few times, where it went missing while the kernel was dropping records."""
     records: list[Record] = []
     contexts: list[Context] = []
     tallies: list[Tally] = []
     for left in reversed(range(_NONCE_TRIES)):
-        trial = send_and_wait(nonce, b"start", control, socket, loaded, os.getpid())
+        trial = send_and_wait(nonce, b"start", control, socket, loaded, os.getpid(), socket.patience)
         if trial.proof is Proof.HOOK_MISSED and trial.serial in {serial_of(each.stamp) for each in contexts}:
             # The record of an earlier try, later than that waited for: its context came in time.
             trial = trial._replace(proof=Proof.PROVED)
@@ -279,7 +284,7 @@ def _try(nonce: bytes, control: AuditControl, socket: AuditSocket, loaded: Loade
     raise AssertionError
 
 
-def _dropped(socket: AuditSocket, loaded: Loaded) -> str:
+def _dropped(socket: Source, loaded: Loaded) -> str:
     """What was dropped since the start, in words; "" for nothing."""
     counters = loaded.counters()
     drops = {

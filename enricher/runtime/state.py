@@ -99,3 +99,19 @@ def gap_before(start: int | None, left: Left | None, boot_id: str) -> Gap | None
     if last == left.serial:
         return None
     return Gap(first, last, "restart" if left.closed else "crash")
+
+
+def gap_words(gap: Gap) -> str:
+    """What is told of a gap, in words."""
+    span = f"serials {gap.first} to {gap.last}, at most {gap.events} events"
+    if gap.reason == "boot":
+        return f"from the start of this boot to the service's nobody looked: {span}"
+    if gap.reason == "crash":
+        return f"the service ended without its account; what it did not write after is missing: {span}"
+    return f"between two runs of the service nobody looked: {span}"
+
+
+def open_gap_words(left: Left, boot_id: str) -> str:
+    """The same of one whose end is not known."""
+    since = f"serial {left.serial}" if left.boot_id == boot_id else f"serial {left.serial} of an earlier boot"
+    return f"after {since} nobody looked; where that ended is not known, since no self-test record came back"

@@ -13,7 +13,7 @@ _audit_enricher()
     fi
     for ((index = 1; index < COMP_CWORD; index++)); do
         case ${COMP_WORDS[index]} in
-            run | record | replay | doctor | namespaces | schema | service | status | follow | check | verify | contid | exec)
+            run | record | replay | doctor | namespaces | schema | service | plugin | status | follow | check | verify | contid | exec)
                 command=${COMP_WORDS[index]}
                 break
                 ;;
@@ -24,7 +24,7 @@ _audit_enricher()
             mapfile -t COMPREPLY < <(compgen -W "table json text" -- "$word")
             return
             ;;
-        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "namespaces --config" | "service --config" | "status --config" | "follow --config" | "check --config" | "verify --key" | "verify --make-key" | "contid --config" | "exec --config")
+        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "namespaces --config" | "service --config" | "plugin --config" | "status --config" | "follow --config" | "check --config" | "verify --key" | "verify --make-key" | "contid --config" | "exec --config")
             compopt -o default
             return
             ;;
@@ -57,7 +57,7 @@ _audit_enricher()
             if [[ $word == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "-h --help --version" -- "$word")
             else
-                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor namespaces schema service status follow check verify contid exec" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor namespaces schema service plugin status follow check verify contid exec" -- "$word")
             fi
             ;;
         run)
@@ -97,6 +97,11 @@ _audit_enricher()
             fi
             ;;
         service)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --config" -- "$word")
+            fi
+            ;;
+        plugin)
             if [[ $word == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "-h --help --config" -- "$word")
             fi

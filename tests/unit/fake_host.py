@@ -82,6 +82,8 @@ class Host:
         self.buffer_limited = False
         self.truncated = self.foreign = 0
         self.receive_buffer = 32 << 20
+        self.patience = 3.0
+        self.ended = False
         # Loaded
         self.hook = Hook.PLAIN
         self.parked = False

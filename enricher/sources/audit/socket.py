@@ -47,6 +47,9 @@ class AuditSocket(Receiver):
     Raises MissingCapability, WrongNamespace or AuditUnavailable.
     """
 
+    patience = 3.0
+    ended = False
+
     def __init__(
         self,
         receive_buffer: int = RECEIVE_BUFFER,

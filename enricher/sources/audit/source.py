@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pipeline needs of whoever brings the kernel's records: the multicast socket, or auditd through a pipe.
+
+Owns the interface alone. Whatever comes this way was finished by the kernel before: its context is in a ring by then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from enricher.model import Record
+
+
+class Source(Protocol):
+    """See `receiver.Receiver` for the counters, which only ever grow."""
+
+    batch: int
+    """Records that one `receive` returns at most."""
+    receive_buffer: int
+    """Bytes of room for what waits."""
+    buffer_limited: bool
+    foreign: int
+    overflows: int
+    patience: float
+    """Seconds that a record of ours may take to come back at the start."""
+
+    @property
+    def truncated(self) -> int:
+        """How many records were longer than what can be received."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will come any more, and all that came was received."""
+        ...
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while there are records."""
+        ...
+
+    def receive(self) -> list[Record]:
+        """Return what has arrived, at most a batch."""
+        ...
+
+    def drops(self) -> int:
+        """Return how many records there was no room for, since it was opened."""
+        ...
+
+    def queued(self) -> int:
+        """Return the bytes that wait to be received."""
+        ...
+
+    def close(self) -> None:
+        """Give it back."""
+        ...

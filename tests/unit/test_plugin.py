@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records from auditd's dispatcher: nothing but the kernel's own bytes, whatever comes down the pipe, and all of it."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+
+import pytest
+
+from enricher.cli.main import main
+from enricher.model import Record
+from enricher.sources.audit.plugin import PluginReader
+
+LINE = b"type=SYSCALL msg=audit(1.000:%d): arch=c000003e syscall=59\n"
+TEXT = b"audit(1.000:%d): arch=c000003e syscall=59"
+
+
+class Pipe:
+    """auditd's end of it, and a reader."""
+
+    def __init__(self, buffer: int = 1 << 20) -> None:
+        read, self.write = os.pipe()
+        self.reader = PluginReader(read, buffer)
+
+    def say(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self.write, data) :]
+
+    def end(self) -> None:
+        if self.write >= 0:
+            os.close(self.write)
+            self.write = -1
+
+    def until(self, count: int) -> list[Record]:
+        """Receive so many, each time when the descriptor says that there are some."""
+        records: list[Record] = []
+        while len(records) < count:
+            assert select.select([self.reader.fileno()], [], [], 20)[0]
+            records += self.reader.receive()
+        return records
+
+    def all(self) -> list[Record]:
+        """End it, and receive the rest."""
+        self.end()
+        records: list[Record] = []
+        while not self.reader.ended:
+            assert select.select([self.reader.fileno()], [], [], 20)[0]
+            records += self.reader.receive()
+        return records
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    made = Pipe()
+    yield made
+    made.end()
+    made.reader.close()
+
+
+def test_lines_are_records(pipe: Pipe) -> None:
+    pipe.say(b"".join(LINE % number for number in range(3000)))
+    assert pipe.until(3000) == [Record(1300, TEXT % number) for number in range(3000)]
+    assert not select.select([pipe.reader.fileno()], [], [], 0)[0] or pipe.reader.receive() == []
+    assert not pipe.reader.ended
+
+
+def test_at_most_a_batch_at_a_time(pipe: Pipe) -> None:
+    pipe.say(b"".join(LINE % number for number in range(1500)))
+    pipe.end()
+    sizes = []
+    while not pipe.reader.ended:
+        assert select.select([pipe.reader.fileno()], [], [], 20)[0]
+        sizes.append(len(pipe.reader.receive()))
+    assert sum(sizes) == 1500
+    assert max(sizes) <= pipe.reader.batch
+
+
+@pytest.mark.parametrize(
+    ("line", "record"),
+    [
+        (b"node=web1 " + LINE % 1, Record(1300, TEXT % 1)),
+        (b"type=UNKNOWN[1999] msg=audit(1.000:1): a=b\n", Record(1999, b"audit(1.000:1): a=b")),
+        (LINE[:-1] % 1 + b'\x1dARCH=x86_64 SYSCALL=execve AUID="root"\n', Record(1300, TEXT % 1)),
+        # In what a program wrote, a separator is its own.
+        (
+            b"type=USER_AVC msg=audit(1.000:1): pid=1 msg='a\x1dUID=\"root\"'\n",
+            Record(1107, b"audit(1.000:1): pid=1 msg='a\x1dUID=\"root\"'"),
+        ),
+        (
+            b'type=USER_AVC msg=audit(1.000:1): pid=1 msg=\'a\x1dUID="x"\'\x1dUID="root"\n',
+            Record(1107, b"audit(1.000:1): pid=1 msg='a\x1dUID=\"x\"'"),
+        ),
+        (b"no record\n", Record(0, b"no record")),
+    ],
+)
+def test_forms(pipe: Pipe, line: bytes, record: Record) -> None:
+    pipe.say(line)
+    assert pipe.all() == [record]
+
+
+def test_auditds_own_records_are_none_of_the_kernels(pipe: Pipe) -> None:
+    pipe.say(b"type=DAEMON_START msg=audit(1.000:7): op=start\n" + LINE % 8)
+    assert pipe.all() == [Record(1300, TEXT % 8)]
+
+
+def test_a_line_comes_in_pieces(pipe: Pipe) -> None:
+    line = LINE % 1
+    for at in range(0, len(line), 7):
+        pipe.say(line[at : at + 7])
+    assert pipe.until(1) == [Record(1300, TEXT % 1)]
+
+
+def test_the_end_without_a_newline(pipe: Pipe) -> None:
+    pipe.say((LINE % 1) + (LINE % 2)[:-1])
+    assert pipe.all() == [Record(1300, TEXT % 1), Record(1300, TEXT % 2)]
+    assert pipe.reader.ended
+
+
+def test_what_there_is_no_room_for_is_counted_by_whole_lines() -> None:
+    """Auditd never waits, whoever does not receive."""
+    pipe = Pipe(buffer=1000)
+    try:
+        pipe.say(b"".join(LINE % number for number in range(20_000)))
+        records = pipe.all()
+        assert len(records) + pipe.reader.drops() == 20_000
+        assert pipe.reader.drops() > 0
+        assert pipe.reader.overflows > 0
+        assert all(record.type == 1300 for record in records)
+    finally:
+        pipe.end()
+        pipe.reader.close()
+
+
+def test_a_line_without_an_end() -> None:
+    pipe = Pipe(buffer=100_000)
+    try:
+        pipe.say(b"x" * 400_000 + b"\n" + LINE % 1)
+        records = pipe.all()
+        assert records[-1].type in {0, 1300}
+        assert pipe.reader.truncated or pipe.reader.drops()
+    finally:
+        pipe.end()
+        pipe.reader.close()
+
+
+def test_closed_while_it_is_written_to(pipe: Pipe) -> None:
+    pipe.reader.close()
+    pipe.reader.close()
+    pipe.say(LINE % 1)
+
+
+def test_the_thread_begins_with_what_it_was_told() -> None:
+    read, write = os.pipe()
+    began: list[int] = []
+    reader = PluginReader(read, 1000, lambda: began.append(os.write(write, LINE % 1)))
+    assert select.select([reader.fileno()], [], [], 20)[0]
+    assert began
+    os.close(write)
+    reader.close()
+
+
+def test_by_hand_it_says_who_starts_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: object
+) -> None:
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    config = f"{tmp_path}/x.toml"
+    with open(config, "w"):  # noqa: PTH123
+        pass
+    assert main(["plugin", "--config", config]) == 2
+    assert "auditd starts it" in capsys.readouterr().err
