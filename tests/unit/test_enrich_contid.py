@@ -18,6 +18,7 @@ from enricher.facts import CONTID_UNSET, Beside, ContainerOp, Engine, PacketNet
 from enricher.model import ContextFlag, Event
 from enricher.route.expression import compile_filter
 from enricher.route.views.audit_text import AuditText
+from enricher.route.views.native_json import NativeJson, render
 from tests.unit import sample_native
 from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, STAMP, SYSCALL, USER_LOGIN, context, event
 from tests.unit.sample_facts import link, target
@@ -150,6 +151,13 @@ def test_a_programs_message_has_the_senders() -> None:
 def test_an_event_without_has_no_member() -> None:
     native = NativeBuilder(HOST).build(inside())
     assert not {"contid", "container_ids"} & set(native)
+
+
+def test_the_short_way_to_json_has_it_too() -> None:
+    builder, made = NativeBuilder(HOST), inside(4, 2, 1)
+    line = NativeJson(builder).line(made)
+    assert b'"contid":["4","2","1"],"container_ids":[{"record":1,"contid":"4,^2,^1"}]' in line
+    assert line == render(builder.build(made))
 
 
 def test_text_has_a_line_before_proctitle() -> None:
