@@ -8,7 +8,7 @@ fast as the rate says and no faster; the command `replay` reads it and writes JS
 `EVERY` seconds. It maps no rings: what is resident is all its own.
 
 Exit status 1 where more than 64 MiB are resident, where they grow (by the line through what was seen after the first
-fifth), or where the rate was not reached, which is said: memory at another rate is the answer to another question.
+third), or where the rate was not reached, which is said: memory at another rate is the answer to another question.
 Everything comes into build/bench/soak-memory.json.
 """
 
@@ -91,9 +91,9 @@ def slope(seen: list[Seen]) -> float:
 
 
 def settled(seen: list[Seen]) -> list[Seen]:
-    """What is judged: all but the first fifth of the time, in which caches fill."""
+    """What is judged: all but the first third of the time, in which what is remembered reaches its bounds."""
     end = seen[-1].seconds if seen else 0.0
-    return [each for each in seen if each.seconds >= end / 5]
+    return [each for each in seen if each.seconds >= end / 3]
 
 
 def faults(seen: list[Seen], events: int, seconds: float, rate: int) -> list[str]:
