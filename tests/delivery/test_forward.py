@@ -12,10 +12,14 @@ import pytest
 from enricher.sinks.delivery.forward import ForwardOptions, ForwardSender
 from enricher.sinks.delivery.message import Unreachable
 from tests.certificates import Authority
+from tests.delivery.conftest import FEW, Run
 from tests.delivery.driver import deliver, messages
 from tests.delivery.fluentserver import FluentServer
 from tests.delivery.protocols import uids
 from tests.delivery.rsyslog import wait_for
+from tests.delivery.streams import NAME, everything_is_there, through_faults, through_kills
+
+pytestmark = pytest.mark.timeout(1200)
 
 COUNT = 2_000
 SECURITY = {
@@ -86,3 +90,27 @@ def test_another_key_is_not_let_in(tmp_path: Path) -> None:
         with pytest.raises(Unreachable, match="it does not let us in: shared key mismatch"):
             sender.send(messages(1))
         assert server.entries() == []
+
+
+def config(server: FluentServer) -> str:
+    return f'[sinks.{NAME}]\ntype = "forward"\naddress = "{server.address}"\ntimeout = 2\nack_timeout = 2\n'
+
+
+def test_the_receiver_hangs_and_goes_on(run: Run) -> None:
+    with running(run.directory) as server:
+        driver = run.driver_of(config(server))
+        times = 1 if run.count == FEW else 5
+        through_faults(run, driver, [(server.pause, server.go_on)] * times, goes_on=False)
+        wait_for(lambda: run.all <= set(server.taken(run.events)), "FluentServer has handed on everything")
+        taken = server.taken(run.events)
+        everything_is_there(run, driver, taken)
+        assert taken.total() - len(taken) <= driver.facts(NAME)["retries"]
+
+
+def test_the_program_is_killed_at_random_moments(run: Run) -> None:
+    with running(run.directory) as server:
+        driver = run.driver_of(config(server), chunk=5)
+        through_kills(run, driver)
+        kept = driver.numbers("in")
+        wait_for(lambda: kept <= set(server.taken(run.events)), "FluentServer has handed on everything")
+        everything_is_there(run, driver, server.taken(run.events))
