@@ -128,6 +128,9 @@ BPF_TARGET_x86_64-pcpu_hot := x86 -DPREEMPT_COUNT_IN_PCPU_HOT
 BPF_TARGET_x86_64-nowhere := x86 -DPREEMPT_COUNT_NOWHERE
 BPF_TARGET_aarch64 := arm64
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)
+# The store of audit container identifiers is an object of its own: it may be pinned, and outlive the others.
+CONTID_ARCHES := x86_64 aarch64
+CONTID_SOURCES := $(wildcard bpf/contid/*.bpf.c)
 BPF_OBJECTS_DIR := enricher/sources/bpf/objects
 # The same sources for the package, whose bcc loader compiles them on the host it runs on. A copy that is
 # made, like the objects: bpf/ is the only one to edit.
@@ -139,7 +142,7 @@ BPF_CFLAGS := -g -O2 -mcpu=v2 -target bpf -Wall -Wextra -Wno-unused-parameter -W
 	-I/usr/include/$(shell uname -m)-linux-gnu -ffile-prefix-map=$(CURDIR)=.
 
 .PHONY: bpf
-bpf: $(BPF_ARCHES:%=$(BPF_OBJECTS_DIR)/%.bpf.o) $(BPF_SHIPPED:bpf/%=$(BPF_SHIPPED_DIR)/%) ## Compile and link the BPF programs
+bpf: $(BPF_ARCHES:%=$(BPF_OBJECTS_DIR)/%.bpf.o) $(CONTID_ARCHES:%=$(BPF_OBJECTS_DIR)/%-contid.bpf.o) $(BPF_SHIPPED:bpf/%=$(BPF_SHIPPED_DIR)/%) ## Compile and link the BPF programs
 
 $(BPF_SHIPPED_DIR)/%: bpf/%
 	@mkdir -p $(@D)
@@ -159,7 +162,15 @@ $$(BPF_OBJECTS_DIR)/$(1).bpf.o: build/bpf/$(1)/maps.bpf.o build/bpf/$(1)/layout.
 	@$$(BPFTOOL) gen object $$@ $$^
 endef
 $(foreach arch,$(BPF_ARCHES),$(eval $(call BPF_RULES,$(arch))))
--include $(wildcard build/bpf/*/*.d)
+
+define CONTID_RULES
+$$(BPF_OBJECTS_DIR)/$(1)-contid.bpf.o: build/bpf/$(1)/contid/maps.bpf.o $$(patsubst bpf/%.bpf.c,build/bpf/$(1)/%.bpf.o,$$(filter-out bpf/contid/maps.bpf.c,$$(CONTID_SOURCES)))
+	@mkdir -p $$(@D)
+	@echo "LINK $$@"
+	@$$(BPFTOOL) gen object $$@ $$^
+endef
+$(foreach arch,$(CONTID_ARCHES),$(eval $(call CONTID_RULES,$(arch))))
+-include $(wildcard build/bpf/*/*.d) $(wildcard build/bpf/*/*/*.d)
 
 # Programs for the guests. No libc: an exec of one costs a tenth of a dynamic binary's under emulation,
 # and they run in any container.
@@ -294,7 +305,7 @@ docs: $(VENV)/.stamp ## Write what derives from settings and options: reference,
 .PHONY: format
 format: $(VENV)/.stamp ## Rewrite the sources in the project's format
 	@$(VENV)/bin/ruff format $(wildcard enricher tests tools)
-	@clang-format-14 -i $(wildcard bpf/*.[ch] bpf/include/*.h tests/workload/*.[ch])
+	@clang-format-14 -i $(wildcard bpf/*.[ch] bpf/include/*.h bpf/contid/*.[ch] tests/workload/*.[ch])
 
 ##@ Package
 

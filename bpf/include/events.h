@@ -13,19 +13,20 @@
 #define EVENT_VERSION 1
 
 /* event_header.type */
-#define EVENT_CONTEXT 1 /* struct context_event, or struct context_deep_event: size tells */
+#define EVENT_CONTEXT 1 /* struct context_event, deep or not, with a chain or not: size tells */
 #define EVENT_TALLY   2 /* struct tally_event */
 #define EVENT_CGROUP  3 /* struct cgroup_event */
 #define EVENT_WALK    4 /* struct walk_event */
 /* Facts beside the records (enricher/sources/bpf/wirefacts.py). */
 #define EVENT_CHANGE	5  /* struct change_event */
-#define EVENT_TARGET	6  /* struct target_event */
+#define EVENT_TARGET	6  /* struct target_event, or struct target_contid_event: size tells */
 #define EVENT_LINK	7  /* struct link_event */
 #define EVENT_NAMESPACE 8  /* struct namespace_event */
 #define EVENT_USERS	9  /* struct users_event, or struct users_large_event: size tells */
 #define EVENT_REFUSED	10 /* struct refused_event */
 #define EVENT_PACKET	11 /* struct packet_event */
 #define EVENT_MEMBER	12 /* struct member_event */
+#define EVENT_CONTID	13 /* struct contid_event, in the store's own ring */
 
 /* context_event.flags */
 #define CONTEXT_STANDALONE    0x0001 /* an event of one record: no tally follows */
@@ -60,6 +61,10 @@
 #define NAMESPACE_FREED 2 /* nothing keeps it any more; only inum, unique and op are set */
 #define NAMESPACE_FOUND 3 /* a task had it at the start; nothing of a creator is set */
 
+/* contid_event.op */
+#define CONTID_SET  1
+#define CONTID_DROP 2
+
 /* What the look at the start writes of each task: one byte (baseline.bpf.c). */
 #define BASELINE_TOLD	 1
 #define BASELINE_GONE	 2 /* it is ending and has no namespaces any more */
@@ -90,6 +95,7 @@
 #define USERS_EXTENTS_MAX 340  /* UID_GID_MAP_MAX_EXTENTS */
 #define REFUSED_TEXT	  1024
 #define WALK_NAME	  128 /* the longest names of runtimes have 86 bytes */
+#define CONTID_DEPTH	  8   /* orchestrators within each other */
 
 struct event_header {
 	__u16 type;
@@ -134,6 +140,24 @@ struct context_event {
 struct context_deep_event {
 	struct context_event c;
 	struct pid_level more[LEVELS_MAX - LEVELS_INLINE];
+};
+
+/* The chain of the task's audit container identifier, inverted (contid.h); its own first. */
+struct contid_tail {
+	__u32 depth; /* how many of chain[] are valid */
+	__u32 pad;
+	__u64 chain[CONTID_DEPTH];
+};
+
+/* Both for a task that has one. */
+struct context_contid_event {
+	struct context_event c;
+	struct contid_tail contid;
+};
+
+struct context_deep_contid_event {
+	struct context_deep_event d;
+	struct contid_tail contid;
 };
 
 struct tally_run {
@@ -220,6 +244,11 @@ struct target_event {
 	__u32 by_pidfd;
 };
 
+struct target_contid_event {
+	struct target_event t;
+	struct contid_tail contid;
+};
+
 struct namespace_event {
 	struct event_header header;
 	__u64 unique; /* never reused; 0 where the kernel has none */
@@ -298,6 +327,18 @@ struct member_event {
 	__u64 start;
 };
 
+/* An audit container identifier was set, or tried to be, or has no process any more. */
+struct contid_event {
+	struct event_header header;
+	__u64 contid; /* inverted, as all of them: 0 is unset */
+	__u64 old[CONTID_DEPTH];
+	__u32 old_depth; /* how many of old[] are valid */
+	__u32 opid;	 /* process that it was done to; initial pid namespace */
+	__u16 op;
+	__u16 orchestrator; /* set for one, or by a cgroup that one has bound */
+	__u32 result;	    /* 0 or an errno */
+};
+
 /*
  * Counters, one set per CPU in an array that user space maps: reading them takes no system call and
  * no capability. The name is the place; failures are never silent.
@@ -353,17 +394,21 @@ CHECK_SIZE(struct context_event, 248);
 CHECK_SIZE(struct cgroup_event, 1056);
 CHECK_SIZE(struct walk_event, 2080);
 CHECK_SIZE(struct context_deep_event, 480);
+CHECK_SIZE(struct context_contid_event, 320);
+CHECK_SIZE(struct context_deep_contid_event, 552);
 CHECK_SIZE(struct tally_event, 168);
 CHECK_SIZE(struct task_facts, 480);
 CHECK_SIZE(struct link_event, 56);
 CHECK_SIZE(struct change_event, 632);
 CHECK_SIZE(struct target_event, 496);
+CHECK_SIZE(struct target_contid_event, 568);
 CHECK_SIZE(struct namespace_event, 88);
 CHECK_SIZE(struct users_event, 568);
 CHECK_SIZE(struct users_large_event, 8728);
 CHECK_SIZE(struct refused_event, 1520);
 CHECK_SIZE(struct packet_event, 48);
 CHECK_SIZE(struct member_event, 160);
+CHECK_SIZE(struct contid_event, 104);
 CHECK_SIZE(struct counters, 40 * 8);
 
 #endif

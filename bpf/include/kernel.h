@@ -148,10 +148,30 @@ struct pid {
 	struct upid numbers[1];
 };
 
+/* 6.3: one number of 64 bits; where the order of bytes is little endian that is the same. */
+typedef struct {
+	__u32 cap[2];
+} kernel_cap_t;
+
 struct cred {
 	kuid_t uid;
 	kgid_t gid;
+	kernel_cap_t cap_effective;
 	struct user_namespace *user_ns;
+};
+
+struct list_head {
+	struct list_head *next;
+};
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live;	/* threads that have not begun to exit */
+	int nr_threads; /* threads that are not released yet */
+	struct list_head thread_head;
 };
 
 struct kernfs_node {
@@ -185,7 +205,10 @@ struct task_struct {
 	int pid;
 	int tgid;
 	struct task_struct *real_parent;
+	struct list_head children;
 	struct task_struct *group_leader;
+	struct list_head thread_node;
+	struct signal_struct *signal;
 	struct pid *thread_pid;
 	struct hlist_node pid_links[1];
 	__u64 start_boottime;

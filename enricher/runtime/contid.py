@@ -15,9 +15,10 @@ from enricher.errors import EnricherError
 from enricher.runtime import privileges
 from enricher.runtime.contid_log import ContidLog
 from enricher.runtime.contid_server import ContidServer
+from enricher.sources.bpf import contidpins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from enricher.config.load import Settings
     from enricher.facts import ContainerOp
@@ -41,12 +42,16 @@ class Contid:
 
     @classmethod
     def start(cls, settings: Settings, now: Callable[[], float], say: Callable[[str], None]) -> Self | None:
-        """Open what the settings ask for; None where contid is off."""
+        """Open what the settings ask for; None where contid is off, and then nothing stays of a run that had it on."""
         if not settings[rows.CONTID]:
+            if contidpins.remove():
+                say("contid is off: the identifiers of an earlier run are forgotten")
             return None
         store, why = None, ""
         try:
             store = open_store()
+            if store.unpinned:
+                say(f"container identifiers end with this process, they cannot be pinned: {store.unpinned}")
         except EnricherError as error:
             why = error.message.partition("\n")[0]
             say(f"contid is off: {why}")
@@ -67,6 +72,11 @@ class Contid:
         if made.advice:
             say(made.advice)
         return made
+
+    @property
+    def shared(self) -> Mapping[str, int]:
+        """The store's maps that the programs of a run look into; empty where there is none."""
+        return {} if self.store is None else self.store.shared
 
     @property
     def needs(self) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Literal
 
 UNSET: Final = 2**64 - 1
@@ -60,6 +61,16 @@ class ContidOp:
 
 class ContidStore(Protocol):
     """The identifiers of this boot. One caller at a time is served; each call takes a few system calls."""
+
+    @property
+    def shared(self) -> Mapping[str, int]:
+        """The maps that the programs of a run look into, by their names: descriptors, which stay the store's."""
+        ...
+
+    @property
+    def unpinned(self) -> str:
+        """Why the identifiers end with this process, "" where they do not."""
+        ...
 
     def set(
         self, *, caller: int, target: int, contid: int, orchestrator: bool = False, bind_cgroup: int = 0

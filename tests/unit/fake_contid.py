@@ -24,7 +24,10 @@ class FakeStore:
     ``asked`` are the calls: the numbers of caller and target, and the rest. With ``silent`` it tells of nothing.
     """
 
+    unpinned = ""
+
     def __init__(self) -> None:
+        self.shared: dict[str, int] = {}
         self.fails = 0
         self.silent = False
         self.asked: list[tuple[object, ...]] = []

@@ -15,6 +15,7 @@ import pytest
 from enricher.errors import ContidRefused, KernelUnsupported
 from enricher.facts import CONTID_UNSET
 from enricher.runtime import contid, contid_client, privileges
+from enricher.sources.bpf import contidpins
 from enricher.sources.contid import ContidOp
 from tests.unit.fake_contid import FakeStore
 from tests.unit.fake_host import Host, install
@@ -121,3 +122,19 @@ def test_off_there_is_no_socket(bench: Bench, store: FakeStore) -> None:
     assert seen == [{"state": "off"}]
     assert store.asked == []
     store.close()
+
+
+def test_what_cannot_be_pinned_is_said(bench: Bench, store: FakeStore) -> None:
+    store.unpinned = "/sys/fs/bpf: Read-only file system"
+    bench.run(bench.event)
+    assert (
+        "container identifiers end with this process, they cannot be pinned: /sys/fs/bpf: Read-only file system"
+        in bench.said
+    )
+
+
+def test_off_means_that_nothing_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contidpins, "remove", lambda: True)
+    bench.file.write_text(bench.file.read_text().replace("enabled = true\ngroup", "enabled = false\ngroup"))
+    bench.run(bench.event)
+    assert "contid is off: the identifiers of an earlier run are forgotten" in bench.said

@@ -10,11 +10,12 @@ import pytest
 
 from enricher.errors import LayoutMismatch
 from enricher.facts import OF_ONE, ChangeOp, NamespaceOp
-from enricher.sources.bpf import baseline, layout, wire, wirefacts
+from enricher.sources.bpf import baseline, contidwire, layout, wire, wirefacts
 from enricher.sources.bpf.families import all_programs
 from enricher.sources.bpf.hook import PROGRAM
 from enricher.sources.bpf.libbpf import Libbpf, library
 from enricher.sources.bpf.loader import _CGROUPS, _ENDINGS, _URING, OBJECTS
+from enricher.sources.contid import DEPTH_MAX
 from tests.lint.tree import ROOT
 
 FACTS = ("CHANGE", "TARGET", "LINK", "NAMESPACE", "USERS", "REFUSED", "PACKET", "MEMBER")
@@ -146,6 +147,12 @@ def test_numbers_that_btf_does_not_hold() -> None:
     mine |= {f"NAMESPACE_{op.name}": int(op) for op in NamespaceOp if op in OF_ONE}
     mine |= {name: getattr(baseline, name) for name in defined if name.startswith("BASELINE_")}
     mine |= {"COMM_SIZE": 16, "REFUSED_TEXT": wirefacts.REFUSED_TEXT}
+    mine |= {
+        "EVENT_CONTID": contidwire.EVENT_CONTID,
+        "CONTID_DEPTH": DEPTH_MAX,
+        "CONTID_SET": 1,
+        "CONTID_DROP": 2,
+    }
     assert mine == {name: defined[name] for name in mine}
     assert set(defined) - set(mine) == set()
 

@@ -141,7 +141,17 @@ def test_uring_reports_the_result_of_the_operation() -> None:
     assert (done.returncode, done.stderr) == (1, f"/no/such/file: errno {errno.ENOENT}\n")
 
 
-@pytest.mark.parametrize("program", ["truth", "nsmake", "pace", "spin", "sysloop", "uring"])
+def test_family_counts_what_it_makes() -> None:
+    command = [str(PROGRAMS / "family"), "20"]
+    # CLONE_PARENT's children are the caller's: of a shell that ends with it.
+    done = subprocess.run(
+        ["sh", "-c", 'echo go | "$0" "$@"', *command], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == 24, "three times round, eight each"
+    assert run("family", "5", "/no/such/directory").stderr == f"/no/such/directory: errno {errno.ENOENT}\n"
+
+
+@pytest.mark.parametrize("program", ["family", "truth", "nsmake", "pace", "spin", "sysloop", "uring"])
 def test_a_wrong_command_line_is_a_usage_error(program: str) -> None:
     done = run(program)
     assert done.returncode == 2

@@ -109,6 +109,22 @@ class Ring:
         self._position = position
         self._consumer[0] = position
 
+    def take(self) -> list[bytes]:
+        """Every committed message as it stands in the ring, in the order of reservation."""
+        found: list[bytes] = []
+        position, end = self._position, self._producer[0]
+        while position < end:
+            at = position & self._mask
+            (word,) = _word(self._data, at)
+            if word & _BUSY:
+                break
+            if not word & _DISCARD:
+                found.append(bytes(self._data[at + _HEADER : at + _HEADER + (word & _LENGTH)]))
+            position += ((word & _LENGTH) + _HEADER + 7) & ~7
+        self._position = position
+        self._consumer[0] = position
+        return found
+
     def close(self) -> None:
         """Unmap. The map itself lives on with its file descriptor."""
         for view in (self._consumer, self._consumer_view, self._producer, self._data, self._whole):
