@@ -13,6 +13,7 @@ from enricher.sinks.delivery.jetstream import NatsOptions, NatsSender
 from enricher.sinks.delivery.message import ALL_TAKEN, Unreachable
 from tests.certificates import Authority
 from tests.delivery.driver import deliver, messages
+from tests.delivery.natsjwt import trust
 from tests.delivery.natsservers import NatsServers
 from tests.delivery.protocols import uids
 
@@ -187,3 +188,18 @@ def test_a_server_that_hangs_is_left_for_another(tmp_path: Path) -> None:
         assert not sender._where.endswith(f":{servers.ports()[held]}")
         servers.go_on(held)
         assert {uid for uid, _, _ in servers.messages()} == uids(messages(303))
+
+
+def test_a_creds_file(tmp_path: Path) -> None:
+    made, other = trust(), trust()
+    with running(tmp_path / "s", more=made.config) as servers:
+        with (
+            sender_for(servers, creds_file=secret(tmp_path, made.creds)) as sender,
+            pytest.raises(Unreachable, match="no stream takes"),  # it was let in
+        ):
+            sender.send(messages(3))
+        with (
+            sender_for(servers, creds_file=secret(tmp_path, other.creds)) as sender,
+            pytest.raises(Unreachable, match=r"(?i)authorization"),
+        ):
+            sender.send(messages(3))

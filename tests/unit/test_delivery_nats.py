@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from enricher.errors import UsageError
+from enricher.errors import ConfigInvalid, UsageError
 from enricher.sinks.delivery import extras
 from enricher.sinks.delivery.jetstream import NatsOptions, NatsSender
 from enricher.sinks.delivery.message import Unreachable
@@ -36,6 +37,15 @@ def test_options_that_do_not_go_together(more: dict[str, object], why: str) -> N
     with pytest.raises(UsageError) as raised:
         NatsSender(NatsOptions(**{"address": "127.0.0.1:1", **more}), HOST)  # type: ignore[arg-type]
     assert why in raised.value.message
+    assert raised.value.hint
+
+
+def test_a_file_that_has_no_credentials_is_said_without_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "x.creds"
+    path.write_text("s3cret")
+    with pytest.raises(ConfigInvalid, match=r"it is no \.creds file") as raised:
+        NatsSender(NatsOptions("127.0.0.1:1", creds_file=str(path)), HOST)
+    assert "s3cret" not in raised.value.message
     assert raised.value.hint
 
 

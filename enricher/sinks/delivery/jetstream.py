@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from enricher.config.kinds import Count, Kind, Unfit
 from enricher.config.options import Clash, needed, option, refuse_clashes
+from enricher.errors import ConfigInvalid
 from enricher.sinks.delivery.connection import (
     AddressesKind,
     ReceiverOptions,
@@ -171,6 +172,9 @@ class NatsSender:
         if options.creds_file:
             extra("nkeys", "nats")
             raw, self.advice = read_file(secret_path(options.creds_file, "creds_file"), "creds_file")
+            if not all(mark in raw for mark in (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED")):
+                said = f"creds_file: {options.creds_file}: it is no .creds file"
+                raise ConfigInvalid(said, "what `nsc generate creds` writes: a JWT and its key")
             return {"user_credentials": self._library.RawCredentials(raw.decode(errors="replace"))}
         if options.token_file:
             token, self.advice = read_secret(secret_path(options.token_file, "token_file"), "token_file")
