@@ -37,7 +37,7 @@ PACKAGES = ("audit-enricher", "audit-enricher-bcc")
 _OBJECTS = "enricher/sources/bpf/objects"
 _SOURCES = "enricher/sources/bpf/source"
 # The package is for amd64; other machines' objects would be dead weight.
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "aarch64*.o", "source")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "*.pxd", "aarch64*.o", "source")
 _COPYRIGHT_FORMAT = "https://www." + "debian" + ".org/doc/packaging-manuals/copyright-format/1.0/"
 _PIN = re.compile(
     r"^(?P<name>[\w-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE

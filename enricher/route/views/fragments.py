@@ -13,7 +13,6 @@ before: who it was and what program (``auid=1000 uid=0 .. key="exec"``), what a 
 
 from __future__ import annotations
 
-import re
 from binascii import unhexlify
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,7 +20,7 @@ from enricher.codec import dumps
 from enricher.enrich.decode import type_name
 from enricher.enrich.keys import keys_of
 from enricher.enrich.subject import subject_of
-from enricher.enrich.values import PLACES
+from enricher.enrich.values import PLACES, SAFE_DIGITS
 from enricher.model import Record
 from enricher.sources.audit.text import EXECVE
 
@@ -36,20 +35,26 @@ CWD: Final = 1307
 EOE: Final = 1320
 PROCTITLE: Final = 1327
 
-# A number as the kernel prints it, below 2^53: JSON has the same digits.
-_NUMBER: Final = rb"(0|[1-9][0-9]{0,14})"
-_syscall = re.compile(
-    rb"arch=([0-9a-f]{1,8}) syscall=" + _NUMBER + rb" (?:success=(yes|no) exit=(0|-?[1-9][0-9]{0,14}) )?"
-    rb"a0=([0-9a-f]{1,16}) a1=([0-9a-f]{1,16}) a2=([0-9a-f]{1,16}) a3=([0-9a-f]{1,16})"
-    rb" items=" + _NUMBER + rb" ppid=" + _NUMBER + rb" pid=" + _NUMBER + rb" (auid=[^\x1d]*)"
-).fullmatch
-_path = re.compile(
-    rb"item=" + _NUMBER + rb" name=(?:\"([^\" \x1d]*)\"|(\(null\))|((?:[0-9A-F]{2})+))"
-    rb"(?: inode=" + _NUMBER + rb")? ((?:dev|nametype)=[^\x1d]*)"
-).fullmatch
-_execve = re.compile(rb"argc=([1-9][0-9]{0,2})((?: a[0-9]+=(?:\"[^\" \x1d]*\"|(?:[0-9A-F]{2})+))+)").fullmatch
-_title = re.compile(rb"proctitle=(?:\"([^\" \x1d]*)\"|((?:[0-9A-F]{2})+))").fullmatch
-_cwd = re.compile(rb"cwd=(?:\"([^\" \x1d]*)\"|((?:[0-9A-F]{2})+))").fullmatch
+_SYSCALL_NAMES: Final = (
+    *(
+        b"arch=",
+        b"syscall=",
+        b"success=",
+        b"exit=",
+        b"a0=",
+        b"a1=",
+        b"a2=",
+        b"a3=",
+        b"items=",
+        b"ppid=",
+        b"pid=",
+    ),
+)
+_SYSCALL_PARTS: Final = 12  # these eleven and the tail
+_PATH_PARTS: Final = 4  # item, name, inode and the tail
+_OUTCOMES: Final = {b"yes": b"success", b"no": b"failure"}
+_NAMES: Final = tuple(b"a%d=" % index for index in range(256))
+_HEX: Final = b"0123456789ABCDEF"
 
 _HEADS: Final = frozenset(
     "arch ARCH syscall SYSCALL success exit EXIT a0 A0 a1 A1 a2 A2 a3 A3 items ppid pid item name inode".split()
@@ -156,10 +161,29 @@ class Fragments:
     # -- SYSCALL -------------------------------------------------------------------------------------
 
     def _syscall(self, body: bytes) -> bytes | None:
-        found = _syscall(body)
-        if found is None:
+        words = body.split(b" ", 11)
+        if len(words) != _SYSCALL_PARTS:
             return None
-        arch, number, success, code, a0, a1, a2, a3, items, ppid, pid, text = found.groups()
+        for name, word in zip(_SYSCALL_NAMES, words):  # noqa: B905 - the tail has none
+            if word[: len(name)] != name:
+                return None
+        arch, number, success, code = words[0][5:], words[1][8:], words[2][8:], words[3][5:]
+        a0, a1, a2, a3 = words[4][3:], words[5][3:], words[6][3:], words[7][3:]
+        items, ppid, pid, text = words[8][6:], words[9][5:], words[10][4:], words[11]
+        outcome = _OUTCOMES.get(success)
+        if outcome is None or not (
+            arch.isalnum()
+            and a0.isalnum()
+            and a1.isalnum()
+            and a2.isalnum()
+            and a3.isalnum()
+            and is_number(number)
+            and is_number(items)
+            and is_number(ppid)
+            and is_number(pid)
+            and (is_number(code) or (code[:1] == b"-" and code != b"-0" and is_number(code[1:])))
+        ):
+            return None
         tail = self._tail(SYSCALL, text)
         if tail is None:
             return None
@@ -181,22 +205,19 @@ class Fragments:
             registers = b",".join(values)
         else:
             registers = b"".join((b'"a0":"', a0, b'","a1":"', a1, b'","a2":"', a2, b'","a3":"', a3, b'"'))
-        if success is None:
-            said = b""
-            outcome = b""
-        else:
-            # Only an error has a name; other results are as many as there are addresses and sizes.
-            told = self._exits.get(code) if code[:1] == b"-" else b'"exit":' + code
-            if told is None:
-                told = self._exit(code)
-            said = b"".join((b',"success":"', success, b'",', told))
-            outcome = b"success" if success == b"yes" else b"failure"
+        # Only an error has a name; other results are as many as there are addresses and sizes.
+        told = self._exits.get(code) if code[:1] == b"-" else b'"exit":' + code
+        if told is None:
+            told = self._exit(code)
         self.primary = Primary(pid, ppid, outcome, tail)
         return b"".join(
             (
                 b'{"type":"SYSCALL","fields":{',
                 named,
-                said,
+                b',"success":"',
+                success,
+                b'",',
+                told,
                 b",",
                 registers,
                 b',"items":',
@@ -270,20 +291,24 @@ class Fragments:
     # -- PATH ----------------------------------------------------------------------------------------
 
     def _path(self, body: bytes) -> bytes | None:
-        found = _path(body)
-        if found is None:
+        words = body.split(b" ", 3)
+        if (
+            len(words) != _PATH_PARTS
+            or words[0][:5] != b"item="
+            or words[1][:5] != b"name="
+            or words[2][:6] != b"inode="
+        ):
             return None
-        item, quoted, null, hexed, inode, text = found.groups()
-        name = b'"(null)"' if null is not None else _string(quoted, hexed)
+        item = words[0][5:]
+        inode = words[2][6:]
+        if not is_number(item) or not is_number(inode):
+            return None
+        name = quoted_of(words[1][5:])
         if name is None:
             return None
-        tail = self._tail(PATH, text)
+        tail = self._tail(PATH, words[3])
         if tail is None:
             return None
-        if inode is None:
-            return b"".join(
-                (b'{"type":"PATH","fields":{"item":', item, b',"name":', name, b",", tail.members, b"}}")
-            )
         return b"".join(
             (
                 b'{"type":"PATH","fields":{"item":',
@@ -317,40 +342,49 @@ def _body(text: bytes) -> bytes | None:
     return text[end + 2 :].strip(b" ")
 
 
-def _string(quoted: bytes | None, hexed: bytes | None) -> bytes | None:
-    """Return a value as JSON text; None where it is not UTF-8."""
-    value = unhexlify(hexed or b"") if quoted is None else quoted
-    if not value.translate(None, _PLAIN):
-        return b'"%b"' % value
+def is_number(value: bytes) -> bool:
+    """Whether this is a number as the kernel prints it, and below 2^53: JSON has the same digits."""
+    return value.isdigit() and len(value) <= SAFE_DIGITS and (value[:1] != b"0" or len(value) == 1)
+
+
+def quoted_of(value: bytes) -> bytes | None:  # noqa: PLR0911 - one for each form
+    """Return the JSON of a value that is quoted or in hex; None where it is neither, or not UTF-8."""
+    if value[:1] == b'"':
+        inner = value[1:-1]
+        if value[-1:] != b'"' or len(value) == 1:
+            return None
+        if not inner.translate(None, _PLAIN):
+            return value  # JSON quotes it in the same way
+        if b'"' in inner or b"\x1d" in inner:
+            return None
+    else:
+        if not value or len(value) & 1 or value.translate(None, _HEX):
+            return None
+        inner = unhexlify(value)
+        if not inner.translate(None, _PLAIN):
+            return b"".join((b'"', inner, b'"'))
     try:
-        return dumps(value.decode())
+        return dumps(inner.decode())
     except UnicodeDecodeError:
         return None
 
 
 def _directory(body: bytes) -> bytes | None:
-    found = _cwd(body)
-    value = None if found is None else _string(found[1], found[2])
-    return None if value is None else b'{"type":"CWD","fields":{"cwd":%b}}' % value
+    if body[:4] != b"cwd=" or b" " in body:
+        return None
+    value = quoted_of(body[4:])
+    return None if value is None else b"".join((b'{"type":"CWD","fields":{"cwd":', value, b"}}"))
 
 
 def _proctitle(body: bytes) -> bytes | None:
-    found = _title(body)
-    if found is None:
+    if body[:10] != b"proctitle=" or b" " in body:
         return None
-    quoted, hexed = found.groups()
-    value = unhexlify(hexed) if quoted is None else quoted
-    if value in _NO_ARGUMENTS:
+    written = body[10:]
+    if written[:1] == b'"' or not written or len(written) & 1 or written.translate(None, _HEX):
         return None
-    if value.translate(None, _TITLE_PLAIN):
-        try:
-            text = value.decode()
-        except UnicodeDecodeError:
-            return None
-        return b'{"type":"PROCTITLE","fields":{"proctitle":%b,"ARGV":%b}}' % (
-            dumps(text),
-            dumps(text.split("\0")),
-        )
+    value = unhexlify(written)
+    if value.translate(None, _TITLE_PLAIN) or value in _NO_ARGUMENTS:
+        return None
     return b"".join(
         (
             b'{"type":"PROCTITLE","fields":{"proctitle":"',
@@ -364,23 +398,24 @@ def _proctitle(body: bytes) -> bytes | None:
 
 def _arguments(body: bytes) -> bytes | None:
     """A command line in one record, each argument in one piece."""
-    found = _execve(body)
-    if found is None:
+    words = body.split(b" ")
+    count = words[0][5:]
+    if (
+        words[0][:5] != b"argc="
+        or not is_number(count)
+        or int(count) != len(words) - 1
+        or len(words) > len(_NAMES)
+    ):
         return None
-    words = found[2].split(b" ")
     del words[0]
-    if int(found[1]) != len(words):
-        return None
     shown = []
-    for index, word in enumerate(words):
-        name, _, value = word.partition(b"=")
-        if name != b"a%d" % index:
-            return None
-        text = _string(value[1:-1], None) if value[:1] == b'"' else _string(None, value)
+    for name, word in zip(_NAMES, words):  # noqa: B905 - there are as many names as may be
+        size = len(name)
+        text = quoted_of(word[size:]) if word[:size] == name else None
         if text is None:
             return None
         shown.append(text)
-    return b'{"type":"EXECVE","fields":{"argc":%b,"ARGV":[%b]}}' % (found[1], b",".join(shown))
+    return b"".join((b'{"type":"EXECVE","fields":{"argc":', count, b',"ARGV":[', b",".join(shown), b"]}}"))
 
 
 _SHORT: Final = {EXECVE: _arguments, PROCTITLE: _proctitle, CWD: _directory}
