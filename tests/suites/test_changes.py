@@ -6,6 +6,7 @@ What a task left and entered, which life a number is of, who was aimed at, whose
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -443,7 +444,8 @@ def test_lives_of_numbers_that_are_used_again(
             unseen += told is None
         else:
             wrong.append(f"{truth.tag} of {maker}: {entry}, {told}, for {truth.inums[kind]}")
-    assert wrong == [], "\n".join(wrong[:20])
+    lost = [json.dumps(event["lost"]) for event in own(events, "LOST")]
+    assert wrong == [], "\n".join([f"{len(wrong)} wrong; losses: {lost}", *wrong[:20]])
     assert unseen <= skipped
     made_here = {key for key, event in born.items() if event.get("subject", {}).get("comm") == "nsmake"}
     assert len(made_here) == STORM_TASKS * each - unseen
