@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import select
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,11 @@ from enricher.sources.audit.plugin import PluginReader
 
 LINE = b"type=SYSCALL msg=audit(1.000:%d): arch=c000003e syscall=59\n"
 TEXT = b"audit(1.000:%d): arch=c000003e syscall=59"
+
+
+def frame(number: int, data: bytes, version: int = 0) -> bytes:
+    """As ``format = binary`` has it."""
+    return struct.pack("=IIII", version, 16, number, len(data)) + data
 
 
 class Pipe:
@@ -105,6 +111,52 @@ def test_auditds_own_records_are_none_of_the_kernels(pipe: Pipe) -> None:
     assert pipe.all() == [Record(1300, TEXT % 8)]
 
 
+@pytest.mark.parametrize("piece", [1 << 16, 7, 1])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame(1300, TEXT % 1) + frame(1320, b"audit(1.000:1): ") + frame(1999, b"audit(1.000:2): a=b\n"),
+        frame(1300, LINE[:-1] % 1 + b"\x1dARCH=x86_64", 1)
+        + frame(1200, b"audit(1.000:7): op=start")
+        + frame(1320, b"type=EOE msg=audit(1.000:1): ", 1)
+        + frame(1999, b"type=UNKNOWN[1999] msg=audit(1.000:2): a=b", 1),
+    ],
+    ids=["the kernel's text", "lines"],
+)
+def test_the_binary_form(pipe: Pipe, sent: bytes, piece: int) -> None:
+    """The same records, wherever a read ends."""
+    for at in range(0, len(sent), piece):
+        pipe.say(sent[at : at + piece])
+    assert pipe.all() == [
+        Record(1300, TEXT % 1),
+        Record(1320, b"audit(1.000:1): "),
+        Record(1999, b"audit(1.000:2): a=b"),
+    ]
+
+
+def test_the_binary_form_cut_off(pipe: Pipe) -> None:
+    pipe.say(frame(1320, b"audit(1.000:1): ") + frame(1300, TEXT % 2)[:-5])
+    assert pipe.all() == [
+        Record(1320, b"audit(1.000:1): "),
+        Record(1300, (TEXT % 2)[:-5], truncated=True),
+    ]
+
+
+def test_a_header_without_sense_is_counted_and_survived(pipe: Pipe) -> None:
+    pipe.say(frame(1300, TEXT % 1) + struct.pack("=IIII", 0, 16, 1300, 1 << 31) + b"x" * 100)
+    assert pipe.until(1) == [Record(1300, TEXT % 1)]
+    pipe.say(frame(1300, TEXT % 2))
+    assert pipe.until(1) == [Record(1300, TEXT % 2)]
+    assert pipe.reader.drops() == 1
+
+
+def test_records_of_another_host_are_left_out_and_counted(pipe: Pipe) -> None:
+    """Their serials are those of another kernel."""
+    pipe.say(b"node=here " + LINE % 1 + b"node=there " + LINE % 2 + b"node=here " + LINE % 3)
+    assert pipe.all() == [Record(1300, TEXT % 1), Record(1300, TEXT % 3)]
+    assert pipe.reader.foreign == 1
+
+
 def test_a_line_comes_in_pieces(pipe: Pipe) -> None:
     line = LINE % 1
     for at in range(0, len(line), 7):
@@ -114,7 +166,7 @@ def test_a_line_comes_in_pieces(pipe: Pipe) -> None:
 
 def test_the_end_without_a_newline(pipe: Pipe) -> None:
     pipe.say((LINE % 1) + (LINE % 2)[:-1])
-    assert pipe.all() == [Record(1300, TEXT % 1), Record(1300, TEXT % 2)]
+    assert pipe.all() == [Record(1300, TEXT % 1), Record(1300, TEXT % 2, truncated=True)]
     assert pipe.reader.ended
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records as auditd's dispatcher hands them to a plugin: lines on standard input.
+"""Records as auditd's dispatcher hands them to a plugin: lines, or what `frames` makes lines of, on standard input.
 
 Owns reading them at once, whatever the rest of the program is doing: auditd's own queue is small, and what it cannot
 get rid of it throws away or waits for. So a thread reads, into memory with a limit; what is beyond it is dropped and
 counted. Never answers, and never changes a byte of the kernel's text: with ``log_format = ENRICHED`` auditd adds its
 own words behind a separator, and those go.
 
-auditd's own records (DAEMON_*, 1200 to 1299) are left out: the kernel has not written them.
+auditd's own records (DAEMON_*, 1200 to 1299) are left out: the kernel has not written them. So are another host's
+(``node=``): their serials are of another kernel.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from enricher.sources.audit.frames import Frames
 from enricher.sources.audit.receiver import BATCH
 from enricher.sources.logformat import Lines, LogCounts
 
@@ -51,6 +53,8 @@ class PluginReader:
         self.overflows = 0
         self._counts = LogCounts()
         self._lines = Lines(self._counts)
+        self._frames = Frames()
+        self._node: bytes | None = None  # what the first record had
         self._records: deque[Record] = deque()  # taken apart, and not yet received
         self._fd = fd
         self._lock = threading.Lock()
@@ -87,7 +91,7 @@ class PluginReader:
             for each in self._lines.feed(block):
                 self._take(each)
         if self._at_end and not self._blocks:
-            for each in self._lines.finish():
+            for each in self._lines.finish(cut=True):  # auditd ends each with a newline
                 self._take(each)
         return [records.popleft() for _ in range(min(len(records), self.batch))]
 
@@ -106,6 +110,12 @@ class PluginReader:
         number, text, truncated = each.record
         if number in _DAEMON:
             return
+        if number:
+            if self._node is None:
+                self._node = each.node
+            elif each.node != self._node:
+                self.foreign += 1
+                return
         at = text.rfind(b"\x1d")
         # What a program wrote stands within msg='...': a separator of its own has an apostrophe behind it.
         if at >= 0 and _ENRICHED(text, at):
@@ -145,10 +155,21 @@ class PluginReader:
             self._tell()
 
     def _read_block(self) -> bytes:
-        try:
-            return os.read(self._fd, _BLOCK)
-        except OSError:
-            return b""
+        while True:
+            try:
+                block = os.read(self._fd, _BLOCK)
+            except OSError:
+                block = b""
+            if not block:
+                return self._frames.finish()
+            broken = self._frames.broken
+            lines = self._frames.feed(block)
+            if self._frames.broken > broken:
+                with self._lock:
+                    self._dropped += 1  # at least
+                    self.overflows += 1
+            if lines:
+                return lines
 
     def _hand_on(self, lines: bytes) -> None:
         with self._lock:
