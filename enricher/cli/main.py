@@ -54,6 +54,7 @@ COMMANDS = (
     "verify",
     "contid",
     "exec",
+    "collect",
 )
 """Each is a module of its own in this package. Only the one that is asked for is loaded."""
 

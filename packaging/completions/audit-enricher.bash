@@ -13,7 +13,7 @@ _audit_enricher()
     fi
     for ((index = 1; index < COMP_CWORD; index++)); do
         case ${COMP_WORDS[index]} in
-            run | record | replay | doctor | namespaces | schema | service | plugin | status | follow | check | verify | contid | exec)
+            run | record | replay | doctor | namespaces | schema | service | plugin | status | follow | check | verify | contid | exec | collect)
                 command=${COMP_WORDS[index]}
                 break
                 ;;
@@ -24,11 +24,11 @@ _audit_enricher()
             mapfile -t COMPREPLY < <(compgen -W "table json text" -- "$word")
             return
             ;;
-        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "namespaces --config" | "service --config" | "plugin --config" | "status --config" | "follow --config" | "check --config" | "verify --key" | "verify --make-key" | "contid --config" | "exec --config")
+        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "namespaces --config" | "service --config" | "plugin --config" | "status --config" | "follow --config" | "check --config" | "verify --key" | "verify --make-key" | "contid --config" | "exec --config" | "collect --creds-file" | "collect --tls-ca-file")
             compopt -o default
             return
             ;;
-        "run --count" | "run --key" | "run --type" | "run --filter" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --for" | "replay --count" | "replay --key" | "replay --type" | "replay --filter" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type" | "follow --filter" | "contid --engine-id" | "contid --engine-name" | "contid --engine-image" | "contid --engine-runtime" | "exec --contid")
+        "run --count" | "run --key" | "run --type" | "run --filter" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --for" | "replay --count" | "replay --key" | "replay --type" | "replay --filter" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type" | "follow --filter" | "contid --engine-id" | "contid --engine-name" | "contid --engine-image" | "contid --engine-runtime" | "exec --contid" | "collect --servers" | "collect --stream" | "collect --lane" | "collect --batch-events" | "collect --batch-size" | "collect --interval" | "collect --lateness" | "collect --memory")
             return
             ;;
         "run --ns-changes" | "replay --ns-changes")
@@ -57,7 +57,7 @@ _audit_enricher()
             if [[ $word == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "-h --help --version" -- "$word")
             else
-                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor namespaces schema service plugin status follow check verify contid exec" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor namespaces schema service plugin status follow check verify contid exec collect" -- "$word")
             fi
             ;;
         run)
@@ -138,6 +138,13 @@ _audit_enricher()
         exec)
             if [[ $word == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "-h --help --contid --or-without --config" -- "$word")
+            fi
+            ;;
+        collect)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --servers --stream --creds-file --tls --tls-ca-file --lane --batch-events --batch-size --interval --lateness --memory --until-idle" -- "$word")
+            else
+                compopt -o default
             fi
             ;;
     esac
