@@ -104,12 +104,15 @@ def _consume(address: str, path: str) -> None:
         {
             "bootstrap.servers": address,
             "group.id": "tests",
-            "auto.offset.reset": "earliest",
-            "topic.metadata.refresh.interval.ms": 500,
+            "enable.auto.commit": False,
             "allow.auto.create.topics": True,
         }
     )
-    consumer.subscribe([TOPIC])
+    # All partitions by name: a group would have to come together first. Asking makes the topic.
+    while not (partitions := consumer.list_topics(TOPIC, timeout=30).topics[TOPIC].partitions):
+        pass
+    first = confluent_kafka.OFFSET_BEGINNING
+    consumer.assign([confluent_kafka.TopicPartition(TOPIC, number, first) for number in partitions])
     while True:
         message = consumer.poll(1.0)
         if message is None or message.error():
