@@ -24,3 +24,7 @@ const struct id_extent *layout_extent;
 const struct refused_event *layout_refused;
 const struct packet_event *layout_packet;
 const struct member_event *layout_member;
+const struct contid_tail *layout_contid;
+const struct context_contid_event *layout_context_contid;
+const struct context_deep_contid_event *layout_context_deep_contid;
+const struct target_contid_event *layout_target_contid;

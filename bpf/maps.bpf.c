@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /* The one definition of what maps.h declares. No program lives here. */
 #include "maps.h"
+#include "contid.h"
 
 const volatile __u64 nonce_high = 0;
 const volatile __u64 nonce_low = 0;
 const volatile __u32 cgroup_hierarchy = 0;
 const volatile __u32 cgroup_subsys = 0;
+const volatile __u32 contid_on = 0;
 __u64 told_last[TOLD_LAST] = {};
 __u64 begun_inside[BEGUN_INSIDE] = {};
 struct host_namespaces host = {};
@@ -26,5 +28,9 @@ struct refused_senders_map refused_senders SEC(".maps");
 struct buckets_map refused_bucket SEC(".maps");
 struct parsed_map parsed SEC(".maps");
 struct counters_map counters SEC(".maps");
+/* The store's, where it is on; else as small as can be, and never looked at. */
+struct contid_tasks_map contid_tasks SEC(".maps");
+struct contid_ids_map contid_ids SEC(".maps");
+struct contid_gone_map contid_gone SEC(".maps");
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -8,6 +8,7 @@
 #include <bpf/bpf_core_read.h>
 
 #include "acts.h"
+#include "contid.h"
 
 #define TARGETS_MAX   256 /* of one call: kill(-1) reaches every process */
 #define NR_PIDFD_OPEN 434 /* on every architecture */
@@ -64,16 +65,34 @@ VERIFIED_ALONE int tell_target(__u64 aimed_at, __u64 link, __u32 by_pidfd)
 	const struct task_struct *actor = (const void *)bpf_get_current_task();
 	const struct task_struct *task = (const void *)aimed_at;
 	__u64 proxy = (__u64)BPF_CORE_READ(task, nsproxy);
+	struct contid_key key = {};
 	struct target_event *event;
+	__u32 size = sizeof(*event);
 	void *ring = ring_of_cpu();
+	__u64 contid = 0;
 
-	event = ring ? bpf_ringbuf_reserve(ring, sizeof(*event), 0) : NULL;
+	if (!ring)
+		return 0;
+	if (contid_on) {
+		key.tgid = BPF_CORE_READ(task, tgid);
+		key.start = BPF_CORE_READ(task, group_leader, start_boottime);
+		contid = contid_of_ending(&key, BPF_CORE_READ(task, flags));
+	}
+	if (contid) {
+		struct target_contid_event *with = bpf_ringbuf_reserve(ring, sizeof(*with), 0);
+
+		size = sizeof(*with);
+		if (with)
+			fill_chain(&with->contid, &key, contid);
+		event = (void *)with;
+	} else {
+		event = bpf_ringbuf_reserve(ring, sizeof(*event), 0);
+	}
 	if (!event) {
-		if (ring)
-			COUNT(drop_fact);
+		COUNT(drop_fact);
 		return 0;
 	}
-	fill_header(&event->who.c.header, EVENT_TARGET, sizeof(*event));
+	fill_header(&event->who.c.header, EVENT_TARGET, size);
 	fill_facts(&event->who, task);
 	if (nsproxy_changed(ring, task, &event->who.c, proxy))
 		forget_nsproxy(&event->who.c);

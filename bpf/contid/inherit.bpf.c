@@ -57,12 +57,11 @@ VERIFIED_ALONE int give(__u64 contid, __u64 start, __u32 tgid)
 	return 0;
 }
 
-SEC("tp_btf/task_newtask")
-int BPF_PROG(contid_newtask, struct task_struct *child, __u64 clone_flags)
+static __always_inline int on_newtask(const struct task_struct *child, __u64 clone_flags, int again)
 {
 	const struct task_struct *maker = (const void *)bpf_get_current_task();
 	__u32 thread = (clone_flags & CLONE_THREAD) != 0;
-	struct contid_key key = {};
+	struct contid_key key = {}, own = {};
 	const struct contid_request *request = the_request();
 	__u64 contid = 0;
 
@@ -76,11 +75,31 @@ int BPF_PROG(contid_newtask, struct task_struct *child, __u64 clone_flags)
 		return 0;
 	if (!contid)
 		contid = contid_of(&key);
-	if (clone_flags & CLONE_INTO_CGROUP)
+	own.start = child->start_boottime;
+	own.tgid = child->tgid;
+	if (again && contid && contid_of(&own))
+		return 0;
+	if (clone_flags & CLONE_INTO_CGROUP && !(again && contid_of(&own)))
 		contid = contid_of_cgroup(child, contid);
 	if (contid)
-		give(contid, child->start_boottime, child->tgid);
+		give(contid, own.start, own.tgid);
 	return 0;
+}
+
+/*
+ * Twice each: the kernel leaves a program out where a task that was preempted in it is on the same CPU.
+ * Whoever comes second finds the entry made, or deleted.
+ */
+SEC("tp_btf/task_newtask")
+int BPF_PROG(contid_newtask, struct task_struct *child, __u64 clone_flags)
+{
+	return on_newtask(child, clone_flags, 0);
+}
+
+SEC("tp_btf/task_newtask")
+int BPF_PROG(contid_newtask_2, struct task_struct *child, __u64 clone_flags)
+{
+	return on_newtask(child, clone_flags, 1);
 }
 
 /* The process that ends is the one that is being set: 1 where the setter will clean up. */
@@ -132,8 +151,7 @@ static __always_inline int any_granted(void)
  * do_exit() counts signal->live down, lets go of the audit context, then comes here. Several threads may see
  * 0 here; one of them deletes the entry.
  */
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(contid_exit, struct task_struct *task)
+static __always_inline int on_exit(const struct task_struct *task)
 {
 	const struct contid_request *request = the_request();
 	struct contid_key key = {};
@@ -153,4 +171,16 @@ int BPF_PROG(contid_exit, struct task_struct *task)
 	if (!bpf_map_delete_elem(&contid_tasks, &key) && contid)
 		put_id(contid, key.tgid, 1);
 	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(contid_exit, struct task_struct *task)
+{
+	return on_exit(task);
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(contid_exit_2, struct task_struct *task)
+{
+	return on_exit(task);
 }

@@ -6,6 +6,31 @@
 #include "task.h"
 #include "users.h"
 
+#ifdef WITHOUT_ACTS /* the build by bcc shares no maps with the store of container identifiers */
+
+#define CONTID_ON 0
+struct contid_key {
+	__u64 start;
+	__u32 tgid;
+};
+
+static __always_inline __u64 contid_of_ending(const struct contid_key *key, __u32 flags)
+{
+	return 0;
+}
+
+static __always_inline void fill_chain(struct contid_tail *to, const struct contid_key *key, __u64 contid)
+{
+}
+
+#else
+
+#include "contid.h"
+
+#define CONTID_ON contid_on
+
+#endif
+
 /* Of the current task. */
 static __always_inline __u32 task_flags(const struct task_struct *task)
 {
@@ -50,6 +75,8 @@ static __always_inline int emit_of(int typed, const struct task_struct *task, co
 	__u32 level = known ? FOLLOW(typed, known, level) : 0;
 	const struct user_namespace *user = user_of(typed, task);
 	void *ring = ring_of_cpu();
+	struct contid_key key = {};
+	__u64 contid = 0;
 
 	if (typed && level)
 		pid = BPF_CORE_READ(same, group_leader, thread_pid);
@@ -58,34 +85,61 @@ static __always_inline int emit_of(int typed, const struct task_struct *task, co
 		account_alone(flags, 0);
 		return 0;
 	}
+	if (CONTID_ON) {
+		key.tgid = FOLLOW(typed, task, tgid);
+		key.start = FOLLOW(typed, task, group_leader, start_boottime);
+		contid = contid_of_ending(&key, FOLLOW(typed, task, flags));
+	}
 	if (flags & CONTEXT_SUBJECT && user && !IS_HOSTS(user, user) && FOLLOW(typed, user, level) > 0)
 		tell_users(same);
 	if (level >= LEVELS_MAX)
 		level = LEVELS_MAX - 1;
 	if (level < LEVELS_INLINE) {
-		struct context_event *event = bpf_ringbuf_reserve(ring, sizeof(*event), 0);
+		struct context_event *event;
+		__u32 size = sizeof(*event);
 
+		if (contid) {
+			struct context_contid_event *with = bpf_ringbuf_reserve(ring, sizeof(*with), 0);
+
+			size = sizeof(*with);
+			if (with)
+				fill_chain(&with->contid, &key, contid);
+			event = (void *)with;
+		} else {
+			event = bpf_ringbuf_reserve(ring, sizeof(*event), 0);
+		}
 		if (!event) {
 			COUNT(drop_context);
 			account_alone(flags, 0);
 			return 0;
 		}
-		fill_header(&event->header, EVENT_CONTEXT, sizeof(*event));
+		fill_header(&event->header, EVENT_CONTEXT, size);
 		event->stamp = *stamp;
 		event->record_type = type;
 		event->flags = flags;
 		fill_context_of(typed, event, NULL, task, user, pid, level);
 		bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	} else {
-		struct context_deep_event *deep = bpf_ringbuf_reserve(ring, sizeof(*deep), 0);
+		struct context_deep_event *deep;
+		__u32 size = sizeof(*deep);
 
+		if (contid) {
+			struct context_deep_contid_event *with = bpf_ringbuf_reserve(ring, sizeof(*with), 0);
+
+			size = sizeof(*with);
+			if (with)
+				fill_chain(&with->contid, &key, contid);
+			deep = (void *)with;
+		} else {
+			deep = bpf_ringbuf_reserve(ring, sizeof(*deep), 0);
+		}
 		if (!deep) {
 			COUNT(drop_context);
 			account_alone(flags, 0);
 			return 0;
 		}
 		__builtin_memset(deep->more, 0, sizeof(deep->more));
-		fill_header(&deep->c.header, EVENT_CONTEXT, sizeof(*deep));
+		fill_header(&deep->c.header, EVENT_CONTEXT, size);
 		deep->c.stamp = *stamp;
 		deep->c.record_type = type;
 		deep->c.flags = flags;

@@ -17,23 +17,32 @@ from enricher.sources.bpf.hook import Candidate, Hook, candidates
 from enricher.sources.bpf.loader import LibbpfLoader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TypeGuard
 
     from enricher.sources.bpf.bccload import BccObject
     from enricher.sources.bpf.loader import Loaded, Loader
 
 
-def pick(name: str, note: Callable[[str], None], *, verbose: bool = False) -> Loader:
-    """The loader of that name. "auto" is libbpf, and bcc where only bcc can work and is installed."""
+def pick(
+    name: str,
+    note: Callable[[str], None],
+    *,
+    verbose: bool = False,
+    contid: Mapping[str, int] | None = None,
+) -> Loader:
+    """The loader of that name. "auto" is libbpf, and bcc where only bcc can work and is installed.
+
+    `contid` are the maps of container identifiers; what bcc compiles does not look into them.
+    """
     btf = features.has_btf()
     if name == "libbpf" or (name == "auto" and not btf.no):
-        return LibbpfLoader(verbose=verbose)
+        return LibbpfLoader(verbose=verbose, contid=contid)
     from enricher.sources.bpf import bccload  # noqa: PLC0415 - see above
 
     if name == "auto":
         if not bccload.is_installed():
-            return LibbpfLoader(verbose=verbose)
+            return LibbpfLoader(verbose=verbose, contid=contid)
         note(f"{btf.reason}: the programs are compiled here with bcc, from the kernel's headers")
     return bccload.BccLoader(verbose=verbose)
 

@@ -43,7 +43,7 @@ from enricher.sources.host import read_host_facts
 from enricher.sources.names import HostNames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from enricher.config.load import Settings
     from enricher.correlate.ledger import Gap, Summary
@@ -94,9 +94,15 @@ class _Life(NamedTuple):
 
 
 def start_sources(
-    settings: Settings, say: Callable[[str], None], source: Source | None = None
+    settings: Settings,
+    say: Callable[[str], None],
+    source: Source | None = None,
+    contid: Mapping[str, int] | None = None,
 ) -> tuple[Started, str]:
-    """Start with the programs, or without them where that is what the settings say; and why without."""
+    """Start with the programs, or without them where that is what the settings say; and why without.
+
+    `contid` are the maps of container identifiers, where they are on.
+    """
     name, buffer = settings[rows.HOOK], settings[rows.RECEIVE_BUFFER]
     try:
         return startup.start(
@@ -104,7 +110,7 @@ def start_sources(
             forced=None if name == "auto" else Hook(name),
             budget=settings[rows.RING_MEMORY],
             receive_buffer=buffer,
-            loader=pick(settings[rows.LOADER], say),
+            loader=pick(settings[rows.LOADER], say, contid=contid),
             source=source,
         ), ""
     except NotProved:
@@ -189,7 +195,8 @@ class Service:
             stack.callback(self._metrics.close)
             self._output.latency = self._metrics.latency
             left = self._left()
-            started, why = start_sources(settings, self._say, self._source)
+            maps = None if self._contid is None else self._contid.shared
+            started, why = start_sources(settings, self._say, self._source, maps)
             stack.callback(startup.stop, started)
             self._say(startup.describe(started))
             kept = self._drop(started)

@@ -54,7 +54,7 @@ _MEMBERS_MAX: Final = FRAME_MAX // 32  # of one array or map; a record or a mess
 _PREFIX: Final = struct.Struct("<II")
 _LAST_TIME: Final = 253_402_300_800.0  # the year 10 000
 _MESSAGE_SIZES: Final[dict[int, Sequence[int]]] = {
-    wire.EVENT_CONTEXT: (wire.SIZES["context_event"], wire.SIZES["context_deep_event"]),
+    wire.EVENT_CONTEXT: wire.CONTEXT_SIZES,
     wire.EVENT_TALLY: (wire.SIZES["tally_event"],),
     # What user space found itself is as long as its path.
     wire.EVENT_CGROUP: range(wire.SIZES["cgroup_event"] - wire.CGROUP_PATH, wire.SIZES["cgroup_event"] + 1),
@@ -391,7 +391,7 @@ def _decode(
         kind, version = _TYPE_AND_VERSION.unpack_from(message)
         if version != wire.EVENT_VERSION or kind not in _MESSAGE_SIZES:
             continue
-        if len(message) not in _MESSAGE_SIZES[kind]:
+        if len(message) not in _MESSAGE_SIZES[kind] or len(message) != wire.size_of(memoryview(message), 0):
             msg = f"a message of kind {kind} with {len(message)} bytes"
             raise ValueError(msg)
         if kind == wire.EVENT_CONTEXT:

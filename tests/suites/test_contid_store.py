@@ -15,6 +15,7 @@ import pytest
 from tests.suites.staging import SHARE
 
 if TYPE_CHECKING:
+    from tests.suites.rules import Rules
     from tests.vm.guest import Guest
 
 pytestmark = pytest.mark.vm
@@ -55,6 +56,28 @@ def test_every_process_of_a_family_has_it(
     assert said["sets"] == said["rounds"] == len(said["drops"])
     assert sorted(old for old, _ in said["drops"]) == [[number] for number in range(said["rounds"])]
     record_property("processes that inherited", said["made"])
+
+
+@pytest.mark.timeout(600)
+def test_every_event_of_a_family_has_the_chain(
+    guest: Guest, rules: Rules, record_property: Callable[[str, object], None]
+) -> None:
+    guest.run(
+        ["auditctl", "-b", "0", "-r", "0"], check=True
+    )  # nobody reads: what is queued is not counted as lost
+    rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "exit_group", "-S", "execve", "-k", "family")
+    guest.run(["mkdir", "-p", CGROUP], check=True)
+    said = answer(guest, "events", f"{SHARE}/workload/family", "400", CGROUP, timeout=500)
+    nothing_is_left(said)
+    assert said["dropped"] == 0
+    counts = {chain: number for comm, chain, number in said["contexts"] if comm == "family"}
+    # Its own execve may be from before the set; "exe" is what a thread has executed.
+    assert set(counts) <= {"()", "(2,)"}
+    assert counts.get("()", 0) <= 1
+    assert {chain for comm, chain, _ in said["contexts"] if comm == "exe"} == {"(2,)"}
+    assert sum(number for _, chain, number in said["contexts"] if chain == "(2,)") > said["made"]
+    assert said["families"]["targets"] == "", said["families"]
+    record_property("contexts with the chain", counts["(2,)"])
 
 
 @pytest.mark.grows

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from enricher.sources.bpf import contidshare
 from enricher.sources.bpf.families import Chosen, all_programs
 from enricher.sources.bpf.hook import Hook
 from enricher.sources.bpf.libbpf import ProgramInfo
@@ -52,10 +53,11 @@ class Lib:
         self.detached: list[str] = []
         self.closed = 0
         self.entries: dict[str, int] = {}
+        self.reused: dict[str, int] = {}
         self.rings: list[int] = []
         self.looks: list[bytes] = []
         self.inner: dict[int, int] = {}
-        self.rodata = ctypes.create_string_buffer(24)
+        self.rodata = ctypes.create_string_buffer(28)
         self.misses = dict.fromkeys(PROGRAMS, 0)
         self.run_times: dict[str, tuple[int, int]] = {}
         self.has_lost = 5  # a BTF type id; -2 where there is none
@@ -63,7 +65,7 @@ class Lib:
         self.info_size = ctypes.sizeof(ProgramInfo)
         self.counters = os.memfd_create("counters")
         os.ftruncate(self.counters, PAGE)
-        names = (*PROGRAMS, *sorted(all_programs()), "rings", "counters", ".rodata")
+        names = (*PROGRAMS, *sorted(all_programs()), "rings", "counters", ".rodata", *contidshare.MAPS)
         self._names = [b"", *(name.encode() for name in names)]
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -106,6 +108,10 @@ class Lib:
 
     def do_bpf_map__set_max_entries(self, handle: int, number: int) -> None:
         self.entries[self.name(handle)] = number
+
+    def do_bpf_map__reuse_fd(self, handle: int, fd: int) -> int:
+        self.reused[self.name(handle)] = fd
+        return 0
 
     def do_bpf_map__initial_value(self, _: int, size: Any) -> int:  # noqa: ANN401
         size._obj.value = len(self.rodata)
@@ -184,17 +190,18 @@ def load(lib: Lib, tmp_path: Path) -> Callable[..., LibbpfObject]:
     image = tmp_path / "x.bpf.o"
     image.write_bytes(b"ELF")
 
-    def make(
+    def make(  # noqa: PLR0913 - each with a default
         hook: Hook = Hook.PLAIN,
         *,
         uring: bool = True,
         verbose: bool = False,
         budget: int = 0,
         baseline: str = "",
+        contid: dict[str, int] | None = None,
     ) -> LibbpfObject:
         chosen = Chosen([], {}, (), baseline)
         return LibbpfObject(
-            cast("Any", lib), image, hook, NONCE, budget, chosen, uring=uring, verbose=verbose
+            cast("Any", lib), image, hook, NONCE, budget, chosen, uring=uring, verbose=verbose, contid=contid
         )
 
     return make

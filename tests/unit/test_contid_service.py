@@ -124,9 +124,19 @@ def test_off_there_is_no_socket(bench: Bench, store: FakeStore) -> None:
     store.close()
 
 
-def test_what_cannot_be_pinned_is_said(bench: Bench, store: FakeStore) -> None:
+def test_the_programs_are_given_the_maps(
+    bench: Bench, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+
+    def pick(name: str, _note: object, **more: object) -> None:
+        given.append((name, more))
+
+    monkeypatch.setattr("enricher.runtime.service.pick", pick)
+    store.shared = {"contid_ids": 5}
     store.unpinned = "/sys/fs/bpf: Read-only file system"
     bench.run(bench.event)
+    assert given == [("auto", {"contid": {"contid_ids": 5}})]
     assert (
         "container identifiers end with this process, they cannot be pinned: /sys/fs/bpf: Read-only file system"
         in bench.said

@@ -10,7 +10,7 @@ import pytest
 
 from enricher.errors import LayoutMismatch
 from enricher.facts import OF_ONE, ChangeOp, NamespaceOp
-from enricher.sources.bpf import baseline, contidwire, layout, wire, wirefacts
+from enricher.sources.bpf import baseline, contidshare, contidwire, layout, wire, wirefacts
 from enricher.sources.bpf.families import all_programs
 from enricher.sources.bpf.hook import PROGRAM
 from enricher.sources.bpf.libbpf import Libbpf, library
@@ -25,6 +25,9 @@ STRUCTS = {
     *wirefacts.STRUCTS,
     "context_event",
     "context_deep_event",
+    "context_contid_event",
+    "context_deep_contid_event",
+    "contid_tail",
     "pid_level",
     "tally_event",
     "tally_run",
@@ -32,6 +35,10 @@ STRUCTS = {
     "cgroup_event",
     "walk_event",
 }
+
+
+WHOLE = {"c", "who", "u", "d", "t", "contid"}
+"""Members that are structs, which stand in the table by themselves."""
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +77,9 @@ def test_every_member_is_compared(lib: Libbpf, btf: int) -> None:
         found = layout.read_struct(lib, btf, name)
         assert found
         nested = {path.partition(".")[0] for path in found.members if "." in path}
-        inner = ("c.", "who.", "u.")
+        inner = ("c.", "who.", "u.", "d.", "t.", "contid.")
         plain = {path for path in found.members if path not in nested and not path.startswith(inner)}
-        assert plain - {"reserved"} == set(members) - {"c", "who", "u"}, name
+        assert plain - {"reserved"} == set(members) - WHOLE, name
 
 
 def test_a_struct_is_read_with_its_nested_members(lib: Libbpf, btf: int) -> None:
@@ -173,5 +180,6 @@ def test_programs_and_maps_that_the_loader_asks_for(lib: Libbpf, opened: int) ->
         "open_events",
         "told_cgroups",
         ".rodata",
+        *contidshare.MAPS,
     ):
         assert lib.bpf_object__find_map_by_name(opened, name.encode()), name

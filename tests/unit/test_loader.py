@@ -15,7 +15,7 @@ import pytest
 
 from enricher.errors import EnricherError, KernelUnsupported, LayoutMismatch, LoadFailed, MissingCapability
 from enricher.facts import NamespaceLife, NamespaceOp
-from enricher.sources.bpf import baseline, loader, wire, wirefacts
+from enricher.sources.bpf import baseline, contidshare, loader, wire, wirefacts
 from enricher.sources.bpf.families import Chosen, all_programs
 from enricher.sources.bpf.features import Answer, Found
 from enricher.sources.bpf.hook import Hook
@@ -99,8 +99,8 @@ def test_object_by_where_the_preempt_count_is(
 def test_life(lib: Lib, load: Load) -> None:
     before = descriptors()
     loaded = load(budget=1 << 20)
-    assert lib.entries == {"rings": CPUS, "counters": CPUS}
-    assert lib.rodata.raw == struct.pack("=QQII", 0x3031323334353637, 0x3839616263646566, *WATCHED)
+    assert lib.entries == {"rings": CPUS, "counters": CPUS, **dict.fromkeys(contidshare.MAPS, 64)}
+    assert lib.rodata.raw == struct.pack("=QQIII", 0x3031323334353637, 0x3839616263646566, *WATCHED, 0)
     assert {name for name, wanted in lib.autoloaded.items() if wanted} == set(PROGRAMS[:1] + PROGRAMS[3:])
     assert set(lib.autoloaded) == {*PROGRAMS, *all_programs()}
     # The record hook last: no event is begun that nothing would end. And first to go.
@@ -123,6 +123,21 @@ def test_life(lib: Lib, load: Load) -> None:
     loaded.close()
     assert (lib.closed, len(lib.detached)) == (1, 10)
     assert descriptors() == before
+
+
+def test_the_maps_of_container_identifiers_are_their_stores(lib: Lib, load: Load) -> None:
+    fds = {name: 50 + place for place, name in enumerate(contidshare.MAPS)}
+    loaded = load(contid=fds)
+    assert lib.reused == fds
+    assert lib.entries == {"rings": CPUS, "counters": CPUS}
+    assert lib.rodata.raw[-4:] == struct.pack("=I", 1)
+    loaded.close()
+    lib.fails["bpf_map__reuse_fd"] = -errno.EINVAL
+    with pytest.raises(
+        LoadFailed, match="map contid_tasks of container identifiers cannot be shared: EINVAL"
+    ):
+        load(contid=fds)
+    assert lib.closed == 2
 
 
 @pytest.mark.parametrize(("hook", "program"), [(Hook.PART, "record_end_part"), (Hook.QUEUE, "record_queued")])

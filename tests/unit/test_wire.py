@@ -124,6 +124,18 @@ def expected(levels: int, comm: bytes = b"bash") -> Context:
     )
 
 
+@pytest.mark.parametrize("levels", [2, 7])
+@pytest.mark.parametrize("chain", [(0,), (4, 2, 2**64 - 2), tuple(range(8))])
+def test_a_chain_stands_behind_a_context(levels: int, chain: tuple[int, ...]) -> None:
+    event = context_event(levels)
+    more = b"" if levels <= 4 else b"".join(struct.pack("=II", 100 + i, 200 + i) for i in range(4, 33))
+    event.header.size = 248 + len(more) + 72
+    numbers = [2**64 - 1 - contid for contid in chain] + [0] * (8 - len(chain))
+    tail = struct.pack("=II8Q", len(chain), 0, *numbers)
+    memory = memoryview(b"\xff" * OFF + bytes(event) + more + tail + b"\xff" * OFF)
+    assert wire.decode_context(memory, OFF) == expected(levels)._replace(contid=chain)
+
+
 def test_sizes_are_those_of_the_header() -> None:
     sizes = {
         "context_event": ctypes.sizeof(ContextEvent),

@@ -37,7 +37,14 @@ if TYPE_CHECKING:
 
 TASKS: Final = 65536
 """Processes that can have an identifier at a time, as the object says."""
-_PROGRAMS: Final = ("contid_exit", "contid_newtask", "contid_attached", "contid_asked")
+_PROGRAMS: Final = (
+    "contid_exit",
+    "contid_exit_2",
+    "contid_newtask",
+    "contid_newtask_2",
+    "contid_attached",
+    "contid_asked",
+)
 """In the order of attaching: nobody begins to have one before its end is seen."""
 _MAPS: Final = tuple(
     f"contid_{name}"

@@ -90,6 +90,12 @@ def expected() -> dict[str, dict[str, tuple[int, int]]]:
             "c": (0, more),
             "more": (more, wire.SIZES["pid_level"] * (wire.LEVELS_MAX - wire.LEVELS_INLINE)),
         },
+        "contid_tail": table(wire.CONTID_FIELDS),
+        "context_contid_event": {"c": (0, more), "contid": (more, wire.SIZES["contid_tail"])},
+        "context_deep_contid_event": {
+            "d": (0, wire.SIZES["context_deep_event"]),
+            "contid": (wire.SIZES["context_deep_event"], wire.SIZES["contid_tail"]),
+        },
         "pid_level": table(wire.LEVEL_FIELDS),
         "tally_event": tally,
         "tally_run": table(wire.RUN_FIELDS),

@@ -22,7 +22,7 @@ from enricher.config.settings import RING_MEMORY
 from enricher.errors import KernelUnsupported, LoadFailed, MissingCapability
 from enricher.facts import NamespaceOp
 from enricher.sources import cgroups
-from enricher.sources.bpf import baseline, families, layout, wire
+from enricher.sources.bpf import baseline, contidshare, families, layout, wire
 from enricher.sources.bpf.features import KernelTypes
 from enricher.sources.bpf.hook import PROGRAM, Hook
 from enricher.sources.bpf.libbpf import (
@@ -37,6 +37,8 @@ from enricher.sources.bpf.moduleprobes import ModuleProbes
 from enricher.sources.bpf.ring import ReadingSide, Ring
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from enricher.facts import Fact
     from enricher.model import CgroupChange, Context, Tally
 
@@ -56,6 +58,7 @@ _UNSHARE: Final = {"x86_64": 272, "aarch64": 97}
 _CGROUPS: Final = ("cgroup_made", "cgroup_removed", "cgroup_renamed", "cgroup_released")
 # Ends an io_uring worker's event; the function came with io_uring's audit support (5.16).
 _URING: Final = "uring_exit"
+_SETTINGS: Final = struct.Struct("=QQIII")
 # Counts what the kernel says it lost; the function may be inlined, and is not what a run rests on.
 _LOST: Final = "record_lost"
 _LOST_FUNCTION: Final = "audit_log_lost"
@@ -204,26 +207,38 @@ class LibbpfLoader:
 
     name = "libbpf"
 
-    def __init__(self, path: Path | None = None, *, verbose: bool = False) -> None:
+    def __init__(
+        self, path: Path | None = None, *, verbose: bool = False, contid: Mapping[str, int] | None = None
+    ) -> None:
+        """`contid` are the descriptors of the store's maps (`contidstore.KernelStore.shared`), where there is one."""
         self._path = path
         self._verbose = verbose
+        self._contid = contid
 
     def load(self, hook: Hook, nonce: bytes, budget: int = DEFAULT_BUDGET, *, uring: bool = True) -> Loaded:
         """See `Loader.load`.
 
         What records do not rest on must not keep them from being had: where the kernel refuses the whole, it is
-        tried without the further families.
+        tried without container identifiers, then without the further families.
         """
-        path = self._path or object_path()
-        lib = library()
+        path, lib = self._path or object_path(), library()
         with KernelTypes(lib) as types:
             chosen = families.choose(types)
-        try:
-            return LibbpfObject(lib, path, hook, nonce, budget, chosen, uring=uring, verbose=self._verbose)
-        except LoadFailed as error:
-            why = f"the kernel refused: {error.message.splitlines()[-1]}"
-            without = families.Chosen([], dict.fromkeys(chosen.absent, why))
-            return LibbpfObject(lib, path, hook, nonce, budget, without, uring=uring, verbose=self._verbose)
+
+        def made(these: families.Chosen, contid: Mapping[str, int] | None) -> LibbpfObject:
+            return LibbpfObject(
+                lib, path, hook, nonce, budget, these, uring=uring, verbose=self._verbose, contid=contid
+            )
+
+        why = ""
+        tries = [(chosen, self._contid), (chosen, None)] if self._contid else [(chosen, None)]
+        for these, contid in tries:
+            try:
+                return made(these, contid)
+            except LoadFailed as error:
+                why = f"the kernel refused: {error.message.splitlines()[-1]}"
+        without = families.Chosen([], dict.fromkeys(chosen.absent, why))
+        return made(without, None)
 
 
 class LibbpfObject(ReadingSide):
@@ -240,6 +255,7 @@ class LibbpfObject(ReadingSide):
         *,
         uring: bool,
         verbose: bool,
+        contid: Mapping[str, int] | None = None,
     ) -> None:
         self.hook = hook
         self.families = chosen.absent
@@ -259,7 +275,8 @@ class LibbpfObject(ReadingSide):
         self._image = path.read_bytes()
         lib.take_log()
         try:
-            self._open(nonce)
+            self._open(nonce, contid=bool(contid))
+            contidshare.share(lib, self._map, contid or {}, self._fail)
             with KernelTypes(lib) as types:
                 self.counts_lost = types.has_function(_LOST_FUNCTION).yes
                 settles = types.has_function(_SETTLING_FUNCTION).yes
@@ -299,7 +316,7 @@ class LibbpfObject(ReadingSide):
             f"{what}: {text}\n{detail}", "run again with --verbose for the verifier's whole log"
         )
 
-    def _open(self, nonce: bytes) -> None:
+    def _open(self, nonce: bytes, *, contid: bool) -> None:
         lib = self._lib
         self._object = lib.bpf_object__open_mem(self._image, len(self._image), None) or 0
         if not self._object:
@@ -311,12 +328,12 @@ class LibbpfObject(ReadingSide):
         for name in ("rings", "counters"):
             lib.bpf_map__set_max_entries(self._map(name), self._cpus)
         size = ctypes.c_size_t()
-        # .rodata holds the nonce and the hierarchy and nothing else, in the order of maps.bpf.c.
+        # .rodata holds the nonce, the hierarchy and contid_on, nothing else, in the order of maps.bpf.c.
         rodata = lib.bpf_map__initial_value(self._map(".rodata"), ctypes.byref(size))
-        watched = cgroups.hierarchy()
-        words = struct.pack("=QQII", *struct.unpack(">QQ", nonce), watched.number, watched.subsystem)
-        if not rodata or size.value != len(words):
+        if not rodata or size.value != _SETTINGS.size:
             raise LoadFailed("the BPF object's settings have an unexpected size", "run `make bpf`")
+        watched = cgroups.hierarchy()
+        words = _SETTINGS.pack(*struct.unpack(">QQ", nonce), watched.number, watched.subsystem, int(contid))
         ctypes.memmove(rodata, words, len(words))
 
     def _map(self, name: str) -> int:

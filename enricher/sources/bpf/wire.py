@@ -12,6 +12,7 @@ import struct
 from typing import Final
 
 from enricher.model import KINDS, CgroupChange, CgroupOp, Context, Level, Tally
+from enricher.sources.contid import DEPTH_MAX, UNSET
 
 EVENT_VERSION: Final = 1
 EVENT_CONTEXT: Final = 1
@@ -55,6 +56,8 @@ RUN_FIELDS: Final[Fields] = (("type", "H"), ("count", "H"))
 
 CGROUP_FIELDS: Final[Fields] = (*HEADER, ("id", "Q"), ("op", "H"), ("size", "H"), ("pad", "I"))
 WALK_FIELDS: Final[Fields] = (*HEADER, ("id", "Q"), ("depth", "H"), ("whole", "H"), ("pad", "I"))
+
+CONTID_FIELDS: Final[Fields] = (("depth", "I"), ("pad", "I"), ("chain", f"{DEPTH_MAX}Q"))
 
 COUNTERS: Final = (
     "records",
@@ -114,11 +117,16 @@ _KEY_START = struct.calcsize(
     "=" + "".join(code for name, code in CONTEXT_FIELDS if name not in {"inum", "unique"})
 )
 _LEVELS = tuple(struct.Struct(f"={2 * n}I") for n in range(LEVELS_MAX + 1))
+_SIZE = struct.Struct("=I")
+_CONTID = packed(CONTID_FIELDS)
 _RUNS = tuple(struct.Struct(f"={2 * n}H") for n in range(TALLY_RUNS + 1))
 
 SIZES: Final = {
     "context_event": _CONTEXT.size + 8 * LEVELS_INLINE,
     "context_deep_event": _CONTEXT.size + 8 * LEVELS_MAX,
+    "context_contid_event": _CONTEXT.size + 8 * LEVELS_INLINE + _CONTID.size,
+    "context_deep_contid_event": _CONTEXT.size + 8 * LEVELS_MAX + _CONTID.size,
+    "contid_tail": _CONTID.size,
     "pid_level": 8,
     "tally_event": _TALLY.size + 4 * TALLY_RUNS,
     "tally_run": 4,
@@ -127,16 +135,32 @@ SIZES: Final = {
     "counters": COUNTERS_SIZE,
 }
 
+CONTEXT_SIZES: Final = tuple(size for name, size in SIZES.items() if name.startswith("context_"))
+_WITH_CONTID: Final = frozenset({SIZES["context_contid_event"], SIZES["context_deep_contid_event"]})
+
 _N = len(KINDS)
 # Where the tuple that unpack gives turns from scalars to the namespace arrays.
 _SCALARS = len(CONTEXT_FIELDS) - 2
 
 
+def size_of(data: memoryview, at: int) -> int:
+    """The size that the message which starts at byte `at` says it has."""
+    size: int = _SIZE.unpack_from(data, at + 4)[0]
+    return size
+
+
+def decode_chain(data: memoryview, end: int) -> tuple[int, ...]:
+    """The chain that a message which ends before byte `end` of `data` has there."""
+    depth, _, *numbers = _CONTID.unpack_from(data, end - _CONTID.size)
+    # Inverted, so that 0 is none (bpf/include/contid.h).
+    return tuple([UNSET ^ number for number in numbers[:depth]])
+
+
 def decode_context(data: memoryview, at: int) -> Context:
     """The context message that starts at byte `at` of `data`, which has to hold all of it.
 
-    The message's own size is not looked at: object and decoder were compared when the object was
-    loaded. Raises struct.error where `data` ends before the message does: a bug, not bad input.
+    The message's own size tells only whether a chain is behind it: object and decoder were compared when the object
+    was loaded. Raises struct.error where `data` ends before the message does: a bug, not bad input.
     """
     values = _CONTEXT.unpack_from(data, at)
     sec, ms, serial = values[4:7]
@@ -161,6 +185,7 @@ def decode_context(data: memoryview, at: int) -> Context:
         values[_SCALARS + _N :],
         tuple(map(Level, pairs[::2], pairs[1::2])),
         bytes(data[at + _KEY_START : at + _CONTEXT.size]),
+        decode_chain(data, at + values[2]) if values[2] in _WITH_CONTID else (),
     )
 
 

@@ -121,6 +121,7 @@ MEMBER_FIELDS: Final[wire.Fields] = (
 _LINK: Final = wire.packed(LINK_FIELDS)
 _CHANGE: Final = wire.packed(CHANGE_FIELDS)
 _TARGET: Final = wire.packed(TARGET_FIELDS)
+_TAIL: Final = wire.SIZES["contid_tail"]
 _NAMESPACE: Final = wire.packed(NAMESPACE_FIELDS)
 _USERS: Final = wire.packed(USERS_FIELDS)
 _LARGE: Final = struct.Struct(f"={_EXTENTS_MAX}")
@@ -132,6 +133,7 @@ STRUCTS: Final[dict[str, wire.Fields]] = {
     "link_event": LINK_FIELDS,
     "change_event": CHANGE_FIELDS,
     "target_event": TARGET_FIELDS,
+    "target_contid_event": (("t", f"{_TARGET.size}s"), ("contid", f"{_TAIL}s")),
     "namespace_event": NAMESPACE_FIELDS,
     "users_event": USERS_FIELDS,
     "users_large_event": (("u", f"{_USERS.size}s"), ("uid", _EXTENTS_MAX), ("gid", _EXTENTS_MAX)),
@@ -145,7 +147,7 @@ STRUCTS: Final[dict[str, wire.Fields]] = {
 SIZES: Final = {
     EVENT_LINK: (_LINK.size,),
     EVENT_CHANGE: (_CHANGE.size,),
-    EVENT_TARGET: (_TARGET.size,),
+    EVENT_TARGET: (_TARGET.size, _TARGET.size + _TAIL),
     EVENT_NAMESPACE: (_NAMESPACE.size,),
     EVENT_USERS: (_USERS.size, _USERS.size + 2 * _LARGE.size),
     EVENT_REFUSED: (_REFUSED.size,),
@@ -173,7 +175,10 @@ def _change(data: memoryview, at: int) -> facts.Change:
 
 def _target(data: memoryview, at: int) -> facts.Target:
     _, link, actor_tid, by_pidfd = _TARGET.unpack_from(data, at)
-    return facts.Target(wire.decode_context(data, at), link, actor_tid, bool(by_pidfd))
+    who = wire.decode_context(data, at)
+    if (size := wire.size_of(data, at)) > _TARGET.size:
+        who = who._replace(contid=wire.decode_chain(data, at + size))
+    return facts.Target(who, link, actor_tid, bool(by_pidfd))
 
 
 def _namespace(data: memoryview, at: int) -> facts.NamespaceLife:

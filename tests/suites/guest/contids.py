@@ -2,6 +2,7 @@
 """Runs in a guest: what the store of container identifiers does, against processes that try to get out of it.
 
     contids.py family FAMILY COUNT [CGROUP_DIRECTORY]
+    contids.py events FAMILY COUNT [CGROUP_DIRECTORY]
     contids.py race ROUNDS
     contids.py refusals
 
@@ -24,7 +25,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from enricher.sources.bpf import features
 from enricher.sources.bpf.contidstore import KernelStore
+from enricher.sources.bpf.hook import Hook
+from enricher.sources.bpf.libbpf import library
+from enricher.sources.bpf.loader import LibbpfLoader
 from enricher.sources.contid import UNSET
 
 EIGHT = 8
@@ -315,10 +320,45 @@ def granted(  # noqa: PLR0913 - who takes part
     return left(yard.store)
 
 
+def events(store: KernelStore, program: str, count: str, *cgroup: str) -> dict[str, object]:
+    """A family whose every end is recorded: what the programs of a run say of each. The rules are the caller's."""
+    part = features.can_kprobe(Hook.PART.value).yes
+    with features.KernelTypes(library()) as types:
+        uring = types.has_function("__audit_uring_exit").yes
+    loader = LibbpfLoader(verbose=True, contid=store.shared)
+    loaded = loader.load(Hook.PART if part else Hook.PLAIN, b"0" * 16, 64 << 20, uring=uring)
+    child = subprocess.Popen([program, count, *cgroup], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin
+    assert child.stdout
+    with pidfd(os.getpid()) as own, pidfd(child.pid) as target:
+        store.set(caller=own, target=target, contid=2)
+        child.stdin.write(b"g")
+        child.stdin.close()
+        made = int(child.stdout.read())
+        assert child.wait() == 0
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+    left_over = left(store)
+    contexts, _ = loaded.drain()
+    chains = Counter((bytes(one.comm).decode(), str(one.contid)) for one in contexts)
+    counters = loaded.counters()
+    families = loaded.families
+    loaded.close()
+    return {
+        "made": made,
+        "contexts": [(*who, number) for who, number in chains.items()],
+        "dropped": counters["drop_context"],
+        "families": families,
+        **left_over,
+    }
+
+
 WAYS: dict[str, Callable[..., dict[str, object]]] = {
     "family": family,
     "race": race,
     "refusals": refusals,
+    "events": events,
 }
 
 
