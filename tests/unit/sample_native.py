@@ -444,7 +444,6 @@ BREAKS: list[tuple[str, Json]] = [
     ("contid_set", {"notice": {"kind": "reload", "text": "x"}}),
     ("contid_set", {"container_op.orchestrator": False}),
     ("contid_set", {"container_op.error": "EBUSY"}),
-    ("contid_refused", {"container_op.error": None}),
     ("contained", {"container_ids": [{"record": 0, "contid": "4"}]}),
     ("from_a_log", {"container_op": {"op": "set", "opid": 1, "res": 1}}),
     ("from_a_log", {"child": {"pid": 1, "pids": []}}),
