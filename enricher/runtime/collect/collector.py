@@ -56,6 +56,8 @@ class Collector:
     async def run(self, stopped: Callable[[], bool]) -> None:
         """Work until `stopped`, or the stream's end where that is asked for. Raises OutputFailed and UsageError."""
         created = await self._stream.created_at()
+        if not created:
+            return  # stopped before any server answered
         self._stream.created = created
         position = self._lane.position
         if position.created and position.created != created:
