@@ -25,6 +25,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import sbom
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -134,6 +136,15 @@ def stage(tree: Path, suffix: str) -> None:
     (debian / "changelog").write_text(
         _changelog().replace(version(), version() + suffix, 1), encoding="utf-8"
     )
+    try:
+        bill = sbom.document(
+            (debian / "control").read_text(encoding="utf-8"),
+            VENDORED.read_text(encoding="utf-8"),
+            version() + suffix,
+        )
+    except ValueError as error:
+        raise BuildFailed(str(error)) from error
+    (tree / "sbom.cdx.json").write_bytes(bill)
     copyright_ = debian / "copyright"
     body = copyright_.read_text(encoding="utf-8")
     copyright_.write_text(f"Format: {_COPYRIGHT_FORMAT}\n{body}", encoding="utf-8")

@@ -153,6 +153,7 @@ def test_what_is_where(debs: Debs) -> None:
         "/usr/share/bash-completion/completions/audit-enricher": text,
         "/usr/share/zsh/vendor-completions/_audit-enricher": text,
         "/usr/share/doc/audit-enricher/README.md": text,
+        "/usr/share/doc/audit-enricher/sbom.cdx.json": text,
         "/usr/share/doc/audit-enricher/docs/operations.md": text,
         "/usr/share/doc/audit-enricher/examples/audit-enricher-sample.rules": text,
         "/usr/share/doc/audit-enricher/examples/audit-enricher.rules.yml": text,

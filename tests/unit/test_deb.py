@@ -21,6 +21,7 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))  # as where it is started as a program
     monkeypatch.setitem(sys.modules, "build_deb", module)
     spec.loader.exec_module(module)
     pip = tmp_path / "pip"

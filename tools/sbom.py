@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian package's bill of materials as CycloneDX JSON: what it is made of and needs, under which licences.
+
+Owns the list's form. What is needed is read from packaging/debian/control, what is bundled from packaging/vendored.txt:
+here are only the licences, which neither of them says. Never looks at the machine that builds, and writes no time and
+no random number: the same sources make the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from enricher import __version__
+
+LICENCE: Final = "Apache-2.0 AND (GPL-2.0-only OR BSD-2-Clause)"
+PROGRAMS: Final = "GPL-2.0-only OR BSD-2-Clause"
+BUNDLED: Final = {"orjson": "MPL-2.0 AND (Apache-2.0 OR MIT)"}
+NEEDED: Final = {
+    "libbpf1": "LGPL-2.1-only OR BSD-2-Clause",
+    "procps": "GPL-2.0-or-later AND LGPL-2.0-or-later AND LGPL-2.1-or-later",
+    "python3": "PSF-2.0",
+    "python3-msgpack": "Apache-2.0",
+    "python3-urllib3": "MIT",
+    "python3-pyroute2": "Apache-2.0 OR GPL-2.0-or-later",
+    "python3-confluent-kafka": "Apache-2.0",
+    "auditd": "GPL-2.0-or-later",
+}
+"""Licences of the packages that ours names. One that is not here cannot be listed: `document` refuses it."""
+
+_SCOPES: Final = {"Depends": "required", "Recommends": "optional", "Suggests": "optional"}
+_PIN: Final = re.compile(r"^([\w-]+)==(\S+) --hash=sha256:([0-9a-f]{64})$", re.MULTILINE)
+_NAME = "audit-enricher"
+
+
+def needs(control: str) -> dict[str, str]:
+    """Return the packages that audit-enricher names in debian/control, each with its scope."""
+    section = control.partition(f"\nPackage: {_NAME}\n")[2].partition("\nPackage: ")[0]
+    found: dict[str, str] = {}
+    for field, scope in _SCOPES.items():
+        body = re.search(rf"^{field}:((?:\n .*)+)", section, re.MULTILINE)
+        for item in body[1].split(",") if body else ():
+            name = item.strip().partition(" ")[0]
+            if name and not name.startswith(("$", _NAME)):
+                found.setdefault(name, scope)
+    return found
+
+
+def document(control: str, vendored: str, version: str) -> bytes:
+    """Return the bill of the package of this version. ValueError for what has no licence in the tables above."""
+    main = f"pkg:deb/debian/{_NAME}@{version}?arch=amd64"
+    parts: list[dict[str, object]] = [
+        {
+            "type": "library",
+            "bom-ref": "bpf-programs",
+            "name": f"{_NAME}-bpf-programs",
+            "version": __version__,
+            "scope": "required",
+            "licenses": [{"expression": PROGRAMS}],
+        }
+    ]
+    for name, pinned, digest in _PIN.findall(vendored):
+        purl = f"pkg:pypi/{name}@{pinned}"
+        parts.append(
+            {
+                "type": "library",
+                "bom-ref": purl,
+                "name": name,
+                "version": pinned,
+                "scope": "optional",
+                "licenses": [{"expression": _licence(BUNDLED, name)}],
+                "purl": purl,
+                "properties": [
+                    {"name": f"{_NAME}:bundled", "value": "true"},
+                    {"name": f"{_NAME}:wheel-sha256", "value": digest},
+                ],
+            }
+        )
+    for name, scope in sorted(needs(control).items()):
+        purl = f"pkg:deb/debian/{name}"
+        parts.append(
+            {
+                "type": "library",
+                "bom-ref": purl,
+                "name": name,
+                "scope": scope,
+                "licenses": [{"expression": _licence(NEEDED, name)}],
+                "purl": purl,
+                "properties": [{"name": f"{_NAME}:bundled", "value": "false"}],
+            }
+        )
+    bill = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {
+            "component": {
+                "type": "application",
+                "bom-ref": main,
+                "name": _NAME,
+                "version": version,
+                "licenses": [{"expression": LICENCE}],
+                "purl": main,
+            }
+        },
+        "components": parts,
+        "dependencies": [{"ref": main, "dependsOn": [part["bom-ref"] for part in parts]}],
+    }
+    return json.dumps(bill, indent=2).encode() + b"\n"
+
+
+def _licence(known: dict[str, str], name: str) -> str:
+    if name not in known:
+        raise ValueError(f"the licence of {name} is not known: add it to tools/sbom.py")
+    return known[name]
