@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from hypothesis import settings
 
+from enricher import forms
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+# The sources run in this process, also where they were compiled, and before any suite imports one: tests put things
+# into modules, and classes that were compiled have no room. That both forms give the same is tests/unit/test_forms.py;
+# what the tests start, and the suites in guests, runs what the package has.
+forms.interpret()
 
 FIRST = ("lint", "unit", "workload", "demo")
 """Suites that take seconds, so that their failures are known before the first guest boots; and the demo,

@@ -1,24 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every unit test gets: each native event that is built keeps to the published schema.
-
-The sources run here, also where they were compiled: tests put things into modules, and classes that were compiled have
-no room. That both forms give the same is tests/unit/test_forms.py; the suites in guests run what the package has.
-"""
+"""What every unit test gets: each native event that is built keeps to the published schema."""
 
 from __future__ import annotations
 
 import pytest
 
-from enricher import forms
-
-forms.interpret()
-
-# isort: split - only now
-from enricher.enrich.native import NativeBuilder  # noqa: E402
-from enricher.enrich.shape import NativeEvent  # noqa: E402
-from enricher.model import Event  # noqa: E402
-from enricher.route.views.native_json import NativeJson, render  # noqa: E402
-from tests import schema  # noqa: E402
+from enricher.enrich.native import NativeBuilder
+from enricher.enrich.shape import NativeEvent
+from enricher.model import Event
+from enricher.route.views.native_json import NativeJson, render
+from tests import schema
 
 
 @pytest.fixture(autouse=True)
