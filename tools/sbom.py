@@ -12,8 +12,6 @@ import json
 import re
 from typing import Final
 
-from enricher import __version__
-
 LICENCE: Final = "Apache-2.0 AND (GPL-2.0-only OR BSD-2-Clause)"
 PROGRAMS: Final = "GPL-2.0-only OR BSD-2-Clause"
 BUNDLED: Final = {"orjson": "MPL-2.0 AND (Apache-2.0 OR MIT)"}
@@ -55,7 +53,7 @@ def document(control: str, vendored: str, version: str) -> bytes:
             "type": "library",
             "bom-ref": "bpf-programs",
             "name": f"{_NAME}-bpf-programs",
-            "version": __version__,
+            "version": version.partition("-")[0],
             "scope": "required",
             "licenses": [{"expression": PROGRAMS}],
         }
