@@ -425,7 +425,7 @@ def test_lives_of_numbers_that_are_used_again(
     parents = {subject["pid"]: subject["ppid"] for subject in subjects}
     skipped = _skipped(events)
     wrong = []
-    unseen = 0
+    unseen = unknown = 0
     for event, truth in storm:
         kind = truth.tag.split(":")[2]
         entry = event["namespaces"][kind]
@@ -442,18 +442,25 @@ def test_lives_of_numbers_that_are_used_again(
             told == (kind, maker, entry.get("id")) or (told is None and "id" in entry)
         ):
             unseen += told is None
+        elif entry["ino"] == truth.inums[kind] and "life" not in entry:
+            # After a loss no life is known that began before it was noticed, unless the kernel has an id for it.
+            unknown += 1
         else:
             wrong.append(f"{truth.tag} of {maker}: {entry}, {told}, for {truth.inums[kind]}")
     lost = [json.dumps(event["lost"]) for event in own(events, "LOST")]
     assert wrong == [], "\n".join([f"{len(wrong)} wrong; losses: {lost}", *wrong[:20]])
     assert unseen <= skipped
+    assert not unknown or skipped, f"{unknown} lives are not known, and nothing was lost"
     made_here = {key for key, event in born.items() if event.get("subject", {}).get("comm") == "nsmake"}
-    assert len(made_here) == STORM_TASKS * each - unseen
+    told_at_least = STORM_TASKS * each - (skipped if unknown else unseen)
+    assert told_at_least <= len(made_here) <= STORM_TASKS * each - unseen
     alive = Counter(kind for kind, _, _ in made_here - ended)
     assert sum(alive.values()) <= skipped, alive
     numbers = Counter(number for _, number, _ in made_here)
     again = f"{len(numbers)} numbers, one of them {max(numbers.values())} times"
-    record_property("storm", f"{len(made_here)} namespaces, {unseen} not seen being made, {again}")
+    record_property(
+        "storm", f"{len(made_here)} namespaces, {unseen} not seen being made, {unknown} unknown, {again}"
+    )
     assert max(numbers.values()) > 1, "no number was used again"
 
 
