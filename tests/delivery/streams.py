@@ -24,8 +24,9 @@ Fault = tuple[Callable[[], None], Callable[[], None]]
 
 
 def until_it_has_taken(driver: Driver, more: int) -> None:
-    """Wait until the receiver has acknowledged so many more events than now."""
-    goal = min(driver.facts(NAME)["taken"] + more, driver.plan.count)
+    """Wait until the receiver has acknowledged so many more events than now, or all that the gate lets through."""
+    chunk = driver.plan.chunk
+    goal = min(driver.facts(NAME)["taken"] + more, (int(driver.plan.gate.read_text()) - 1) // chunk * chunk)
     rsyslog.wait_for(lambda: driver.facts(NAME)["taken"] >= goal, f"{goal} events were acknowledged")
 
 
@@ -56,7 +57,12 @@ def through_kills(run: Run, driver: Driver, kills: int = 0) -> None:
     for number in range(kills):
         driver.open_gate(run.count * (number + 1) // kills)
         driver.start()
-        until_it_has_taken(driver, chance.randrange(max(1, run.count // kills - 2 * driver.plan.chunk)))
+        # Of this start, and not from now on: what the gate lets through may have been acknowledged by now.
+        goal = chance.randrange(max(1, run.count // kills - 2 * driver.plan.chunk))
+        rsyslog.wait_for(
+            lambda: driver.facts(NAME)["taken"] >= goal,  # noqa: B023 - called at once
+            f"{goal} events were acknowledged",
+        )
         driver.kill()
     driver.open_gate(run.count + 1)
     driver.start()
