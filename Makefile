@@ -248,6 +248,10 @@ soak-suites: $(READY) ## The other suites on every kernel: service, metadata, jo
 soak-namespaces: $(READY) ## Namespaces at full size on every kernel: the storm, and what the programs cost, counted
 	@$(PARTS) $(ARGS) --rest $(addprefix tests/suites/test_,$(addsuffix .py,changes users packets namespaces_command overhead))
 
+.PHONY: soak-contid
+soak-contid: $(READY) ## Audit container identifiers on every kernel: the store, the race with fork, engines
+	@$(PARTS) $(ARGS) --full tests/suites/test_contid_store.py tests/suites/test_contid.py
+
 .PHONY: soak-bcc
 soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without
 	@$(PYTEST) --full tests/suites/test_bcc.py

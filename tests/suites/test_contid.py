@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.suites.rules import Rules
     from tests.vm.guest import Guest
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.full]
 
 Json = dict[str, Any]
 HOOK = "/usr/libexec/audit-enricher/contid-hook"

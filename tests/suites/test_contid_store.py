@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.suites.rules import Rules
     from tests.vm.guest import Guest
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.full]
 
 FORKS = {False: 2000, True: 10_000}
 ROUNDS = {False: 200, True: 1000}
