@@ -289,7 +289,7 @@ class Service:
         self._settle()
         if self._output.waits:
             self._say(f"{self._output.path}: not all could be written; the next start tells it as a gap")
-        self._save(closed=summary.marked)
+        self._save(closed=summary.marked or self._life.started.socket.ended)  # then nothing is on its way
         return summary
 
     def _settle(self) -> None:
@@ -373,7 +373,8 @@ class Service:
         if self._output.waits:
             return  # what is in memory only was not given out: the last entry stays
         stages = self._pipeline.stages
-        serial = stages.ledger.stopped_at if closed else stages.settled
+        marked = stages.ledger.stopped_at
+        serial = marked if closed and marked is not None else stages.settled
         if serial is None or (serial == self._saved and not closed):
             return
         life = self._life

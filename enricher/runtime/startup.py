@@ -245,7 +245,9 @@ def _prove(  # noqa: PLR0913 - the steps of one start, in the one place that kno
                 contexts=contexts + trial.contexts,
                 tallies=tallies + trial.tallies,
             )
-            failure = _failure(hook, trial.proof, _dropped(socket, loaded)) or unusable(loaded, trial)
+            failure = _failure(hook, trial.proof, _dropped(socket, loaded), socket.unheard) or unusable(
+                loaded, trial
+            )
         except BaseException:
             loaded.close()
             raise
@@ -295,7 +297,7 @@ def _dropped(socket: Source, loaded: Loaded) -> str:
     return ", ".join(f"{count} records {why}" for why, count in drops.items() if count)
 
 
-def _failure(hook: Hook, proof: Proof, dropped: str) -> str:
+def _failure(hook: Hook, proof: Proof, dropped: str, unheard: str) -> str:
     """Why `hook` cannot be used after this outcome; "" where it can.
 
     Raises SelfTestFailed or WrongNamespace where no hook could be.
@@ -307,9 +309,8 @@ def _failure(hook: Hook, proof: Proof, dropped: str) -> str:
         )
     if proof is Proof.NOT_DELIVERED:
         raise WrongNamespace(
-            "the kernel wrote the self-test's record, but it did not reach this socket, which dropped nothing",
-            "audit records are sent to the initial network namespace only: run there. If this is it, an auditd"
-            " that does not read may be holding the kernel up",
+            "the kernel wrote the self-test's record, but it did not reach this program, which dropped nothing",
+            unheard,
         )
     if proof is Proof.HOOK_MISSED:
         return "the self-test's record passed it by"

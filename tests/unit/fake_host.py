@@ -83,6 +83,7 @@ class Host:
         self.truncated = self.foreign = 0
         self.receive_buffer = 32 << 20
         self.patience = 3.0
+        self.unheard = "look there"
         self.ended = False
         # Loaded
         self.hook = Hook.PLAIN

@@ -46,6 +46,7 @@ class PluginReader:
     batch = BATCH
     buffer_limited = False
     patience = _PATIENCE
+    unheard = "auditd has to be running and registered with the kernel (auditctl -s), and to have started this plugin"
 
     def __init__(self, fd: int, receive_buffer: int, begin: Callable[[], None] = lambda: None) -> None:
         self.receive_buffer = receive_buffer

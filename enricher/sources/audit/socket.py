@@ -48,6 +48,10 @@ class AuditSocket(Receiver):
     """
 
     patience = 3.0
+    unheard = (
+        "audit records are sent to the initial network namespace only: run there. If this is it, an auditd"
+        " that does not read may be holding the kernel up"
+    )
     ended = False
 
     def __init__(

@@ -25,6 +25,9 @@ class Source(Protocol):
     patience: float
     """Seconds that a record of ours may take to come back at the start."""
 
+    unheard: str
+    """What to look at where a record that the kernel has finished does not come: a hint."""
+
     @property
     def truncated(self) -> int:
         """How many records were longer than what can be received."""
