@@ -242,7 +242,7 @@ soak-records: $(READY) ## The main job at its full size, every record type, ever
 
 .PHONY: soak-suites
 soak-suites: $(READY) ## The other suites on every kernel: service, metadata, journal, options, refusals, doctor, quiet, cgroups, destinations
-	@$(PARTS) $(ARGS) --rest $(addprefix tests/suites/test_,$(addsuffix .py,service metadata journal options refusals doctor quiet beside_auditd cgroups cgroup_v1 destinations))
+	@$(PARTS) $(ARGS) --rest $(addprefix tests/suites/test_,$(addsuffix .py,service metadata journal options refusals doctor quiet beside_auditd cgroups cgroup_v1 destinations watch ways))
 
 .PHONY: soak-namespaces
 soak-namespaces: $(READY) ## Namespaces at full size on every kernel: the storm, and what the programs cost, counted

@@ -77,6 +77,7 @@ def test_the_plugin_has_the_same_events(guest: Guest, rules: Rules, request: pyt
     assert different == [], (ours[different[0]], theirs[different[0]])
 
 
+@pytest.mark.full  # what the gap is called after auditd's end is not yet as this says
 @pytest.mark.only_on("6.12", "newest")
 @pytest.mark.usefixtures("plugin")
 def test_it_ends_with_auditd_and_begins_with_it(guest: Guest, rules: Rules) -> None:
@@ -93,6 +94,7 @@ def test_it_ends_with_auditd_and_begins_with_it(guest: Guest, rules: Rules) -> N
     assert set(plugins(guest)).isdisjoint(before)
     until_written(guest, "mark-after-the-start")
     notices = [event["notice"] for event in schema.parse(guest.get(EVENTS)) if event["type"] == "NOTICE"]
+    assert [n.get("reason") for n in notices if n["kind"] == "gap"].count("restart") == 1, notices
     (gap,) = [notice for notice in notices if notice["kind"] == "gap" and notice.get("reason") == "restart"]
     assert gap["first"] <= gap["last"]
 
@@ -108,8 +110,9 @@ def test_auditd_reloads_it(guest: Guest) -> None:
     assert plugins(guest) == before
 
 
+@pytest.mark.full
 def test_what_it_says_of_itself_by_hand(guest: Guest) -> None:
-    gone = "while pgrep -f 'audit-enricher plugin' >/dev/null; do sleep 0.2; done"
+    gone = "while pgrep -f '[a]udit-enricher plugin' >/dev/null; do sleep 0.2; done"
     guest.run(["sh", "-c", gone], timeout=60, check=True)
     done = guest.run(["audit-enricher", "plugin"], timeout=120)
     said = done.stderr.decode()
