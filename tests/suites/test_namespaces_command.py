@@ -184,7 +184,8 @@ def test_the_table(yard: Yard) -> None:
     # A note to standard error is a sentence, and as long as it is.
     notes = [line for line in lines if line.startswith("audit-enricher: ")]
     assert max(len(line) for line in lines if line not in notes) <= 100
-    assert len(notes) == 1, notes
+    # Some process of the guest may have ended meanwhile, which is told too.
+    assert len([note for note in notes if "ended or moved while" not in note]) == 1, notes
     assert all(line.isprintable() for line in lines)
     box, mounted = yard.truth["box"], yard.truth["mounted"]["inum"]
     text = "\n".join(lines)
