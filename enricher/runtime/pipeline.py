@@ -42,6 +42,7 @@ _PARKED_WAIT: Final = 0.001
 _LONGEST_WAIT: Final = 3600.0  # epoll takes milliseconds in 31 bits: some 24 days
 _FINISH_WAIT: Final = 0.05
 _DRAIN_WAIT: Final = 2.0
+_STOP_TRIES: Final = 3
 _COUNTS_EVERY: Final = 1.0
 _SETTLE_EVERY: Final = 0.25
 """Seconds between asking whether an event is over that a rule may have cut short; as long as one may be."""
@@ -231,12 +232,27 @@ class Pipeline:
         self._take(Batch(trial.records, trial.contexts, trial.tallies, parked, now, now + self._wall))
 
     def _last_trial(self) -> Trial | None:
+        """Send the stop nonce; again where its record was dropped, since only what was read proves what was not.
+
+        The wait for one that was dropped has emptied the buffer. What a try before the last read goes into the stages.
+        """
         if not self._marks or self._socket.ended:
             return None
+        last: Trial | None = None
         try:
-            return send_and_wait(new_nonce(), b"stop", self._control, self._socket, self._loaded, self._pid)
+            for _ in range(_STOP_TRIES):
+                if last is not None:
+                    self._take_trial(last)
+                last = send_and_wait(
+                    new_nonce(), b"stop", self._control, self._socket, self._loaded, self._pid
+                )
+                delivered = last.proof in {Proof.PROVED, Proof.HOOK_MISSED}
+                if delivered or self._socket.drops() == last.drops:
+                    break
         except EnricherError:
-            return None  # the account is worth more than its exact end, and says that it has none
+            # The account is worth more than its exact end, and says that it has none.
+            return None
+        return last
 
     def finish(self) -> Summary:
         """Close the window with a second nonce, give out what is left, and add up.

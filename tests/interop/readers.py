@@ -110,6 +110,8 @@ def _laurel(root: Root, scratch: Path) -> Callable[[Path], list[Seen]]:
         for line in (directory / "audit.log").read_text().splitlines():
             event = json.loads(line)
             ident = event.pop("ID")
+            # It forgets processes that do not live on this machine, at moments that it takes from any line's time.
+            event.get("SYSCALL", {}).pop("SPAWNED_BY", None)
             records = (
                 f"{name} {json.dumps(entry, sort_keys=True)}"
                 for name, value in event.items()

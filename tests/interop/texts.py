@@ -104,10 +104,10 @@ def compare(reader: Reader, text: bytes, scratch: Path) -> Difference:
     own_records = Counter[int]()
     for event in ours:
         own_records[_serial(event.id)] += len(event.ours)
-    for serial, (types, own_lines) in lines.items():
+    for serial, (types, own_lines, stamps) in lines.items():
         plain_events, our_events = events_before[serial], events_after[serial]
-        # An event without any record of the kernel's is ours alone.
-        if our_events == (plain_events if types else 1) and own_records[serial] == own_lines:
+        # Events without any record of the kernel's are ours alone: of serial 0, and one for each time.
+        if our_events == (plain_events if types else stamps) and own_records[serial] == own_lines:
             continue
         shown = Shown(reader.name, types, own_lines, plain_events, our_events, own_records[serial])
         reason = next((known.reason for known in DEVIATIONS if types and known.explains(shown)), None)
@@ -123,10 +123,11 @@ def _serial(ident: str) -> int:
     return int(ident.rpartition(":")[2] or -1)
 
 
-def _lines(text: bytes) -> dict[int, tuple[tuple[int, ...], int]]:
-    """Return by serial the types of the kernel's lines, and the number of ours."""
+def _lines(text: bytes) -> dict[int, tuple[tuple[int, ...], int, int]]:
+    """Return by serial the types of the kernel's lines, the number of ours, and that of their stamps."""
     types: dict[int, list[int]] = defaultdict(list)
     ours: Counter[int] = Counter()
+    stamps: dict[int, set[bytes]] = defaultdict(set)
     for line in text.splitlines():
         found = _LINE.match(line)
         assert found, line
@@ -136,6 +137,10 @@ def _lines(text: bytes) -> dict[int, tuple[tuple[int, ...], int]]:
         assert number is not None, line
         if number in OWN:
             ours[serial] += 1
+            stamps[serial].add(found[2])
         else:
             types[serial].append(number)
-    return {serial: (tuple(types[serial]), ours[serial]) for serial in types.keys() | ours.keys()}
+    return {
+        serial: (tuple(types[serial]), ours[serial], len(stamps[serial]))
+        for serial in types.keys() | ours.keys()
+    }

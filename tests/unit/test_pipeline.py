@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop over a host of our own: the order of its steps, its waits, what it says of events, its end."""
+"""The loop over a host of our own: the order of its steps, its waits, what it says of events, its figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from enricher.correlate import join
-from enricher.errors import AuditUnavailable, EnricherError, OutputFailed
+from enricher.errors import AuditUnavailable, EnricherError
 from enricher.model import FAILED_AT, ContextFlag, Event, Record, TallyFlag
 from enricher.runtime.pipeline import OWN_NOISE_WAIT, OWN_NOISE_WAIT_MAX, Pipeline, pause_after
 from enricher.runtime.selftest import Proof, Trial
@@ -273,108 +273,7 @@ def test_the_clock_of_others_is_set_once_a_turn(run: Run, host: Host) -> None:
     assert run.pipeline.clock.monotonic() == host.now == 50.0 + 2 * 3600
 
 
-# -- the end -----------------------------------------------------------------------------------------
-
-
-def test_account_between_two_nonces(run: Run, host: Host) -> None:
-    run.turns(host.event, lambda: host.event(US))
-    host.script = [host.event]
-    summary = run.pipeline.finish()
-    assert b"op=audit-enricher-stop" in host.sent[0]
-    assert (summary.finished, summary.delivered, summary.joined) == (5, 5, 5)
-    assert (summary.balanced, summary.marked, summary.self_events, summary.events) == (True, True, 2, 3)
-    assert run.events[2].self_caused
-
-
-def test_what_follows_the_last_nonce_is_not_of_the_run(run: Run, host: Host) -> None:
-    host.script = [lambda: host.finish(*records(201, 1300, EOE)), lambda: host.finish(record(202))]
-    run.turns(lambda: host.finish(record(101), context(101)))
-    host.serial = 150
-    summary = run.pipeline.finish()
-    assert (summary.delivered, summary.after) == (2, 0)
-    assert summary.balanced
-
-
-def test_events_of_the_run_that_are_open_get_their_time(run: Run, host: Host) -> None:
-    first, last = records(101, 1300, EOE)
-    run.turns(lambda: host.finish(first, context(101)))
-    host.serial = 150
-    host.script = [lambda: host.finish(last, tally(101, 2))]
-    host.log.clear()
-    summary = run.pipeline.finish()
-    event = next(event for event in run.events if event.stamp == stamp(101))
-    assert event.complete
-    assert summary.balanced
-
-
-def test_events_after_the_run_are_not_waited_for(run: Run, host: Host) -> None:
-    host.finish(record(201), context(201, NOW))
-    summary = run.pipeline.finish()
-    assert host.slept == []
-    assert (summary.delivered, summary.after, summary.balanced) == (1, 1, True)
-
-
-def test_the_end_does_not_last(run: Run, host: Host) -> None:
-    run.turns(lambda: host.finish(record(101), context(101, NOW)))
-    host.serial = 150
-    before = host.now
-    summary = run.pipeline.finish()
-    assert 2.0 <= host.now - before <= 2.2
-    (event,) = [event for event in run.events if event.stamp == stamp(101)]
-    assert (event.complete, event.reason) == (False, join.STOPPED)
-    assert summary.incomplete_events == 1
-
-
-def test_drops_after_the_last_nonce_are_not_of_the_run(run: Run, host: Host) -> None:
-    def burst() -> None:
-        host.dropped += 7
-
-    run.turns(lambda: host.finish(record(101), context(101)))
-    host.script = [burst]
-    host.serial = 150
-    assert run.pipeline.finish().counts.netlink_drops == 0
-
-
-def test_drops_are_told(run: Run, host: Host) -> None:
-    host.dropped = 7
-    summary = run.pipeline.finish()
-    assert summary.counts.netlink_drops == 7
-    assert not summary.balanced
-
-
-def test_a_nonce_that_cannot_be_sent_does_not_cost_the_account(run: Run, host: Host) -> None:
-    run.turns(host.event)
-    host.refusal = AuditUnavailable("the kernel did not answer")
-    summary = run.pipeline.finish()
-    assert (summary.delivered, summary.balanced, summary.marked) == (2, True, False)
-
-
-def test_a_nonce_that_is_lost_still_bounds_the_run(run: Run, host: Host) -> None:
-    """The hook has seen it."""
-    host.delivers = False
-    host.dropped = 1
-    summary = run.pipeline.finish()
-    assert (summary.marked, summary.balanced) == (True, False)
-
-
-def test_without_proof_none_is_sent(host: Host) -> None:
-    run = Run(host, SILENT)
-    run.turns(host.event)
-    # The rings are ahead of the socket; nothing says that these were lost.
-    run.turns(lambda: setattr(host, "delivers", False), host.event)
-    summary = run.pipeline.finish()
-    assert host.sent == []
-    assert (summary.delivered, summary.missing, summary.marked) == (2, 0, False)
-    assert summary.balanced
-
-
-def test_a_failing_output_is_not_taken_for_a_lost_nonce(host: Host) -> None:
-    def fail(_: list[Event]) -> None:
-        raise OutputFailed("no space left")
-
-    pipeline = Pipeline(started(host), fail, Opening(US, "0badcafe", 100))
-    with pytest.raises(OutputFailed):
-        pipeline.finish()
+# -- the figures -------------------------------------------------------------------------------------
 
 
 def test_figures_of_the_kernel_side(run: Run, host: Host) -> None:
