@@ -204,12 +204,14 @@ def put(text: str) -> None:
 class Signals:
     """Signals within a `with` block: flags, and a pipe, `fd`, that wakes whoever waits for it.
 
-    SIGINT and SIGTERM set `stopped`; the second one ends the process at once, as it would without us.
+    SIGINT and SIGTERM set `stopped`; the second one ends the process at once, as it would without us. Not where
+    `once` says that more than one is sent to whoever shall end but once.
     SIGUSR1 makes `take_report` true once, SIGHUP `take_reload`; without `reload` SIGHUP is left alone.
     """
 
-    def __init__(self, *, reload: bool = False) -> None:
+    def __init__(self, *, reload: bool = False, once: bool = False) -> None:
         self.stopped = False
+        self._once = once
         self.fd = -1
         self._report = self._reload = False
         self._reloads = reload
@@ -253,7 +255,7 @@ class Signals:
             os.read(self.fd, 65_536)
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
-        if self.stopped:
+        if self.stopped and not self._once:
             # Somebody insists: the output may be blocked for good.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``audit-enricher plugin``: the service as auditd starts it, with the records on standard input.
 
-Owns this command's options. auditd's plugins are ended by SIGTERM or by the end of their input, and told to read their
-settings again by SIGHUP.
+Owns this command's options. auditd's plugins are ended by SIGTERM and by the end of their input, and told to read their
+settings again by SIGHUP. A second SIGTERM is no insisting: auditd sends one to its plugins when it ends, and then
+systemd sends one to all that is left in auditd's control group.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     make_directories(settings)
     source = PluginReader(sys.stdin.fileno(), settings[rows.RECEIVE_BUFFER], lambda: privileges.keep_only(0))
-    with Signals(reload=True) as signals:
+    with contextlib.closing(source), Signals(reload=True, once=True) as signals:
         summary = service.run(options.config, settings, signals, say, source)
     tell(ledger.words(summary))
     return 0

@@ -133,6 +133,7 @@ class Ledger:
         self.gap: Gap | None = None
         self._start_marked = start is not None
         self._stop: int | None = None
+        self._stop_marked = False
         # Entered as missing, by stamp: they may still come.
         self._owed: OrderedDict[bytes, int] = OrderedDict()
         self._missing_types: Counter[int] = Counter()
@@ -158,12 +159,12 @@ class Ledger:
 
     @property
     def stopped_at(self) -> int | None:
-        """The stop nonce's serial; None while the window is open."""
+        """The stop nonce's serial, or the last that was read; None while the window is open."""
         return self._stop
 
-    def stop_at(self, serial: int) -> None:
-        """Close the window at the stop nonce's serial."""
-        self._stop = serial
+    def stop_at(self, serial: int, *, marked: bool = True) -> None:
+        """Close the window at the stop nonce's serial; if not `marked`, at the last that came before none did."""
+        self._stop, self._stop_marked = serial, marked
 
     def is_before(self, event: Event) -> bool:
         """Whether the event was finished before the window opened."""
@@ -278,7 +279,7 @@ class Ledger:
             self.after,
             self.no_subject_events,
             self.self_events,
-            self._start_marked and self._stop is not None,
+            self._start_marked and self._stop_marked,
             counts,
             self.gap,
             self._blind,

@@ -49,6 +49,7 @@ _SETTLE_EVERY: Final = 0.25
 """Seconds between two looks at the signs of a loss."""
 _ASK_EVERY: Final = 60.0
 """Seconds between two readings of all counts where there is no sign: of what only a system call tells."""
+_DELIVERED: Final = frozenset((Proof.PROVED, Proof.HOOK_MISSED))
 _EDGE: Final = select.EPOLLIN | select.EPOLLET
 
 
@@ -236,18 +237,19 @@ class Pipeline:
 
         The wait for one that was dropped has emptied the buffer. What a try before the last read goes into the stages.
         """
-        if not self._marks or self._socket.ended:
+        if not self._marks:
             return None
         last: Trial | None = None
         try:
             for _ in range(_STOP_TRIES):
+                if self._socket.ended:
+                    break
                 if last is not None:
                     self._take_trial(last)
                 last = send_and_wait(
                     new_nonce(), b"stop", self._control, self._socket, self._loaded, self._pid
                 )
-                delivered = last.proof in {Proof.PROVED, Proof.HOOK_MISSED}
-                if delivered or self._socket.drops() == last.drops:
+                if last.proof in _DELIVERED or self._socket.drops() == last.drops:
                     break
         except EnricherError:
             # The account is worth more than its exact end, and says that it has none.
@@ -257,18 +259,22 @@ class Pipeline:
     def finish(self) -> Summary:
         """Close the window with a second nonce, give out what is left, and add up.
 
-        Where the nonce cannot be sent or is lost, the window ends with what was read.
+        Where the nonce cannot be sent or is lost, or its bringer ends first, the window ends with what was read.
         """
         ledger = self.stages.ledger
         trial = self._last_trial()
         drops: int | None = None
         if trial is not None:
-            if trial.serial is not None:
+            if trial.serial is not None and (trial.proof in _DELIVERED or not self._socket.ended):
                 ledger.stop_at(trial.serial)
                 if self._capture is not None:
                     self._capture.stop(trial.serial)
                 drops = self._socket.drops()  # what is dropped from now on is not of the run
             self._take_trial(trial)
+        if self._socket.ended and ledger.stopped_at is None and (newest := self.stages.newest) is not None:
+            # Whoever brought the records has gone before the nonce came back. What the kernel has finished since is of
+            # the gap behind this run, and not missing in it.
+            ledger.stop_at(newest, marked=False)
         deadline = time.monotonic() + _DRAIN_WAIT
         # A sleep and not an epoll wait, and for events of the window only: under a rule on every system
         # call our own turns would keep both going.

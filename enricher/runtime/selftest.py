@@ -96,6 +96,8 @@ def send_and_wait(  # noqa: PLR0913 - both ends of the test, and what it is told
             seen = any(context.stamp == stamp for context in contexts)
             if seen or not loaded.parked:
                 break
+        elif socket.ended:
+            break  # and readable from now on
     if stamp is not None:
         proof = Proof.PROVED if seen else Proof.HOOK_MISSED
     else:

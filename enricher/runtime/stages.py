@@ -125,6 +125,16 @@ class Stages:
             return (begin - 1) % SERIALS  # what is older is not of this run
         return settled
 
+    @property
+    def newest(self) -> int | None:
+        """The serial of the newest event of which a record was read; None before the first."""
+        serials = [serial_of(event.stamp) for event in self.correlator.unfinished() if event.records]
+        newest = None if self._last is None else serial_of(self._last)
+        for serial in serials:
+            if newest is None or serial_before(newest, serial):
+                newest = serial
+        return newest
+
     def take(self, batch: Batch) -> list[Event]:
         """Process one batch; returns the events that it finished."""
         if batch.helpers:

@@ -102,7 +102,7 @@ def start(  # noqa: PLR0913 - the settings of one start
 
     `budget` is the bytes of all rings, `receive_buffer` those of the socket; with `tap` the rings' messages
     are kept undecoded as well, for a capture. `source` brings the records, if it is not to be the multicast
-    socket. Raises the leaves of `errors` that say why it cannot work here.
+    socket; it stays open where the start fails. Raises the leaves of `errors` that say why it cannot work here.
     """
     for doubt in require_initial_namespaces():
         note(doubt)
@@ -124,7 +124,8 @@ def start(  # noqa: PLR0913 - the settings of one start
                 chosen, tries, control, socket, budget, note, uring=uring, tap=tap
             )
         except BaseException:
-            socket.close()
+            if source is None:
+                socket.close()
             raise
     except BaseException:
         control.close()
@@ -150,7 +151,8 @@ def start_blind(
             loaded = Blind()
             trial = _try(new_nonce(), control, socket, loaded)
         except BaseException:
-            socket.close()
+            if source is None:
+                socket.close()
             raise
     except BaseException:
         control.close()

@@ -105,6 +105,13 @@ def test_the_second_ends_the_process(first: str, second: str) -> None:
     assert done.stdout == "still here True\n"
 
 
+def test_another_is_no_insisting_where_several_are_sent() -> None:
+    """As by auditd, which signals its plugins when it ends, and by systemd when auditd has ended."""
+    script = TWICE.format(first="SIGTERM", second="SIGTERM").replace("Signals()", "Signals(once=True)")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "still here True\nand here\n")
+
+
 def test_a_report_is_not_the_second() -> None:
     script = TWICE.format(first="SIGUSR1", second="SIGINT")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

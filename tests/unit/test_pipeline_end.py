@@ -134,6 +134,31 @@ def test_a_nonce_that_is_dropped_is_sent_again(run: Run, host: Host) -> None:
     assert not summary.balanced
 
 
+def test_the_bringer_ends_while_the_nonce_is_on_its_way(run: Run, host: Host) -> None:
+    """As auditd does, which signals its plugins first: what it did not hand on any more is behind the run."""
+    run.turns(host.event, lambda: host.finish(record(102), context(102)))
+
+    def end() -> None:
+        host.ended = True
+
+    host.serial = 102
+    host.delivers = False
+    host.event()
+    host.script = [end]
+    summary = run.pipeline.finish()
+    assert len(host.sent) == 1
+    assert (summary.finished, summary.delivered, summary.missing) == (3, 3, 0)
+    assert (summary.marked, summary.balanced) == (False, True)
+    assert run.pipeline.stages.ledger.stopped_at == 102
+
+
+def test_the_bringer_ends_behind_the_nonce(run: Run, host: Host) -> None:
+    run.turns(host.event)
+    host.script = [lambda: setattr(host, "ended", True)]
+    summary = run.pipeline.finish()
+    assert (summary.marked, summary.balanced) == (True, True)
+
+
 def test_without_proof_none_is_sent(host: Host) -> None:
     run = Run(host, SILENT)
     run.turns(host.event)

@@ -5,13 +5,19 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from enricher.cli import plugin
 from enricher.cli.main import main
-from enricher.model import Record
+from enricher.cli.options import Signals
+from enricher.correlate.ledger import Ledger, Summary
+from enricher.model import KernelCounts, Record
+from enricher.runtime import privileges, service
 from enricher.sources.audit.plugin import PluginReader
 
 LINE = b"type=SYSCALL msg=audit(1.000:%d): arch=c000003e syscall=59\n"
@@ -211,6 +217,43 @@ def test_the_thread_begins_with_what_it_was_told() -> None:
     assert began
     os.close(write)
     reader.close()
+
+
+def test_the_end_is_that_of_the_last_line() -> None:
+    """The pipe may end between two receives: what is left of a line is still to come then."""
+    read, write = os.pipe()
+    reader = PluginReader(read, 1000)
+    os.write(write, (LINE % 1)[:-1])
+    assert reader.receive() == []
+    os.close(write)
+    assert select.select([reader.fileno()], [], [], 20)[0]
+    before, last, after = reader.ended, reader.receive(), reader.ended
+    assert (before, len(last), after) == (False, 1, True)
+    reader.close()
+
+
+def test_signalled_by_auditd_and_by_systemd(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """One run, and one end of it with its account, as often as it is told to end."""
+    read, write = os.pipe()
+    os.close(write)
+    config = tmp_path / "x.toml"
+    config.touch()
+
+    def run(_path: object, _settings: object, asked: Signals, *_: object) -> Summary:
+        for _number in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        assert asked.stopped
+        return Ledger(1).summary(KernelCounts())
+
+    monkeypatch.setattr(plugin, "make_directories", lambda _: None)
+    monkeypatch.setattr(privileges, "keep_only", lambda _: None)
+    monkeypatch.setattr(service, "run", run)
+    with open(read, "rb") as stdin:  # noqa: PTH123 - a descriptor
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert main(["plugin", "--config", str(config)]) == 0
+    assert "records delivered" in capsys.readouterr().err
 
 
 def test_by_hand_it_says_who_starts_it(

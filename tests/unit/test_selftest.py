@@ -56,6 +56,14 @@ def test_not_delivered(host: Host) -> None:
     assert host.now == pytest.approx(53.0)
 
 
+def test_whoever_brings_records_has_gone(host: Host) -> None:
+    """It is readable for ever then, and nothing will come: not waited for."""
+    host.delivers = False
+    host.script = [lambda: setattr(host, "ended", True)]
+    assert prove(host)[:2] == (Proof.NOT_DELIVERED, 101)
+    assert host.now < 50.1
+
+
 def test_silent(host: Host) -> None:
     host.delivers = host.hook_sees = False
     assert prove(host)[:2] == (Proof.SILENT, None)

@@ -16,7 +16,8 @@ def test_the_end_of_what_brings_the_records(bench: Bench) -> None:
         bench.host.ended = True
         bench.host.delivers = False
 
-    bench.run(bench.event, bench.event, end, *[bench.event] * 9)
+    summary = bench.run(bench.event, bench.event, end, *[bench.event] * 9)
+    assert summary.balanced
     last = max(int(event["id"].rpartition(":")[2]) for event in bench.events())
     left = state.load(str(bench.directory))
     assert left is not None

@@ -63,6 +63,7 @@ class PluginReader:
         self._waiting = 0  # bytes in them
         self._dropped = 0
         self._at_end = False
+        self._finished = False  # the last line was taken, whether it was whole or not
         self._begin = begin
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         threading.Thread(target=self._read, name="auditd", daemon=True).start()
@@ -75,7 +76,7 @@ class PluginReader:
     @property
     def ended(self) -> bool:
         """See `Source`."""
-        return self._at_end and not self._blocks and not self._records
+        return self._finished and not self._records
 
     def fileno(self) -> int:
         """See `Source`."""
@@ -94,6 +95,7 @@ class PluginReader:
         if self._at_end and not self._blocks:
             for each in self._lines.finish(cut=True):  # auditd ends each with a newline
                 self._take(each)
+            self._finished = True
         return [records.popleft() for _ in range(min(len(records), self.batch))]
 
     def close(self) -> None:
