@@ -250,7 +250,7 @@ soak-namespaces: $(READY) ## Namespaces at full size on every kernel: the storm,
 
 .PHONY: soak-contid
 soak-contid: $(READY) ## Audit container identifiers on every kernel: the store, the race with fork, engines
-	@$(PARTS) $(ARGS) --full tests/suites/test_contid_store.py tests/suites/test_contid.py
+	@$(PARTS) $(ARGS) --full $(addprefix tests/suites/test_contid,_store.py .py _engines.py)
 
 .PHONY: soak-bcc
 soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without

@@ -46,6 +46,12 @@ class Contid:
         if not settings[rows.CONTID]:
             if contidpins.remove():
                 say("contid is off: the identifiers of an earlier run are forgotten")
+            if contidpins.remains():
+                say(
+                    f"contid is off, but what an earlier run has pinned is in force: {contidpins.HOME} cannot be"
+                    " emptied"
+                )
+                say(f"hint: `rm -r {contidpins.HOME}`")
             return None
         store, why = None, ""
         try:

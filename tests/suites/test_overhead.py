@@ -90,3 +90,21 @@ def test_counted_cost_of_a_recorded_call(
     assert nothing / whole - 1 <= limit, (nothing, whole)
     assert counters["drop_context"] == counters["drop_tally"] == 0, counters
     assert counters["contexts"] > whole, counters
+
+
+def test_counted_overhead_of_container_identifiers(
+    counting: Guest, record_property: Callable[[str, object], None]
+) -> None:
+    """Of a fork by a process that has one, whose child inherits it, exits and gives it back; and by one without."""
+    Rules(counting).clear()
+    nothing, _, _ = rate(counting, "none", "fork")
+    unset, _, _ = rate(counting, "contid-unset", "fork")
+    having, counters, programs = rate(counting, "contid", "fork")
+    more = nothing / having - 1
+    record_property(
+        "overhead of fork with a contid",
+        f"{more:.1%}, without one {nothing / unset - 1:.1%}; {nothing:.0f} calls/s without any; {programs}",
+    )
+    assert counters["inherited"] > 2 * having, "each child had it"
+    assert counters["full_tasks"] == counters["fail_id"] == counters["lost_ops"] == 0, counters
+    assert more <= LIMITS["fork"], (nothing, unset, having)

@@ -263,6 +263,11 @@ def test_what_is_shipped_is_what_the_documents_say() -> None:
     assert said["hook"]["path"] == "/usr/libexec/audit-enricher/contid-hook"
     assert said["stages"] == ["createRuntime"]
     unit = (ROOT / "packaging" / "systemd" / "examples" / "contid.conf").read_text()
-    for line in ("AmbientCapabilities=CAP_KILL", "CapabilityBoundingSet=CAP_KILL", "ProtectProc=default"):
+    for line in (
+        "AmbientCapabilities=CAP_KILL",
+        "CapabilityBoundingSet=CAP_KILL",
+        "ProtectProc=default",
+        "ReadWritePaths=-/sys/fs/bpf",
+    ):
         assert line in unit
         assert line in guide

@@ -148,3 +148,15 @@ def test_off_means_that_nothing_stays(bench: Bench, monkeypatch: pytest.MonkeyPa
     bench.file.write_text(bench.file.read_text().replace("enabled = true\ngroup", "enabled = false\ngroup"))
     bench.run(bench.event)
     assert "contid is off: the identifiers of an earlier run are forgotten" in bench.said
+    assert not any("cannot be emptied" in line for line in bench.said)
+
+
+def test_off_says_what_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The unit may not write there."""
+    (tmp_path / "contid-1").mkdir()
+    (tmp_path / "contid-1" / "contid_newtask").touch()
+    monkeypatch.setattr(contidpins, "remove", lambda: False)
+    monkeypatch.setattr(contidpins.remains, "__defaults__", (tmp_path,))
+    bench.file.write_text(bench.file.read_text().replace("enabled = true\ngroup", "enabled = false\ngroup"))
+    bench.run(bench.event)
+    assert any("/sys/fs/bpf/audit-enricher cannot be emptied" in line for line in bench.said)

@@ -416,8 +416,10 @@ def test_a_pinned_store_is_taken_over(side: Kernel, tmp_path: Path) -> None:
     assert side.reused == pinned
     assert names(home) == {*contidstore._MAPS, *contidstore._PROGRAMS}
     second.close()
+    assert contidpins.remains(home)
     assert contidpins.remove(home)
     assert not home.exists()
+    assert not contidpins.remains(home)
     assert not contidpins.remove(home)
 
 

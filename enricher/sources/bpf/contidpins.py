@@ -105,3 +105,10 @@ def remove(home: Path = HOME) -> bool:
             place.rmdir()
         home.rmdir()
     return found
+
+
+def remains(home: Path = HOME) -> bool:
+    """Whether something is pinned still: `remove` may not write there."""
+    with contextlib.suppress(OSError):
+        return any(True for _ in home.glob("contid-*/*"))
+    return False

@@ -2,21 +2,25 @@
 """Attach some of the kernel side's programs, run a loop, and print its rates: one line of JSON.
 
     overhead.py none|records|all SECONDS getppid|openat|fork
+    overhead.py contid|contid-unset SECONDS fork: the store of container identifiers alone, the loop in one or in none
 
 Nobody reads the rings, which hold all that comes meanwhile: what is counted is the programs' own work.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from enricher.sources.bpf import features, wire
+from enricher.sources.bpf import contidstore, features, wire
+from enricher.sources.bpf.contidstore import KernelStore
 from enricher.sources.bpf.families import Chosen, choose
 from enricher.sources.bpf.hook import Hook
-from enricher.sources.bpf.libbpf import library
+from enricher.sources.bpf.libbpf import ProgramInfo, library
 from enricher.sources.bpf.loader import LibbpfObject, object_path
 
 MEASURE = Path("/proc/sys/kernel/bpf_stats_enabled")
@@ -37,7 +41,53 @@ def programs(loaded: LibbpfObject | None, what: str) -> dict[str, tuple[float, i
     return {name: (round(spent / runs, 1), runs) for name, (spent, runs) in grown.items() if runs}
 
 
+def of_store(store: KernelStore) -> dict[str, tuple[int, int]]:
+    """As `run_times`, of the store's programs."""
+    lib, found = library(), {}
+    for name in contidstore._PROGRAMS:
+        info = ProgramInfo()
+        length = ctypes.c_uint32(ctypes.sizeof(info))
+        program = lib.bpf_object__find_program_by_name(store._object, name.encode())
+        lib.bpf_obj_get_info_by_fd(lib.bpf_program__fd(program), ctypes.byref(info), ctypes.byref(length))
+        found[name] = int(info.run_time_ns), int(info.run_cnt)
+    return found
+
+
+def loop_with(store: KernelStore, contid: int | None, seconds: str, what: str) -> list[int]:
+    """The loop's rates; it has the identifier, if one is given, from before its first fork."""
+    words = ["sh", "-c", 'read go; exec "$@"', "sh", LOOP, seconds, what]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as loop:
+        if contid is not None:
+            own, target = os.pidfd_open(os.getpid()), os.pidfd_open(loop.pid)
+            store.set(caller=own, target=target, contid=contid)
+            assert store.get(target) == (contid,)
+        said, _ = loop.communicate(b"\n")
+    assert loop.returncode == 0
+    return [int(rate) for rate in said.split()]
+
+
+def contids(which: str, seconds: str, what: str) -> None:
+    """What the store of container identifiers costs."""
+    store = KernelStore(home=None, verbose=True)
+    contid = 7 if which == "contid" else None
+    rates = loop_with(store, contid, seconds, what)
+    before = store.counters()["inherited"]
+    MEASURE.write_text("1")
+    start = of_store(store)
+    loop_with(store, contid, "1", what)
+    end = of_store(store)
+    MEASURE.write_text("0")
+    runs = {name: (end[name][0] - start[name][0], end[name][1] - start[name][1]) for name in end}
+    each = {name: (round(spent / number, 1), number) for name, (spent, number) in runs.items() if number}
+    said = {"rates": rates, "counters": store.counters(), "programs": each, "inherited": before}
+    store.close()
+    print(json.dumps(said))
+
+
 def main(which: str, seconds: str, what: str) -> None:
+    if which.startswith("contid"):
+        contids(which, seconds, what)
+        return
     lib = library()
     loaded = None
     if which != "none":

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Container identifiers of containers: Podman with the shipped hook, and what a kill of the service costs them.
+
+Everything is as an administrator would have it: the example's drop-in, the hook's file in Podman's directory.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.suites.contid_bench import HOOK, ON, PINS, contids, of_true, ops, settled
+from tests.suites.test_metadata import IMAGE
+from tests.suites.test_service import DROP_IN, UNIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.suites.test_metadata import Bench
+    from tests.vm.guest import Guest
+
+pytestmark = [pytest.mark.vm, pytest.mark.full]
+
+Json = dict[str, Any]
+BOXES = {False: 5, True: 20}
+
+
+@pytest.fixture(scope="module")
+def bench(guest: Guest) -> Iterator[Bench]:
+    with contids(guest) as made:
+        yield made
+
+
+def balanced(events: list[Json]) -> None:
+    """Every identifier that was set was dropped, once."""
+    sets = {op["contid"] for op in ops(events) if op["op"] == "set" and op["res"]}
+    assert sorted(op["old_contid"][0] for op in ops(events) if op["op"] == "drop") == sorted(sets)
+
+
+def of_box(events: list[Json], ident: str) -> list[Json]:
+    return [event for event in events if event.get("container", {}).get("id") == ident]
+
+
+def test_podman_with_the_hook(
+    bench: Bench, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> None:
+    """Before the first instruction, for what is executed in it later as well, for health checks; and balanced."""
+    settled(bench)
+    boxes = BOXES[bool(request.config.getoption("--full"))]
+    for number in range(boxes):
+        name = f"hooked{number}"
+        health = f"--health-cmd '/bin/true healthy-{number}' --health-interval disable"
+        bench.sh(
+            f"podman run -d --name {name} {health} {IMAGE} sh -c '/bin/true first-{number}; exec sleep 600'"
+        )
+        bench.exec("podman", "exec", name, "true", f"later-{number}")
+        bench.exec("podman", "healthcheck", "run", name)
+    bench.sh("podman rm -af -t 0", check=False)
+    events = settled(bench)
+    told = ops(events)
+    assert [op for op in told if not op["res"]] == []
+    named = {op["engine"]["name"]: op for op in told if op["op"] == "set" and "engine" in op}
+    assert set(named) == {f"hooked{number}" for number in range(boxes)}
+    assert len({op["contid"] for op in named.values()}) == boxes
+    events_of_boxes = 0
+    for number in range(boxes):
+        op = named[f"hooked{number}"]
+        assert op["orchestrator"]
+        assert op["engine"]["image"] == IMAGE
+        assert op["engine"]["runtime"] == "podman"
+        for tag in ("first", "later", "healthy"):
+            [event] = of_true(events, f"{tag}-{number}")
+            assert event["contid"] == [op["contid"]], tag
+            assert event["container"]["id"] == op["engine"]["id"], tag
+        inside = of_box(events, op["engine"]["id"])
+        assert len(inside) > 3, "its first program and the three above"
+        events_of_boxes += len(inside)
+        assert [event for event in inside if event.get("contid") != [op["contid"]]] == []
+    others = [event for event in events if event.get("where") == "host" and event.get("contid")]
+    assert others == [], "nobody outside of a container has one"
+    balanced(events)
+    joined = [op for op in told if op["op"] == "set" and op["res"]]
+    record_property("containers with the hook", f"{boxes}, {len(joined)} sets, {events_of_boxes} events")
+
+
+def test_a_kill_of_the_service_loses_no_inheritance(bench: Bench) -> None:
+    """Maps and links are pinned: what a container makes while nobody runs has its identifier."""
+    settled(bench)
+    bench.sh(
+        f"podman run -d --name survivor {IMAGE} sh -c 'mkfifo /f; read x </f; /bin/true of-the-first; exec sleep 600'"
+    )
+    before = settled(bench)
+    contid = next(op["contid"] for op in ops(before) if op["op"] == "set")
+    listed = bench.sh(f"ls -A {PINS}/*").stdout.split()
+    gone = f'until [ "$(systemctl show -P SubState {UNIT})" = auto-restart ]; do :; done'
+    # The stop is of the start that systemd would try next. One is made by the container then, one comes into it.
+    bench.sh(f"systemctl kill -s KILL --kill-who=main {UNIT}; {gone}; systemctl stop {UNIT}")
+    bench.sh("podman exec survivor sh -c 'echo >/f'")
+    bench.sh("podman exec -d survivor sh -c 'mkfifo /g; read x </g; /bin/true of-a-child; exec sleep 600'")
+    bench.sh("until podman exec survivor test -p /g; do :; done")
+    bench.sh(f"systemctl reset-failed {UNIT}; systemctl start {UNIT}")
+    assert bench.status()["contid"]["state"] == "on"
+    assert bench.sh(f"ls -A {PINS}/*").stdout.split() == listed, "no link of the killed one is left beside"
+    bench.sh("podman exec survivor sh -c '/bin/true of-the-next; echo >/g'")
+    bench.sh("podman run --rm --name afterwards " + IMAGE + " /bin/true of-another")
+    bench.sh("podman rm -af -t 0", check=False)
+    events = settled(bench)
+    for tag in ("of-a-child", "of-the-next"):
+        [event] = of_true(events, tag)
+        assert event["contid"] == [contid], tag
+    [other] = of_true(events, "of-another")
+    assert other["contid"] not in ([contid], [])
+    counters = bench.status()["contid"]
+    assert {name: counters[name] for name in ("full_tasks", "lost_ops", "fail_id")} == {
+        "full_tasks": 0,
+        "lost_ops": 0,
+        "fail_id": 0,
+    }
+    balanced(before + events)
+
+
+def test_off_takes_everything_away(bench: Bench) -> None:
+    """Only root may look at what is pinned; after a start with contid off nothing is."""
+    assert bench.sh(f"find {PINS} -type f | head -1").stdout
+    modes = bench.sh(f"stat -c %a /sys/fs/bpf {PINS} {PINS}/*").stdout.decode().split()
+    assert (modes[1], modes[2]) == ("700", "700")
+    looked = bench.sh(f"setpriv --reuid 65534 --regid 65534 --clear-groups ls {PINS}", check=False)
+    assert looked.returncode
+    bench.guest.put(DROP_IN, b"")
+    bench.unit("restart")
+    assert bench.status()["contid"] == {"state": "off"}
+    assert bench.sh(f"find {PINS} -type f", check=False).stdout == b""
+    bench.guest.put(DROP_IN, ON.encode())
+    bench.unit("restart")
+    assert bench.status()["contid"]["state"] == "on"
+
+
+def test_without_the_service_a_container_starts(bench: Bench) -> None:
+    bench.unit("stop")
+    assert bench.sh(f"podman run --rm {IMAGE} true").returncode == 0
+    said = json.dumps({"id": "x", "pid": 1})
+    assert bench.sh(f"echo '{said}' | {HOOK} --required", check=False).returncode == 1
+    bench.unit("start")
