@@ -14,7 +14,8 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Final
 
-from enricher.cli.options import put
+from enricher.cli.options import put, settings_for_asking
+from enricher.config.settings import DAEMON
 from enricher.route.views.table import escape, terminal_width, wants_colour
 from enricher.runtime import doctor as checks
 from enricher.runtime.doctor import NAMES, Verdict, verdict
@@ -76,7 +77,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def doctor(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    rows = list(checks.run(Host(), load=not options.no_load))
+    daemon = settings_for_asking(None)[DAEMON]
+    rows = list(checks.run(Host(daemon=daemon), load=not options.no_load))
     told = verdict(rows)
     if options.json:
         text = as_json(rows)

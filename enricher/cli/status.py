@@ -227,6 +227,7 @@ _ROWS: Final[dict[str, tuple[str, Callable[[Any, Mapping[str, Any]], str]]]] = {
     "hook": ("hook", _text),
     "loader": ("loader", _text),
     "rings": ("rings", _rings),
+    "way": ("records by", _text),
     "receive_buffer": ("receive buffer", _size),
     "output": ("output", _output),
     "sinks": ("destinations", _sinks),

@@ -196,6 +196,13 @@ WITHOUT_HOOK: Final = Setting(
     "what to do on a kernel in which no hook can be used: run without namespaces, marked so on every event, or"
     " refuse to start",
 )
+DAEMON: Final = Setting(
+    "service.daemon",
+    Flag(),
+    default=False,
+    doc="be this host's audit daemon: records come through the slot that auditd has elsewhere, which the service takes"
+    " only where it is free. operations.md among the documents says what that means",
+)
 JOURNAL: Final = Setting(
     "journal.enabled",
     Flag(),
@@ -282,6 +289,7 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
     SEAL,
     SEAL_KEY,
     WITHOUT_HOOK,
+    DAEMON,
     JOURNAL,
     JOURNAL_SIZE,
     JOURNAL_AGE,

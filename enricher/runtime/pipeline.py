@@ -121,7 +121,8 @@ class Pipeline:
         # From before the nonce, as far as it can be: what is dropped while it is under way is explained.
         self._base = KernelCounts()
         self._base = self._counts()._replace(
-            netlink_drops=started.trial.drops, status_lost=self._lost() if started.status else None
+            netlink_drops=started.trial.drops + self._queue_lost(),
+            status_lost=self._lost() if started.status else None,
         )
         self._counted = time.monotonic()  # when the counters were last read
         self._asked = self._counted  # when all counts were
@@ -177,8 +178,8 @@ class Pipeline:
             longest = min(longest, max(due, _PARKED_WAIT))
         return longest if wait is None else min(longest, wait)
 
-    def _turn(self) -> None:
-        """One batch."""
+    def _turn(self) -> int:
+        """One batch; returns how many records it had."""
         records = self._socket.receive()
         contexts, tallies = self._loaded.drain()
         self.clock.now = now = time.monotonic()
@@ -205,6 +206,7 @@ class Pipeline:
             self._pause = pause_after(done, self._pause) if len(records) < self._socket.batch else 0.0
         elif not records:
             self._pause = 0.0
+        return len(records)
 
     def _take(self, batch: Batch) -> list[Event]:
         if self._loaded.cgroups:
@@ -269,8 +271,13 @@ class Pipeline:
                 ledger.stop_at(trial.serial)
                 if self._capture is not None:
                     self._capture.stop(trial.serial)
-                drops = self._socket.drops()  # what is dropped from now on is not of the run
+                drops = self._dropped()  # what is dropped from now on is not of the run
             self._take_trial(trial)
+        if self._socket.leave():
+            # What came since was brought to us alone: nobody else will have it. Bounded, should more come all the same.
+            left = time.monotonic() + _DRAIN_WAIT
+            while self._turn() and time.monotonic() < left:
+                pass
         if self._socket.ended and ledger.stopped_at is None and (newest := self.stages.newest) is not None:
             # Whoever brought the records has gone before the nonce came back. What the kernel has finished since is of
             # the gap behind this run, and not missing in it.
@@ -303,6 +310,16 @@ class Pipeline:
         lost = [value for name, value in counters.items() if name.startswith(("drop_", "lost_", "limited_"))]
         return (self._socket.overflows, *lost)
 
+    def _dropped(self) -> int:
+        """How many finished records there was no room for on their way to us."""
+        return self._socket.drops() + self._queue_lost()
+
+    def _queue_lost(self) -> int:
+        """What the kernel's queue to the audit daemon lost, where that is on our way: we are he, or fed by him."""
+        if self._socket.way == "multicast" or not self._loaded.counts_lost:
+            return 0
+        return self._loaded.counters()["lost_queue"]
+
     def _lost(self) -> int | None:
         """The kernel's `lost`; None where we may not ask (any more)."""
         try:
@@ -317,7 +334,7 @@ class Pipeline:
         failed = {name: counters[name.replace("failed_", "fail_")] for name in FAILED_AT}
         lost = counters if self._loaded.counts_lost else dict[str, int]()
         now = KernelCounts(
-            netlink_drops=self._socket.drops(),
+            netlink_drops=self._dropped(),
             contexts_dropped=counters["drop_context"],
             tallies_dropped=counters["drop_tally"],
             facts_dropped=counters["drop_fact"] + counters["drop_namespace"] + counters["drop_users"],
@@ -335,7 +352,7 @@ class Pipeline:
             rate_limit=lost.get("lost_rate_limit"),
             backlog=lost.get("lost_backlog"),
             memory=lost.get("lost_memory"),
-            auditd_queue=lost.get("lost_queue"),
+            auditd_queue=lost.get("lost_queue") if self._socket.way == "multicast" else None,
             lost_other=lost.get("lost_other"),
             lost_unseen=self._loaded.missed_losses(),
             **failed,

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from enricher.enrich.tables.numbers import CAPABILITY
-from enricher.sources.audit.netlink import CAP_AUDIT_WRITE
+from enricher.sources.audit.netlink import CAP_AUDIT_CONTROL, CAP_AUDIT_WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,13 @@ CONTID: Final = {
 }
 """What is kept beside that where container identifiers are on."""
 CONTID_MASK: Final = 1 << CAP_KILL | 1 << CAP_BPF
+
+DAEMON: Final = {
+    CAP_AUDIT_CONTROL: "the audit daemon's slot: giving it back at the end; not in effect before"
+}
+"""What is kept where the service is the audit daemon. The slot has to be given back before the socket is closed, since
+anybody may bind to a port that is free (docs/adr/0031-the-daemon-slot.md)."""
+DAEMON_MASK: Final = 1 << CAP_AUDIT_CONTROL
 
 _VERSION_3: Final = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two words of 32 bits for each set
 _PR_CAP_AMBIENT: Final = 47
@@ -76,24 +83,38 @@ def _set(effective: int, permitted: int) -> None:
     _call("capset", ctypes.byref(header), ctypes.byref(data))
 
 
-def drop(works: Callable[[], bool], also: int = 0) -> int:
+def drop(works: Callable[[], bool], also: int = 0, aside: int = 0) -> int:
     """Give up all capabilities but the kept ones, and `also`; returns the mask of what is left. Raises OSError.
 
-    `works` is asked with the kept ones alone in effect: where it says no, those of ON_DEMAND stay too.
+    `works` is asked with the kept ones alone in effect: where it says no, those of ON_DEMAND stay too. `aside` is
+    kept, and not in effect before `take_up`.
     """
     before = held()
     keep = (sum(1 << number for number in KEPT) | also) & before
     more = sum(1 << number for number in ON_DEMAND) & before
-    _set(keep, keep | more)
+    aside &= before & ~keep
+    _set(keep, keep | more | aside)
     if more and not works():
         keep |= more
-    keep_only(keep)
-    return keep
+    keep_only(keep, aside)
+    return keep | aside
 
 
-def keep_only(keep: int) -> None:
-    """Give up all capabilities but those of this mask, for good. Raises OSError."""
-    _set(keep, keep)
+def take_up() -> None:
+    """Put into effect what was kept aside. Raises OSError."""
+    mask = held()
+    _set(mask, mask)
+
+
+def put_away(mask: int) -> None:
+    """Give up these too. Raises OSError."""
+    left = held() & ~mask
+    _set(left, left)
+
+
+def keep_only(keep: int, aside: int = 0) -> None:
+    """Give up all capabilities but those of this mask, and those kept `aside`, for good. Raises OSError."""
+    _set(keep, keep | aside)
     _clear_ambient()
     # What we may ever become is bounded by this; and nobody of our uid may look into us.
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -19,31 +19,23 @@ from enricher.clock import TurnClock, rfc3339
 from enricher.config import load as config
 from enricher.config import settings as rows
 from enricher.correlate import ledger
-from enricher.errors import (
-    EnricherError,
-    KernelUnsupported,
-    LoadFailed,
-    NotProved,
-    SelfTestFailed,
-    UsageError,
-)
+from enricher.errors import EnricherError, UsageError
 from enricher.model import Notice
 from enricher.runtime import births, prefetch, privileges, startup, state
 from enricher.runtime.contid import Contid
 from enricher.runtime.control import ControlServer
-from enricher.runtime.loaders import pick
 from enricher.runtime.metrics.endpoint import Endpoint
 from enricher.runtime.notify import Notifier
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.serviceoutput import RETRY, ServiceOutput
 from enricher.runtime.servicesinks import ServiceSinks
+from enricher.runtime.servicesources import open_source, start_sources
 from enricher.runtime.stages import Opening
-from enricher.sources.bpf.hook import Hook
 from enricher.sources.host import read_host_facts
 from enricher.sources.names import HostNames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from enricher.config.load import Settings
     from enricher.correlate.ledger import Gap, Summary
@@ -56,9 +48,6 @@ if TYPE_CHECKING:
 
 _SAVE_EVERY: Final = 10.0
 """Seconds between two entries of how far this run has come."""
-
-_UNUSABLE: Final = (KernelUnsupported, LoadFailed, SelfTestFailed)
-"""What says that this kernel offers no hook that can be used."""
 
 
 class Asked(Protocol):
@@ -91,41 +80,6 @@ class _Life(NamedTuple):
     degraded: str
     since: str
     capabilities: list[str]
-
-
-def start_sources(
-    settings: Settings,
-    say: Callable[[str], None],
-    source: Source | None = None,
-    contid: Mapping[str, int] | None = None,
-) -> tuple[Started, str]:
-    """Start with the programs, or without them where that is what the settings say; and why without.
-
-    `contid` are the maps of container identifiers, where they are on.
-    """
-    name, buffer = settings[rows.HOOK], settings[rows.RECEIVE_BUFFER]
-    try:
-        return startup.start(
-            say,
-            forced=None if name == "auto" else Hook(name),
-            budget=settings[rows.RING_MEMORY],
-            receive_buffer=buffer,
-            loader=pick(settings[rows.LOADER], say, contid=contid),
-            source=source,
-        ), ""
-    except NotProved:
-        raise  # it may pass: systemd tries again
-    except _UNUSABLE as error:
-        if settings[rows.WITHOUT_HOOK] == "refuse":
-            raise
-        why = error.message.partition("\n")[0]
-        say(f"no hook can be used: {why}")
-        if error.hint:
-            say(f"hint: {error.hint}")
-        say(
-            "going on without: events will have neither namespaces nor cgroup, and say so (service.without_hook)"
-        )
-        return startup.start_blind(say, receive_buffer=buffer, source=source), why
 
 
 class Service:
@@ -196,21 +150,27 @@ class Service:
             self._output.latency = self._metrics.latency
             left = self._left()
             maps = None if self._contid is None else self._contid.shared
-            started, why = start_sources(settings, self._say, self._source, maps)
+            source = open_source(settings, self._source, self._say, stack)
+            started, why = start_sources(settings, self._say, source, maps)
             stack.callback(startup.stop, started)
             self._say(startup.describe(started))
-            kept = self._drop(started)
+            kept = self._drop(started, stack)
             self._sinks.start()
             self._life = _Life(reading.facts, started, why, _now(), privileges.names(kept))
             return self._work(server, left)
 
-    def _drop(self, started: Started) -> int:
+    def _drop(self, started: Started, stack: ExitStack) -> int:
         counted = started.loaded.missed() is not None
 
         def works() -> bool:
             return not counted or started.loaded.missed() is not None
 
-        return privileges.drop(works, 0 if self._contid is None else self._contid.needs)
+        aside = privileges.DAEMON_MASK if started.socket.way == "daemon" else 0
+        if aside:
+            stack.callback(
+                privileges.take_up
+            )  # before the socket is closed, should the run end with an error
+        return privileges.drop(works, 0 if self._contid is None else self._contid.needs, aside)
 
     def _keep_alone(self, stack: ExitStack) -> None:
         """Hold the state directory for this run. Raises UsageError where another one has it."""
@@ -283,7 +243,12 @@ class Service:
         self._say("ready")
         pipeline.run(self._between_turns)
         self._notifier.stopping()
+        is_daemon = life.started.socket.way == "daemon"
+        if is_daemon:
+            privileges.take_up()
         summary = pipeline.finish()
+        if is_daemon:
+            privileges.put_away(privileges.DAEMON_MASK)  # the slot was given back
         self._settle()  # while destinations are told as well
         self._sinks.end(lambda loss: pipeline.stages.tell(loss, time.time()))
         self._settle()
@@ -440,6 +405,7 @@ class Service:
             "hook": life.started.hook_name,
             "loader": life.started.loader,
             "rings": {"count": loaded.ring_count, "bytes": loaded.ring_count * loaded.ring_size},
+            "way": life.started.socket.way,
             "receive_buffer": life.started.socket.receive_buffer,
             "output": self._output.facts(),
             "sinks": self._sinks.facts(),

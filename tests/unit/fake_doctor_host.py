@@ -84,6 +84,7 @@ class Bench:
         self.candidate = Candidate(Hook.PLAIN, "told to")
         self.refusal: BaseException | None = None
         self.closed = 0
+        self.daemon = False  # what the configuration says
         for name, text in FILES.items():
             self.write(name, text)
         for kind in ("user", "pid", "net"):
@@ -166,7 +167,8 @@ class Bench:
         return started(self.programs, self.trial)._replace(candidate=self.candidate)
 
     def examined(self, *, load: bool = True) -> dict[str, Row]:
-        host = Host(self.root / "proc", self.root / "sys", lambda: cast("Any", _Control(self)))
+        control = lambda: cast("Any", _Control(self))  # noqa: E731 - a double's maker
+        host = Host(self.root / "proc", self.root / "sys", control, daemon=self.daemon)
         return {row.name: row for row in doctor.run(host, load=load)}
 
     def row(self, name: str) -> Row:

@@ -78,6 +78,10 @@ class Host:
         self.serial = 100
         self.now = 50.0
         # AuditSocket
+        self.way = "multicast"
+        self.left: list[Record] | None = (
+            None  # what was brought before `leave`, where that gives something back
+        )
         self.batch = 512
         self.buffer_limited = False
         self.truncated = self.foreign = 0
@@ -149,6 +153,13 @@ class Host:
 
     def queued(self) -> int:
         return len(self.queue) * 2304
+
+    def leave(self) -> bool:
+        self.log.append("leave")
+        if self.left is None:
+            return False
+        self.queue, self.left = self.queue + self.left, None
+        return True
 
     # -- Loaded --------------------------------------------------------------------------------------
 

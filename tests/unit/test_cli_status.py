@@ -28,6 +28,7 @@ STATUS: dict[str, Any] = {
     "hook": "audit_log_end",
     "loader": "libbpf",
     "rings": {"count": 4, "bytes": 32 << 20},
+    "way": "daemon",
     "receive_buffer": 33_554_432,
     "output": {
         "path": "/var/log/audit-enricher/events.json",
@@ -92,6 +93,7 @@ kernel          6.1.0-18-amd64
 hook            audit_log_end
 loader          libbpf
 rings           4, together 32 MiB
+records by      daemon
 receive buffer  32 MiB
 output          /var/log/audit-enricher/events.json (json), 1234 events written, 2 rotations
 SINKS
@@ -167,7 +169,12 @@ def row(answer: dict[str, Any], label: str) -> str:
     ],
 )
 def test_members(member: str, value: object, shown: str) -> None:
-    labels = {"receive_buffer": "receive buffer", "config": "configuration", "reloaded": "settings"}
+    labels = {
+        "way": "records by",
+        "receive_buffer": "receive buffer",
+        "config": "configuration",
+        "reloaded": "settings",
+    }
     assert shown in row(STATUS | {member: value}, labels.get(member, member))
     assert shown or not row(STATUS | {member: value}, labels.get(member, member))
 

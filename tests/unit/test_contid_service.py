@@ -132,7 +132,7 @@ def test_the_programs_are_given_the_maps(
     def pick(name: str, _note: object, **more: object) -> None:
         given.append((name, more))
 
-    monkeypatch.setattr("enricher.runtime.service.pick", pick)
+    monkeypatch.setattr("enricher.runtime.servicesources.pick", pick)
     store.shared = {"contid_ids": 5}
     store.unpinned = "/sys/fs/bpf: Read-only file system"
     bench.run(bench.event)

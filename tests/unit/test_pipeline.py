@@ -335,6 +335,27 @@ def test_each_counter_has_its_place(run: Run, host: Host) -> None:
     }
 
 
+@pytest.mark.parametrize("way", ["daemon", "plugin"])
+def test_what_the_kernel_had_no_room_for_is_lost_where_it_has_the_only_copy(host: Host, way: str) -> None:
+    """The queue to the audit daemon is on the way to us then."""
+    host.way = way
+    host.counted["lost_queue"], host.dropped = 1000, 3
+    run = Run(host, Trial(Proof.PROVED, 100, [], [], [], drops=3))
+    run.turns(host.event)
+
+    def overflow() -> None:
+        host.delivers = False
+        host.event()
+        host.delivers = True
+        host.counted["lost_queue"] += 2
+
+    run.turns(overflow)
+    summary = run.pipeline.finish()
+    assert (summary.missing, summary.explained, summary.counts.auditd_queue) == (2, 2, None)
+    assert [(loss.cause, loss.lost) for loss in run.losses()] == [("netlink", 2)]
+    assert not summary.balanced
+
+
 def test_what_was_counted_before_the_run_is_not_of_it(host: Host) -> None:
     """But what the socket dropped while the nonce was under way is."""
     host.counted |= dict.fromkeys(host.counted, 1000)

@@ -9,7 +9,7 @@ import pytest
 
 from enricher.correlate import join
 from enricher.errors import AuditUnavailable, OutputFailed
-from enricher.model import Event
+from enricher.model import Event, Record
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.stages import Opening
@@ -157,6 +157,37 @@ def test_the_bringer_ends_behind_the_nonce(run: Run, host: Host) -> None:
     host.script = [lambda: setattr(host, "ended", True)]
     summary = run.pipeline.finish()
     assert (summary.marked, summary.balanced) == (True, True)
+
+
+def test_what_came_since_the_nonce_is_given_out_where_nobody_else_has_it(run: Run, host: Host) -> None:
+    """The audit daemon's socket has been sent it, and the kernel keeps nothing that was sent."""
+    host.left = [*records(201, 1300, EOE), record(202)]
+    host.messages = [context(201), tally(201, 2), context(202)]
+    host.serial = 150
+    summary = run.pipeline.finish()
+    assert [event.stamp for event in run.events][-2:] == [stamp(201), stamp(202)]
+    assert (summary.after, summary.balanced) == (3, True)
+    assert host.log.index("leave") < host.log.index("epoll closed")
+
+
+def test_what_comes_for_ever_is_left(run: Run, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the slot could not be given back."""
+    host.left = []
+    taken: list[int] = []
+
+    def receive() -> list[Record]:
+        host.now += 0.01
+        taken.append(host.serial)
+        host.event()
+        done, host.queue = host.queue, []
+        return done
+
+    host.serial = 150
+    monkeypatch.setattr(host, "receive", receive)
+    before = host.now
+    run.pipeline.finish()
+    assert 2.0 <= host.now - before <= 4.5
+    assert taken
 
 
 def test_without_proof_none_is_sent(host: Host) -> None:

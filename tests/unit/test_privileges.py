@@ -47,6 +47,32 @@ def test_what_is_not_needed_is_gone_for_good(*, enough: bool) -> None:
     assert asked == bool(before & BPF)
 
 
+ASIDE = """
+import json
+from enricher.runtime import privileges
+def sets():
+    status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())
+    return [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")]
+before = privileges.held()
+left = privileges.drop(lambda: True, 0, privileges.DAEMON_MASK)
+seen = [sets()]
+privileges.take_up()
+seen.append(sets())
+privileges.put_away(privileges.DAEMON_MASK)
+seen.append(sets())
+print(json.dumps([before, left, seen]))
+"""
+CONTROL = 1 << 30
+
+
+def test_what_is_kept_aside_is_not_in_effect_before_it_is_taken_up() -> None:
+    done = subprocess.run([sys.executable, "-c", ASIDE], capture_output=True, text=True, check=True)
+    before, left, seen = json.loads(done.stdout)
+    write, control = before & WRITE, before & CONTROL
+    assert left == write | control
+    assert seen == [[0, left, write, 0], [0, left, left, 0], [0, write, write, 0]]
+
+
 def test_capabilities_have_names() -> None:
     assert privileges.names(WRITE | BPF | 1 << 63) == ["CAP_AUDIT_WRITE", "CAP_BPF", "CAP_63"]
     assert privileges.names(0) == []

@@ -79,7 +79,7 @@ class Bench:
         self.manager.bind(str(tmp_path / "notify"))
         self.manager.settimeout(0)
         self.said: list[str] = []
-        self.dropped = self.kept = 0
+        self.dropped = self.kept = self.aside = 0
         self.running: service.Service
         self.configure()
         monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
@@ -100,11 +100,11 @@ class Bench:
         made.now = self.host.now
         return made
 
-    def drop(self, works: Callable[[], bool], also: int = 0) -> int:
+    def drop(self, works: Callable[[], bool], also: int = 0, aside: int = 0) -> int:
         assert works()
-        self.kept = also
+        self.kept, self.aside = also, aside
         self.dropped += 1
-        return 1 << 29
+        return 1 << 29 | aside
 
     def configure(self, **output: object) -> None:
         lines = [f"{key} = {json.dumps(value)}" for key, value in output.items()]
@@ -399,6 +399,7 @@ def test_the_status_is_json_and_has_what_is_documented(bench: Bench) -> None:
     assert status["output"]["path"] == str(bench.events_file)
     assert status["gap"] == {"first": 91, "last": 99, "reason": "restart", "events": 9}
     assert status["capabilities"] == ["CAP_AUDIT_WRITE"]
+    assert status["way"] == "multicast"
     assert status["account"]["gap"]["first"] == 91
     assert status["config"]["files"] == [str(bench.file)]
     assert status["rss"] > 1 << 20

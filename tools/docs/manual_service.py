@@ -16,6 +16,7 @@ from docs.manual import exit_status
 from docs.markup import items, sentence
 from docs.roff import Page
 from enricher.config.settings import (
+    DAEMON,
     DIRECTORY,
     FILE,
     GROUP,
@@ -52,7 +53,8 @@ _TEXT: Final = f"""\
 The unit `audit-enricher.service` runs `audit-enricher service`, which reads the audit stream of this host and writes
 events to `{OUTPUT_PATH.default}`; see audit-enricher-events(7). It starts after auditd(8) where there is one, and
 works without it. It never loads an audit rule and never changes a setting of audit: it describes what the host's rules
-record.
+record. Where there is no auditd, `{DAEMON.name}` makes it the host's audit daemon; the operations manual among the
+documents says what that means.
 
 It is ready, also for systemd, when a record of its own has proved that its programs see every record. A service that
 does not answer systemd's watchdog is started again.
@@ -112,6 +114,8 @@ The service runs as the user `audit-enricher`, in the host's own pid, user and n
 It drops them when the start is over, but for
 
 {{kept}}
+
+and, where `{DAEMON.name}` is true, `CAP_AUDIT_CONTROL`, which is not in effect before the end.
 
 Two processes beside it read what container runtimes know of their containers (`{METADATA.name}`). They keep
 `CAP_DAC_READ_SEARCH`, no descriptor of the service's and nothing else.

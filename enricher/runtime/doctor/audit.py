@@ -31,6 +31,7 @@ _EOE: Final = 1320
 _USER_AVC: Final = 1107
 _SMALL_BACKLOG: Final = 1024  # one exec event is eight records; the kernel's own default holds eight events
 _NAMES_SHOWN: Final = 12
+_COMM: Final = "audit-enricher"
 _FAILURES: Final = ("silent", "printk", "panic")
 
 
@@ -70,6 +71,7 @@ def _state(host: Host) -> Iterator[Row]:
     yield _rate(status)
     yield _lost(status)
     yield _auditd(host, status)
+    yield _daemon(host, status)
 
 
 def _enabled(status: AuditStatus) -> Row:
@@ -150,11 +152,38 @@ def _lost(status: AuditStatus) -> Row:
 def _auditd(host: Host, status: AuditStatus) -> Row:
     if not status.pid:
         return Row("auditd", State.OK, "none: the kernel prints every record to its log as well")
-    try:
-        comm = host.read(host.proc / str(status.pid) / "comm").strip("\n")
-    except OSError:
-        comm = "a name that cannot be read"
+    comm = _comm(host, status.pid) or "a name that cannot be read"
     return Row("auditd", State.OK, f"pid {status.pid}, {comm}")
+
+
+def _comm(host: Host, pid: int) -> str:
+    try:
+        return host.read(host.proc / str(pid) / "comm").strip("\n")
+    except OSError:
+        return ""
+
+
+def _daemon(host: Host, status: AuditStatus) -> Row:
+    """Whether the service can have the audit daemon's slot, where it is to; what has our name is taken for it."""
+    ours = bool(status.pid) and _comm(host, status.pid) == _COMM
+    if not host.daemon:
+        if ours:
+            detail = f"pid {status.pid} is the audit daemon, and the configuration does not say so any more"
+            return Row(
+                "daemon-slot", State.WARN, detail, "the next start reads the multicast group: restart it"
+            )
+        return Row("daemon-slot", State.OK, "not asked for: records come by the multicast group")
+    if not status.pid:
+        detail = "free: the service, which service.daemon makes the audit daemon, will take it"
+        return Row("daemon-slot", State.OK, detail)
+    if ours:
+        return Row("daemon-slot", State.OK, f"the service has it, pid {status.pid}")
+    return Row(
+        "daemon-slot",
+        State.FAIL,
+        f"service.daemon is true, and pid {status.pid} has the slot: the service refuses to start",
+        "service.daemon = false reads beside it; to have its place, stop it and keep it from starting",
+    )
 
 
 def _rules(host: Host) -> Iterator[Row]:
@@ -247,6 +276,7 @@ GROUPS: Final = (
             "audit-rate-limit",
             "audit-lost",
             "auditd",
+            "daemon-slot",
         ),
         _state,
     ),

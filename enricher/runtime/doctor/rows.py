@@ -61,18 +61,24 @@ class Questions(Protocol):
 
 
 class Host:
-    """Where to look.
+    """Where to look. `daemon` says that the service is to be the audit daemon.
 
     Once the kernel has been looked at, `kprobe` is the function on which the start-up will set a kprobe,
     "" where it needs none, and `kprobes` what came of trying that.
     """
 
     def __init__(
-        self, proc: Path = PROC, sys: Path = SYS, control: Callable[[], Questions] = AuditControl
+        self,
+        proc: Path = PROC,
+        sys: Path = SYS,
+        control: Callable[[], Questions] = AuditControl,
+        *,
+        daemon: bool = False,
     ) -> None:
         self.proc = proc
         self.sys = sys
         self.control = control
+        self.daemon = daemon
         self.kprobe = ""
         self.kprobes = State.UNKNOWN
 

@@ -43,6 +43,7 @@ class PluginReader:
     `begin` is called in the thread that reads, first of all: it needs no privilege of its maker's.
     """
 
+    way = "plugin"
     batch = BATCH
     buffer_limited = False
     patience = _PATIENCE
@@ -97,6 +98,10 @@ class PluginReader:
                 self._take(each)
             self._finished = True
         return [records.popleft() for _ in range(min(len(records), self.batch))]
+
+    def leave(self) -> bool:
+        """See `Source`: auditd ends its plugins, and not they auditd."""
+        return False
 
     def close(self) -> None:
         """See `Source`. The thread ends with what it reads: a pipe that nobody closes keeps it, as a daemon."""

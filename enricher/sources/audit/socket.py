@@ -52,6 +52,7 @@ class AuditSocket(Receiver):
         "audit records are sent to the initial network namespace only: run there. If this is it, an auditd"
         " that does not read may be holding the kernel up"
     )
+    way = "multicast"
     ended = False
 
     def __init__(
@@ -64,7 +65,7 @@ class AuditSocket(Receiver):
     ) -> None:
         sock = open_socket(protocol)
         try:
-            self.receive_buffer = _grow(sock, receive_buffer)  # before the join: no window with a small one
+            self.receive_buffer = grow(sock, receive_buffer)  # before the join: no window with a small one
             self.buffer_limited = self.receive_buffer < 2 * receive_buffer
             try:
                 sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, AUDIT_NLGRP_READLOG)
@@ -75,8 +76,12 @@ class AuditSocket(Receiver):
             sock.close()
             raise
 
+    def leave(self) -> bool:
+        """See `Source`: others read the same records, so there is nothing to leave before the end."""
+        return False
 
-def _grow(sock: socket.socket, size: int) -> int:
+
+def grow(sock: socket.socket, size: int) -> int:
     """Ask for a receive buffer of `size` bytes, by force if we may; return what the kernel granted."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)

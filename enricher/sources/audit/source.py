@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the pipeline needs of whoever brings the kernel's records: the multicast socket, or auditd through a pipe.
+"""What the pipeline needs of whoever brings the kernel's records.
 
-Owns the interface alone. Whatever comes this way was finished by the kernel before: its context is in a ring by then.
+That is the multicast socket, auditd through a pipe, or the audit daemon's slot. Owns the interface alone. Whatever
+comes this way was finished by the kernel before: its context is in a ring by then.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """See `receiver.Receiver` for the counters, which only ever grow."""
 
+    way: str
+    """Its name among the three."""
     batch: int
     """Records that one `receive` returns at most."""
     receive_buffer: int
@@ -52,6 +55,10 @@ class Source(Protocol):
 
     def queued(self) -> int:
         """Return the bytes that wait to be received."""
+        ...
+
+    def leave(self) -> bool:
+        """Have no more brought, where it is brought to us alone; whether it was, and some may be left to receive."""
         ...
 
     def close(self) -> None:
