@@ -256,6 +256,11 @@ soak-namespaces: $(READY) ## Namespaces at full size on every kernel: the storm,
 soak-contid: $(READY) ## Audit container identifiers on every kernel: the store, the race with fork, engines
 	@$(PARTS) $(ARGS) --full $(addprefix tests/suites/test_contid,_store.py .py _engines.py)
 
+# On the two kernels that the threat model is about, where KERNEL names no other.
+.PHONY: soak-threats
+soak-threats: $(READY) ## What the threat model says is tried, in guests: each attempt, and the same without its defence
+	@$(PARTS) $(if $(KERNEL),,--kernel 6.1 --kernel newest) $(ARGS) --full tests/suites/test_threats.py tests/suites/test_threats_long.py
+
 .PHONY: soak-bcc
 soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without
 	@$(PYTEST) --full tests/suites/test_bcc.py

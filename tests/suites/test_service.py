@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -91,9 +92,9 @@ def numbers(events: list[Json], tag: str) -> list[int]:
     return found
 
 
-@pytest.fixture
-def service(guest: Guest, rules: Rules) -> Iterator[Service]:
-    """The service, started for the first time; gone with all it left when the test is over."""
+@contextmanager
+def serving(guest: Guest, rules: Rules) -> Iterator[Service]:
+    """The service, started for the first time; gone with all it left at the end."""
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
     guest.run(["systemctl", "unmask", UNIT], check=True)
     made = Service(guest)
@@ -104,6 +105,12 @@ def service(guest: Guest, rules: Rules) -> Iterator[Service]:
         wipe = f"rm -rf {DROP_IN} /var/log/audit-enricher /var/lib/audit-enricher"
         guest.run(["sh", "-c", f"systemctl stop {UNIT}; systemctl reset-failed {UNIT}; {wipe}"], timeout=60)
         guest.run(["systemctl", "mask", UNIT], check=True)
+
+
+@pytest.fixture
+def service(guest: Guest, rules: Rules) -> Iterator[Service]:
+    with serving(guest, rules) as made:
+        yield made
 
 
 @pytest.mark.only_on("6.1")
