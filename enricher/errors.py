@@ -24,6 +24,7 @@ prints it and exits, a traceback means a bug.
       NotRunning           13   no service answers on the control socket
       ContidRefused        14   what was asked of a container identifier was refused
       NotAsWritten         15   sealed files differ from what was written
+      FleetNotReady        16   a fleet's cluster does not answer, or is not as it should be
 """
 
 from __future__ import annotations
@@ -136,3 +137,9 @@ class ContidRefused(EnricherError):
     def __init__(self, message: str, hint: str = "", name: str = "") -> None:
         super().__init__(message, hint)
         self.name = name
+
+
+class FleetNotReady(EnricherError):
+    """A fleet's cluster does not answer, refuses, or is not as it should be."""
+
+    exit_code = 16

@@ -123,7 +123,7 @@ def stage(tree: Path, suffix: str) -> None:
     shutil.copytree(ROOT / "docs", tree / "docs")
     for name in ("README.md", "CHANGELOG.md"):
         shutil.copyfile(ROOT / name, tree / name)
-    for name in ("debian", "man", "completions", "prometheus", "rules", "systemd", "oci", "auditd"):
+    for name in ("debian", "man", "completions", "prometheus", "rules", "systemd", "oci", "auditd", "fleet"):
         shutil.copytree(PACKAGING / name, tree / name)
     _place(tree / "debian" / "launcher", tree / "bin" / "audit-enricher")
     _place(PACKAGING / "audit-enricher.toml", tree / "etc" / "audit-enricher.toml")

@@ -10,15 +10,13 @@ import argparse
 import asyncio
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from enricher.cli.cluster import add_cluster, nats_options
 from enricher.cli.options import Signals, count, duration, reader, say, size
-from enricher.config.kinds import Unfit
-from enricher.errors import UsageError
 from enricher.runtime.collect.collector import Collector, Limits
 from enricher.runtime.collect.lane import Lane
 from enricher.runtime.collect.stream import Stream
-from enricher.sinks.delivery.connection import Tls, addresses_of, context_of
 from enricher.sinks.delivery.jetstream import StreamKind
 
 if TYPE_CHECKING:
@@ -34,13 +32,6 @@ def _lane(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _servers(text: str) -> list[str]:
-    try:
-        return [str(each) for each in addresses_of(text)]
-    except (Unfit, UsageError) as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command and its options."""
     parser = commands.add_parser(
@@ -54,24 +45,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "directory", metavar="DIRECTORY", type=Path, help="where the files are; made if need be"
     )
     parser.add_argument(
-        "--servers",
-        type=_servers,
-        default=["127.0.0.1:4222"],
-        metavar="HOST:PORT,...",
-        help="servers of the cluster (default: 127.0.0.1:4222)",
-    )
-    parser.add_argument(
         "--stream",
         type=reader(StreamKind()),
         default="AUDIT",
         metavar="NAME",
         help="the stream (default: AUDIT)",
     )
-    parser.add_argument("--creds-file", metavar="FILE", help="log in with this .creds file")
-    parser.add_argument("--tls", action="store_true", help="ask for TLS")
-    parser.add_argument(
-        "--tls-ca-file", metavar="FILE", default="", help="with --tls: authorities other than the system's"
-    )
+    add_cluster(parser)
     parser.add_argument(
         "--lane",
         type=_lane,
@@ -110,14 +90,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def collect(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    more: dict[str, Any] = {}
-    if options.creds_file:
-        more["user_credentials"] = options.creds_file
-    if options.tls:
-        more["tls"] = context_of(Tls(ca_file=options.tls_ca_file))
-    elif options.tls_ca_file:
-        raise UsageError("--tls-ca-file is of TLS", "give --tls, or leave it out")
-    stream = Stream(options.servers, options.stream, more)
+    stream = Stream(nats_options(options, stream=options.stream))
+    if stream.advice:
+        say(f"advice: {stream.advice}")
     limits = Limits(
         options.batch_events,
         options.batch_size,

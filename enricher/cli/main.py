@@ -36,6 +36,7 @@ exit codes:
   13 no service answers on the control socket
   14 what was asked of a container identifier was refused
   15 verify: files are not as they were written and sealed
+  16 fleet: the receivers are not as they should be, or do not answer
 """
 
 
@@ -55,6 +56,7 @@ COMMANDS = (
     "contid",
     "exec",
     "collect",
+    "fleet",
 )
 """Each is a module of its own in this package. Only the one that is asked for is loaded."""
 

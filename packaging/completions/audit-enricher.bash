@@ -13,7 +13,7 @@ _audit_enricher()
     fi
     for ((index = 1; index < COMP_CWORD; index++)); do
         case ${COMP_WORDS[index]} in
-            run | record | replay | doctor | namespaces | schema | service | plugin | status | follow | check | verify | contid | exec | collect)
+            run | record | replay | doctor | namespaces | schema | service | plugin | status | follow | check | verify | contid | exec | collect | fleet)
                 command=${COMP_WORDS[index]}
                 break
                 ;;
@@ -24,11 +24,11 @@ _audit_enricher()
             mapfile -t COMPREPLY < <(compgen -W "table json text" -- "$word")
             return
             ;;
-        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "namespaces --config" | "service --config" | "plugin --config" | "status --config" | "follow --config" | "check --config" | "verify --key" | "verify --make-key" | "contid --config" | "exec --config" | "collect --creds-file" | "collect --tls-ca-file")
+        "run --output" | "run --capture" | "run --config" | "record --config" | "replay --journal" | "replay --config" | "replay --output" | "namespaces --config" | "service --config" | "plugin --config" | "status --config" | "follow --config" | "check --config" | "verify --key" | "verify --make-key" | "contid --config" | "exec --config" | "collect --creds-file" | "collect --token-file" | "collect --password-file" | "collect --tls-ca-file" | "collect --tls-cert-file" | "collect --tls-key-file" | "fleet --hosts" | "fleet --creds-file" | "fleet --token-file" | "fleet --password-file" | "fleet --tls-ca-file" | "fleet --tls-cert-file" | "fleet --tls-key-file")
             compopt -o default
             return
             ;;
-        "run --count" | "run --key" | "run --type" | "run --filter" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --for" | "replay --count" | "replay --key" | "replay --type" | "replay --filter" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type" | "follow --filter" | "contid --engine-id" | "contid --engine-name" | "contid --engine-image" | "contid --engine-runtime" | "exec --contid" | "collect --servers" | "collect --stream" | "collect --lane" | "collect --batch-events" | "collect --batch-size" | "collect --interval" | "collect --lateness" | "collect --memory")
+        "run --count" | "run --key" | "run --type" | "run --filter" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --for" | "replay --count" | "replay --key" | "replay --type" | "replay --filter" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type" | "follow --filter" | "contid --engine-id" | "contid --engine-name" | "contid --engine-image" | "contid --engine-runtime" | "exec --contid" | "collect --stream" | "collect --servers" | "collect --username" | "collect --lane" | "collect --batch-events" | "collect --batch-size" | "collect --interval" | "collect --lateness" | "collect --memory" | "fleet --stream" | "fleet --topic" | "fleet --replicas" | "fleet --max-age" | "fleet --max-size" | "fleet --max-message" | "fleet --window" | "fleet --partitions" | "fleet --min-in-sync" | "fleet --writer" | "fleet --reader" | "fleet --servers" | "fleet --username")
             return
             ;;
         "run --ns-changes" | "replay --ns-changes")
@@ -51,13 +51,17 @@ _audit_enricher()
             mapfile -t COMPREPLY < <(compgen -W "table json" -- "$word")
             return
             ;;
+        "collect --mechanism" | "fleet --mechanism")
+            mapfile -t COMPREPLY < <(compgen -W "SCRAM-SHA-512 SCRAM-SHA-256 PLAIN" -- "$word")
+            return
+            ;;
     esac
     case "$command" in
         "")
             if [[ $word == -* ]]; then
                 mapfile -t COMPREPLY < <(compgen -W "-h --help --version" -- "$word")
             else
-                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor namespaces schema service plugin status follow check verify contid exec collect" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "run record replay doctor namespaces schema service plugin status follow check verify contid exec collect fleet" -- "$word")
             fi
             ;;
         run)
@@ -142,9 +146,16 @@ _audit_enricher()
             ;;
         collect)
             if [[ $word == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "-h --help --servers --stream --creds-file --tls --tls-ca-file --lane --batch-events --batch-size --interval --lateness --memory --until-idle" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --stream --servers --username --mechanism --tls --creds-file --token-file --password-file --tls-ca-file --tls-cert-file --tls-key-file --lane --batch-events --batch-size --interval --lateness --memory --until-idle" -- "$word")
             else
                 compopt -o default
+            fi
+            ;;
+        fleet)
+            if [[ $word == -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --check --dry-run --update --hosts --stream --topic --replicas --max-age --max-size --max-message --window --partitions --min-in-sync --writer --reader --servers --username --mechanism --tls --creds-file --token-file --password-file --tls-ca-file --tls-cert-file --tls-key-file" -- "$word")
+            else
+                mapfile -t COMPREPLY < <(compgen -W "setup users" -- "$word")
             fi
             ;;
     esac

@@ -17,13 +17,14 @@ from pathlib import Path
 from enricher.runtime.collect.lane import Lane
 from enricher.runtime.collect.parquet import ParquetWriter, Row
 from enricher.runtime.collect.stream import Stream, row_of
+from enricher.sinks.delivery.jetstream import NatsOptions
 from tests.delivery.natsservers import NatsServers
 from tests.delivery.test_collect import publish, spread
 
 
 async def _read(address: str, count: int) -> list[Row]:
     rows: list[Row] = []
-    stream = Stream(address.split(","), "AUDIT", {})
+    stream = Stream(NatsOptions(address))
     async for _, found in stream.batches(0):
         rows += [row_of(*each) for each in found]
         stream.ended = len(rows) >= count

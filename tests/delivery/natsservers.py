@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 import signal
 import subprocess
@@ -44,10 +45,20 @@ class _Node:
 
 
 class NatsServers:
-    """``count`` servers; `more` is put into the configuration of each."""
+    """``count`` servers; `more` is put into the configuration of each.
 
-    def __init__(
-        self, directory: Path, count: int = 1, *, more: str = "", tls: Pair | None = None, login: str = ""
+    `example` is a configuration instead of ours: where it listens and keeps its files is replaced there.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is chosen by some test
+        self,
+        directory: Path,
+        count: int = 1,
+        *,
+        more: str = "",
+        tls: Pair | None = None,
+        login: str = "",
+        example: str = "",
     ) -> None:
         program = shutil.which("nats-server", path="/usr/sbin:/sbin:/usr/bin:/usr/local/bin")
         assert program is not None, "nats-server is not installed (see tests/delivery/packages.txt)"
@@ -59,14 +70,33 @@ class NatsServers:
         self._tls = tls is not None
         for node in self._nodes:
             self._configure(node, more)
+            if example:
+                (node.directory / "nats.conf").write_text(self._placed(example, node))
 
     def _configure(self, node: _Node, more: str) -> None:
         text = f'listen: "127.0.0.1:{node.port}"\nserver_name: "{node.name}"\n{more}'
         text += f'jetstream {{ store_dir: "{node.directory}", max_mem: 64M, max_file: 4G }}\n'
         if len(self._nodes) > 1:
-            routes = ", ".join(f'"nats://127.0.0.1:{each.route}"' for each in self._nodes)
-            text += f'cluster {{ name: "audit", listen: "127.0.0.1:{node.route}", routes: [{routes}] }}\n'
+            text += (
+                f'cluster {{ name: "audit", listen: "127.0.0.1:{node.route}", routes: [{self._routes()}] }}\n'
+            )
         (node.directory / "nats.conf").write_text(text)
+
+    def _placed(self, example: str, node: _Node) -> str:
+        for pattern, value in (
+            (r"(?m)^server_name: .*$", f'server_name: "{node.name}"'),
+            (r"(?m)^listen: .*$", f'listen: "127.0.0.1:{node.port}"'),
+            (r"(?m)^  listen: .*$", f'  listen: "127.0.0.1:{node.route}"'),
+            (r"routes: .*", f"routes: [{self._routes()}]"),
+            (r"store_dir: .*", f'store_dir: "{node.directory}"'),
+            (r"max_file: \S+", "max_file: 1GB"),
+        ):
+            example, count = re.subn(pattern, value, example)
+            assert count == 1, pattern
+        return example
+
+    def _routes(self) -> str:
+        return ", ".join(f'"nats://127.0.0.1:{each.route}"' for each in self._nodes)
 
     @property
     def address(self) -> str:

@@ -157,6 +157,10 @@ def test_what_is_where(debs: Debs) -> None:
         "/usr/share/doc/audit-enricher/docs/operations.md": text,
         "/usr/share/doc/audit-enricher/examples/audit-enricher-sample.rules": text,
         "/usr/share/doc/audit-enricher/examples/audit-enricher.rules.yml": text,
+        **{
+            f"/usr/share/doc/audit-enricher/examples/{name}": text
+            for name in "audit-enricher-collect.service kafka-server.properties nats-server.conf stream.json".split()
+        },
         "/usr/share/doc/audit-enricher/examples/contid.conf": text,
         "/usr/share/doc/audit-enricher/examples/contid-shop.service": text,
         "/usr/libexec/audit-enricher/contid-hook": program,

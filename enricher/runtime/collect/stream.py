@@ -15,10 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from enricher.errors import UsageError
 from enricher.runtime.collect.parquet import Row
+from enricher.runtime.fleet.users import INBOX
+from enricher.sinks.delivery.connection import addresses_of, context_of
 from enricher.sinks.delivery.extras import extra
+from enricher.sinks.delivery.natslogin import client_of, read_login
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from enricher.sinks.delivery.jetstream import NatsOptions
 
 _HOST: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FETCH: Final = 5000
@@ -32,15 +37,16 @@ def lane_of(host: str, lanes: int) -> int:
 
 
 class Stream:
-    """A stream, to be entered with ``async with``. `servers` are HOST:PORT; `more` goes to nats-py's connect."""
+    """The stream of these options. Raises UsageError and ConfigInvalid; ``advice`` is for the operator."""
 
-    def __init__(self, servers: list[str], name: str, more: dict[str, Any]) -> None:
-        self._nats = extra("nats", "nats")
+    def __init__(self, options: NatsOptions) -> None:
+        self._library = extra("nats.aio.client", "nats")
         self._errors = extra("nats.errors", "nats")
         self._api = extra("nats.js.api", "nats")
-        self._servers = [f"nats://{each}" for each in servers]
-        self._more = more
-        self.name = name
+        self._servers = [f"nats://{each}" for each in addresses_of(options.address)]
+        self._login, self.advice = read_login(options, self._library)
+        self._tls: dict[str, Any] = {"tls": context_of(options.tls_given)} if options.tls else {}
+        self.name = options.stream
         self.created = ""
         self.expired = 0
         """Messages that the stream had let go of before they were read."""
@@ -50,14 +56,19 @@ class Stream:
         async def ignored(_: Exception) -> None:
             """Say nothing: what was asked fails, and is asked again."""
 
-        return await self._nats.connect(
+        client = client_of(self._library, held_to_tls=bool(self._tls))
+        await client.connect(
             self._servers,
+            name="audit-enricher collect",
             error_cb=ignored,
             connect_timeout=5,
             max_reconnect_attempts=1,
             pending_size=1 << 26,
-            **self._more,
+            inbox_prefix=INBOX,
+            **self._tls,
+            **self._login,
         )
+        return client
 
     async def created_at(self) -> str:
         """Return when the stream was made, which tells it from another of its name. Raises UsageError."""
@@ -70,7 +81,7 @@ class Stream:
                     found = str(getattr(info, "created", "") or self.name)
                 except extra("nats.js.errors", "nats").NotFoundError as error:
                     raise UsageError(
-                        f"there is no stream {self.name}", "docs/sinks/nats.md says how it is made"
+                        f"there is no stream {self.name}", "audit-enricher fleet setup nats makes it"
                     ) from error
                 finally:
                     await client.close()

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from enricher.config.kinds import Count, Kind, Unfit
 from enricher.config.options import Clash, needed, option, refuse_clashes
-from enricher.errors import ConfigInvalid
 from enricher.sinks.delivery.connection import (
     AddressesKind,
     ReceiverOptions,
@@ -33,7 +32,8 @@ from enricher.sinks.delivery.connection import (
 )
 from enricher.sinks.delivery.extras import extra
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Receipt, Unreachable
-from enricher.sinks.delivery.secret import PRINTABLE, read_file, read_secret, secret_path
+from enricher.sinks.delivery.natslogin import client_of, read_login
+from enricher.sinks.delivery.secret import PRINTABLE
 from enricher.sinks.delivery.words import printable
 
 if TYPE_CHECKING:
@@ -153,8 +153,7 @@ class NatsSender:
         self._options = options
         host = machine_id if _TOKEN.fullmatch(machine_id) else "unknown"
         self._subject = options.subject or f"{SUBJECT}.{host}"
-        self.advice = ""
-        self._login = self._read_login(options)
+        self._login, self.advice = read_login(options, self._library)
         self._context = context_of(options.tls_given) if options.tls else None
         self._next = random.randrange(len(self._servers))  # noqa: S311 - hosts share the servers between them
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -166,24 +165,6 @@ class NatsSender:
         self._lot = _Lot(set())
         self._broken = ""
         self.sessions = self.duplicates = 0
-
-    def _read_login(self, options: NatsOptions) -> dict[str, Any]:
-        """Return nats-py's arguments for it."""
-        if options.creds_file:
-            extra("nkeys", "nats")
-            raw, self.advice = read_file(secret_path(options.creds_file, "creds_file"), "creds_file")
-            if not all(mark in raw for mark in (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED")):
-                said = f"creds_file: {options.creds_file}: it is no .creds file"
-                raise ConfigInvalid(said, "what `nsc generate creds` writes: a JWT and its key")
-            return {"user_credentials": self._library.RawCredentials(raw.decode(errors="replace"))}
-        if options.token_file:
-            token, self.advice = read_secret(secret_path(options.token_file, "token_file"), "token_file")
-            return {"token": token}
-        if options.username:
-            path = secret_path(options.password_file, "password_file")
-            password, self.advice = read_secret(path, "password_file")
-            return {"user": options.username, "password": password}
-        return {}
 
     def send(self, messages: Sequence[Message]) -> Receipt:
         """See `Sender`. Ends after `ack_timeout` without an acknowledgement, and after six times that with them."""
@@ -311,7 +292,7 @@ class NatsSender:
         raise Unreachable("; ".join(errors))
 
     async def _connect(self, address: Address) -> Client:
-        client = self._made()
+        client = client_of(self._library, held_to_tls=self._context is not None)
         self._broken = ""
         self._where = str(address)
         options = self._options
@@ -348,30 +329,6 @@ class NatsSender:
         self._used = time.monotonic()
         self.sessions += 1
         return client
-
-    def _made(self) -> Client:
-        """Return a client that is not connected.
-
-        nats-py uses TLS where the server says so, and logs in without where it does not: so the server's word is
-        looked at before CONNECT is made, which has the password in it.
-        """
-        if self._context is None:
-            plain: Client = self._library.Client()
-            return plain
-        errors = self._library.errors
-
-        class Secured(self._library.Client):  # type: ignore[name-defined,misc]  # imported when it is needed
-            secured = False
-
-            def _connect_command(self) -> bytes:
-                if not self._server_info.get("tls_required"):
-                    raise errors.Error("it does not ask for TLS, which is set here")
-                self.secured = True
-                command: bytes = super()._connect_command()
-                return command
-
-        secured: Client = Secured()
-        return secured
 
     async def _complain(self, error: Exception) -> None:
         self._broken = self._broken or _reason(error)

@@ -11,20 +11,17 @@ retries is there once. What it gives up after `ack_timeout` is produced anew, an
 from __future__ import annotations
 
 import json
-import logging
 import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from enricher.config.kinds import Count, Kind, Unfit
 from enricher.config.options import Clash, needed, option, refuse_clashes
-from enricher.errors import ConfigInvalid
 from enricher.sinks.delivery.connection import AddressesKind, ReceiverOptions, Tls, addresses_of
 from enricher.sinks.delivery.extras import extra
+from enricher.sinks.delivery.kafkalogin import read_connection
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Receipt, Unreachable
-from enricher.sinks.delivery.secret import read_secret, secret_path
 from enricher.sinks.delivery.words import printable
 
 if TYPE_CHECKING:
@@ -115,50 +112,22 @@ class KafkaSender:
         refuse_clashes(options)
         self._library: Any = extra("confluent_kafka", "kafka", "python3-confluent-kafka")
         self.most = options.batch
-        self.advice = ""
         self._options = options
         self._host = machine_id
-        self._config = self._configured(options)
-        self._producer: Producer | None = None
-        self._why = ""
-        self._fatal = False
-
-    def _configured(self, options: KafkaOptions) -> dict[str, Any]:
-        """Return librdkafka's configuration, with what the files hold: they may be root's alone."""
-        found: dict[str, Any] = {
-            "bootstrap.servers": options.address.replace(" ", ""),
-            "client.id": "audit-enricher",
+        connection, self.advice = read_connection(options)
+        self._config: dict[str, Any] = {
+            **connection,
             "enable.idempotence": True,
             "acks": "all",
             "partitioner": "murmur2",  # as consumers' tools in Java have it
             "compression.type": options.compression,
             "linger.ms": 5,
             "message.timeout.ms": max(1000, int(1000 * options.ack_timeout)),
-            "reconnect.backoff.max.ms": 5000,
             "error_cb": self._complain,
-            "logger": _silent(),
         }
-        if options.tls:
-            found["enable.ssl.certificate.verification"] = options.tls_verify
-            found["ssl.endpoint.identification.algorithm"] = "https" if options.tls_verify else "none"
-            for name, file in (
-                ("ssl.ca.pem", options.tls_ca_file),
-                ("ssl.certificate.pem", options.tls_cert_file),
-                ("ssl.key.pem", options.tls_key_file or options.tls_cert_file),
-            ):
-                if file:
-                    found[name] = _pem(file)
-        secure = "SSL" if options.tls else "PLAINTEXT"
-        if options.username:
-            path = secret_path(options.password_file, "password_file")
-            password, self.advice = read_secret(path, "password_file")
-            found |= {"sasl.mechanism": options.mechanism, "sasl.username": options.username}
-            found |= {"sasl.password": password}
-            secure = f"SASL_{secure}"
-            if not options.tls and options.mechanism == "PLAIN":
-                self.advice = f"{options.address}: the password is sent in clear; use tls"
-        found["security.protocol"] = secure
-        return found
+        self._producer: Producer | None = None
+        self._why = ""
+        self._fatal = False
 
     def send(self, messages: Sequence[Message]) -> Receipt:
         """See `Sender`. Ends when all is acknowledged or given up, after `ack_timeout` and some seconds at most."""
@@ -240,21 +209,3 @@ class KafkaSender:
     def close(self) -> None:
         """See `Sender`. Nothing is in the producer between two calls."""
         self._abandon()
-
-
-def _silent() -> logging.Logger:
-    """Return a logger for librdkafka, which else writes to standard error."""
-    logger = logging.getLogger("enricher.kafka")
-    logger.propagate = False
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-    return logger
-
-
-def _pem(file: str) -> str:
-    try:
-        return Path(file).read_text(errors="replace")
-    except OSError as error:
-        raise ConfigInvalid(
-            f"cannot use {file} for TLS: {error.strerror}", "PEM files that the service may read"
-        ) from error
