@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = ("python3", f"{SHARE}/guest/attempts.py")
 USER = ("setpriv", "--reuid=tester", "--regid=tester", "--clear-groups")
-SAME_USER = (
-    *("setpriv", "--reuid=audit-enricher", "--regid=audit-enricher", "--clear-groups"),
-    *("--inh-caps=-all", "--bounding-set=-all"),
-)
+SAME_USER = ("setpriv", "--reuid=audit-enricher", "--regid=audit-enricher", "--clear-groups")
 IN_GROUP = ("setpriv", "--reuid=tester", "--regid=tester", "--groups=audit-enricher")
 
 DOCKERS = (

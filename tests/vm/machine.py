@@ -24,11 +24,12 @@ from tests.vm.cache import LockFile, cache_dir, scratch, tell
 from tests.vm.channel import Channel, Request
 from tests.vm.disk import make_share
 from tests.vm.errors import CommandFailed, GuestBusy, GuestLost, GuestTimeout
+from tests.vm.gdbstub import GdbStub
 from tests.vm.process import GuestProcess
 from tests.vm.qemu import Qemu, QemuOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -102,6 +103,7 @@ class Machine:
         self._qemu: Qemu
         self._watcher: threading.Thread
         self._channel: Channel
+        self._work: Path
 
     def __enter__(self) -> Self:
         """Boot and wait for the agent.
@@ -219,6 +221,26 @@ class Machine:
         done = self.run(["systemctl", "is-system-running", "--wait"], timeout=timeout)
         return done.stdout.decode().strip()
 
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Stand still in the block, as a virtual machine does that its host suspends: no CPU runs, no clock goes on."""
+        self._qemu.ask("stop")
+        try:
+            yield
+        finally:
+            self._qemu.ask("cont")
+
+    @contextlib.contextmanager
+    def memory(self) -> Iterator[GdbStub]:
+        """The guest's memory, by the virtual addresses of its kernel; it stands still in the block."""
+        path = self._work / "gdb.sock"
+        self._qemu.ask(f"gdbserver unix:{path},server=on,wait=off")
+        try:
+            with GdbStub(path) as stub:
+                yield stub
+        finally:
+            self._qemu.ask("gdbserver none")
+
     def power_off(self, timeout: float = 60.0) -> None:
         """Shut down in order (only of use with a writable disk) and wait for QEMU's end."""
         self._stopping.set()
@@ -250,7 +272,7 @@ class Machine:
         lock.acquire("guest")
         self._stack.callback(lock.release)
         self.console = cache_dir() / "logs" / f"console-{self._name}-{lock.seat + 1}.log"
-        work = self._stack.enter_context(scratch("guest"))
+        work = self._work = self._stack.enter_context(scratch("guest"))
         self.console.parent.mkdir(exist_ok=True)
         if self.console.exists():
             self.console.replace(self.console.with_suffix(".log.1"))

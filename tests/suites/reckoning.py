@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serial by serial: what there was, what was written, and whether what is between them was told.
+
+Owns a second reader of the multicast group (guest/serials.py), the service's file as it grows, and the comparison. A
+record counts as told where it is in the file, where its serial is in a NOTICE of a gap, or where a LOST event has room
+for it. Never decides what happens meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.suites.live import mismatches, truth_of
+from tests.suites.staging import SHARE
+from tests.suites.test_service import EVENTS
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from tests.suites.live import Json
+    from tests.suites.test_service import Service
+
+SERIALS = 1 << 32
+EOE = 1320
+STOP = "/run/load-stop"
+SEEN = "/run/serials"
+TAKEN = f"{EVENTS}.taken"
+_EACH = {"host": 3, "apart": 2, "box": 2, "user": 2}
+"""guest/load.sh: programs that are started in each round, by the beginning of their tags."""
+_BOX = re.compile(r"box-([0-9a-f]{64})-")
+_LATE = 30
+"""Looks for a loss to be told: it is some six seconds after it happened."""
+
+
+class Told(NamedTuple):
+    """What came of a stretch of time."""
+
+    events: list[Json]
+    records: int
+    """What the second reader has."""
+    unaccounted: int
+    """Records that are neither written nor told as lost or never read."""
+    wrong: list[str]
+    """Facts that differ from what the process itself said, events that were written twice."""
+    lost: int
+    """Records that were told."""
+
+    def notices(self, kind: str) -> list[Json]:
+        """What was told of us of this kind."""
+        return [event["notice"] for event in self.events if event.get("notice", {}).get("kind") == kind]
+
+
+class Reckoning:
+    """A context manager: from its beginning on the second reader reads. `told` is of what came since the last call."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._marks = 0
+        self._begin = 0
+        self._read = 0  # bytes of the second reader's
+        self._events: list[Json] = []
+        self._seen: list[tuple[int, int]] = []
+        self._reader = service.guest.popen(["python3", f"{SHARE}/guest/serials.py", SEEN], stdin=True)
+
+    def __enter__(self) -> Self:
+        assert self._reader.read_line(60) == b"ready\n"
+        self._begin = self._collect()
+        self._keep_after(self._begin)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._reader:
+            if error is None:
+                self._reader.close_stdin()
+                assert self._reader.read_line(60) == b"0\n", "the second reader lost records itself"
+        self._service.sh(f"rm -f {SEEN} {TAKEN} {STOP}")
+
+    def told(self) -> Told:
+        """Reckon what came since the last call; what is late, or a loss that is not told yet, is waited for."""
+        end, looks = self._collect(), 0
+        while (result := reckon(self._events, self._seen, self._begin, end)).unaccounted and looks < _LATE:
+            self._service.sh("sleep 1")
+            end, looks = self._collect(), looks + 1
+        self._begin = end
+        self._keep_after(end)
+        return result
+
+    def _keep_after(self, end: int) -> None:
+        self._events = [event for event in self._events if serial(event) and after(serial(event), end)]
+        self._seen = [each for each in self._seen if after(each[0], end)]
+
+    def _collect(self) -> int:
+        """Take what there is up to a mark; returns the mark's serial."""
+        self._marks += 1
+        service, mark = self._service, f"reckoning-mark-{self._marks}-end"
+        self._say(mark)
+        service.sh(f"mv {EVENTS} {TAKEN}")
+        self._say(f"reckoning-moved-{self._marks}-end")  # then it writes to another
+        lines = service.guest.get(TAKEN).splitlines()
+        service.sh(f"rm {TAKEN}")
+        service.from_the_start()
+        fresh = [json.loads(line) for line in lines if is_whole(line)]
+        self._events += fresh
+        (end, *_) = [serial(event) for event in reversed(fresh) if mark in json.dumps(event["records"])]
+        while not any(number == end for number, _ in self._seen):
+            done = service.guest.run(["tail", "-c", f"+{self._read + 1}", SEEN], timeout=120, check=True)
+            data = done.stdout[: len(done.stdout) // 6 * 6]
+            self._read += len(data)
+            self._seen += list(struct.iter_unpack("=IH", data))
+        return end
+
+    def _say(self, words: str) -> None:
+        """Have the words recorded until they are in the file: what is recorded while no service runs nobody writes."""
+        look = f"for i in 1 2 3 4 5 6 7 8; do grep -qs --text {words} {EVENTS} && exit 0; sleep 0.3; done"
+        self._service.sh(f"until (auditctl -m {words}; {look}; exit 1); do :; done")
+
+
+def serial(event: Json) -> int:
+    """An event's; 0 for one of our own."""
+    return int(event["id"].rpartition(":")[2])
+
+
+def after(number: int, other: int) -> bool:
+    """Whether a serial was taken behind the other one; the counter goes round."""
+    return 0 < (number - other) % SERIALS < SERIALS // 2
+
+
+def within(number: int, first: int, last: int) -> bool:
+    """Whether a serial is one of these, however many they are."""
+    return (number - first) % SERIALS <= (last - first) % SERIALS
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether it is an event, and not what a full disk had room for of one."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def reckon(events: list[Json], seen: list[tuple[int, int]], begin: int, end: int) -> Told:
+    """Compare what is behind the serial `begin`, up to `end`."""
+
+    def inside(number: int) -> bool:
+        return number != begin and within(number, begin, end)
+
+    there = Counter(number for number, kind in seen if kind != EOE and inside(number))
+    chosen = [event for event in events if not serial(event) or inside(serial(event))]
+    written: Counter[int] = Counter()
+    for event in chosen:
+        written[serial(event)] += sum(record["type"] != "EOE" for record in event["records"])
+    uids = Counter(event["uid"] for event in chosen)
+    wrong = [f"{uid} was written {count} times" for uid, count in uids.items() if count > 1]
+    wrong += [
+        f"{number} has more records than there were" for number in there if written[number] > there[number]
+    ]
+    wrong += [line for event in chosen for line in wrongs(event)]
+    missing = +Counter({number: count - written[number] for number, count in there.items()})
+    unaccounted = untold(missing, chosen)
+    return Told(chosen, there.total(), unaccounted, wrong, missing.total() - unaccounted)
+
+
+def untold(missing: Counter[int], events: list[Json]) -> int:
+    """How many of the missing records no event tells of."""
+    gaps = [event["notice"] for event in events if event.get("notice", {}).get("kind") == "gap"]
+    spans = [(gap["first"], gap["last"]) for gap in gaps if "first" in gap]
+    losses = [dict(event["lost"]) for event in events if "records" in event.get("lost", {})]
+    losses.sort(key=lambda loss: "first" not in loss)  # those without serials have room for what is left
+    left = 0
+    for number, count in missing.items():
+        if any(within(number, first, last) for first, last in spans):
+            continue
+        for loss in losses:
+            if "first" not in loss or within(number, loss["first"], loss["last"]):
+                taken = min(count, loss["records"])
+                loss["records"] -= taken
+                count -= taken  # noqa: PLW2901
+        left += count
+    return left
+
+
+def wrongs(event: Json) -> list[str]:
+    """In what an event differs from what the process in it said of itself, or from where it was started."""
+    truth = truth_of(event)
+    if truth is None or "namespaces" not in event:
+        return []
+    found = mismatches(event, truth)
+    box = _BOX.match(truth.tag)
+    ident = event.get("container", {}).get("id")
+    if box is not None and (event["where"], ident) != ("container", box[1]):
+        found.append(f"{event['id']} {truth.tag}: {event['where']} {ident}")
+    if box is None and event["where"] == "container":
+        found.append(f"{event['id']} {truth.tag}: in container {ident}")
+    return found
+
+
+def loaded(told: Told, tag: str, rounds: int) -> list[str]:
+    """Which programs of guest/load.sh are not in what was told, of so many rounds."""
+    found = Counter(truth.tag for event in told.events if (truth := truth_of(event)) is not None)
+    short = []
+    for kind, each in _EACH.items():
+        for number in range(rounds):
+            wanted = re.compile(rf"{kind}-(?:[0-9a-f]{{64}}-)?{re.escape(tag)}-{number}")
+            count = sum(n for name, n in found.items() if wanted.fullmatch(name))
+            if count != each:
+                short.append(f"{kind} {number}: {count} of {each}")
+    return short
