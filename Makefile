@@ -254,7 +254,7 @@ soak-namespaces: $(READY) ## Namespaces at full size on every kernel: the storm,
 
 .PHONY: soak-contid
 soak-contid: $(READY) ## Audit container identifiers on every kernel: the store, the race with fork, engines
-	@$(PARTS) $(ARGS) --full $(addprefix tests/suites/test_contid,_store.py .py _engines.py)
+	@$(PARTS) $(ARGS) --full $(addprefix tests/suites/test_contid,_store.py .py _records.py _engines.py)
 
 # On the two kernels that the threat model is about, where KERNEL names no other.
 .PHONY: soak-threats

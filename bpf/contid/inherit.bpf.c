@@ -57,15 +57,18 @@ VERIFIED_ALONE int give(__u64 contid, __u64 start, __u32 tgid)
 	return 0;
 }
 
-static __always_inline int on_newtask(const struct task_struct *child, __u64 clone_flags, int again)
+/* own is the child's process; into_cgroup: it may be in another cgroup than its maker. */
+static __always_inline int on_newtask(const struct task_struct *child, struct contid_key own,
+				      __u32 into_cgroup)
 {
 	const struct task_struct *maker = (const void *)bpf_get_current_task();
-	__u32 thread = (clone_flags & CLONE_THREAD) != 0;
-	struct contid_key key = {}, own = {};
 	const struct contid_request *request = the_request();
+	struct contid_key key = {};
 	__u64 contid = 0;
+	__u32 thread;
 
 	key.tgid = bpf_get_current_pid_tgid() >> 32;
+	thread = own.tgid == key.tgid;
 	if (thread && !(request && request->target.tgid == key.tgid))
 		return 0;
 	key.start = BPF_CORE_READ(maker, group_leader, start_boottime);
@@ -75,31 +78,40 @@ static __always_inline int on_newtask(const struct task_struct *child, __u64 clo
 		return 0;
 	if (!contid)
 		contid = contid_of(&key);
-	own.start = child->start_boottime;
-	own.tgid = child->tgid;
-	if (again && contid && contid_of(&own))
-		return 0;
-	if (clone_flags & CLONE_INTO_CGROUP && !(again && contid_of(&own)))
+	if (into_cgroup)
 		contid = contid_of_cgroup(child, contid);
 	if (contid)
 		give(contid, own.start, own.tgid);
 	return 0;
 }
 
-/*
- * Twice each: the kernel leaves a program out where a task that was preempted in it is on the same CPU.
- * Whoever comes second finds the entry made, or deleted.
- */
 SEC("tp_btf/task_newtask")
 int BPF_PROG(contid_newtask, struct task_struct *child, __u64 clone_flags)
 {
-	return on_newtask(child, clone_flags, 0);
+	struct contid_key own = {};
+
+	own.start = child->start_boottime;
+	own.tgid = child->tgid;
+	return on_newtask(child, own, (clone_flags & CLONE_INTO_CGROUP) != 0);
 }
 
-SEC("tp_btf/task_newtask")
-int BPF_PROG(contid_newtask_2, struct task_struct *child, __u64 clone_flags)
+/*
+ * Once more, by a program of another kind. Where tasks are preempted in tracepoints (7.2) the kernel leaves a
+ * tracepoint's program out on a CPU on which one was preempted in it: 1 of 80 sets against forks ended with a
+ * child that had nothing. In a kprobe no task is preempted. The child is woken right after task_newtask, and
+ * here it has not run yet. Whoever comes second finds the entry made, or deleted.
+ */
+SEC("kprobe/wake_up_new_task")
+int BPF_KPROBE(contid_newtask_again, struct task_struct *child)
 {
-	return on_newtask(child, clone_flags, 1);
+	const struct task_struct *maker = (const void *)bpf_get_current_task();
+	struct contid_key own = {};
+
+	own.tgid = BPF_CORE_READ(child, tgid);
+	own.start = BPF_CORE_READ(child, start_boottime);
+	if (own.tgid != bpf_get_current_pid_tgid() >> 32 && bpf_map_lookup_elem(&contid_tasks, &own))
+		return 0;
+	return on_newtask(child, own, BPF_CORE_READ(child, cgroups) != BPF_CORE_READ(maker, cgroups));
 }
 
 /* The process that ends is the one that is being set: 1 where the setter will clean up. */
@@ -119,7 +131,10 @@ VERIFIED_ALONE int leave_set(void)
 	if (!found || found->how != SET_COMMITTED)
 		return 0;
 	sequence++;
-	return !bpf_map_update_elem(&contid_outcomes, &sequence, &exited, BPF_NOEXIST);
+	if (!bpf_map_update_elem(&contid_outcomes, &sequence, &exited, BPF_NOEXIST))
+		return 1;
+	found = bpf_map_lookup_elem(&contid_outcomes, &sequence);
+	return found && found->how == SET_EXITED; /* by the other program of this end, or by another thread */
 }
 
 /* Other threads may not have written their last records yet. */
@@ -149,24 +164,19 @@ static __always_inline int any_granted(void)
 
 /*
  * do_exit() counts signal->live down, lets go of the audit context, then comes here. Several threads may see
- * 0 here; one of them deletes the entry.
+ * 0 here; one of them deletes the entry. many: it has other threads, which are on their way out.
  */
-static __always_inline int on_exit(const struct task_struct *task)
+static __always_inline int on_exit(struct contid_key key, __u32 many)
 {
 	const struct contid_request *request = the_request();
-	struct contid_key key = {};
 	__u64 contid;
 
-	if (task->signal->live.counter)
-		return 0;
-	key.tgid = task->tgid;
-	key.start = task->group_leader->start_boottime;
 	if (any_granted())
 		bpf_map_delete_elem(&contid_grants, &key);
 	if (request && same_key(&request->target, &key) && leave_set())
 		return 0;
 	contid = contid_of(&key);
-	if (contid && task->signal->nr_threads > 1)
+	if (contid && many)
 		remember_gone(contid, key.start, key.tgid);
 	if (!bpf_map_delete_elem(&contid_tasks, &key) && contid)
 		put_id(contid, key.tgid, 1);
@@ -176,11 +186,25 @@ static __always_inline int on_exit(const struct task_struct *task)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(contid_exit, struct task_struct *task)
 {
-	return on_exit(task);
+	struct contid_key key = {};
+
+	if (task->signal->live.counter)
+		return 0;
+	key.tgid = task->tgid;
+	key.start = task->group_leader->start_boottime;
+	return on_exit(key, task->signal->nr_threads > 1);
 }
 
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(contid_exit_2, struct task_struct *task)
+/* As contid_newtask_again: do_exit() calls it a little later; others do for a task that goes on. */
+SEC("kprobe/exit_sem")
+int BPF_KPROBE(contid_exit_again, struct task_struct *task)
 {
-	return on_exit(task);
+	struct contid_key key;
+
+	if ((__u64)task != bpf_get_current_task() || BPF_CORE_READ(task, signal, live.counter))
+		return 0;
+	key = key_of(task);
+	if (!bpf_map_lookup_elem(&contid_tasks, &key) && !any_granted())
+		return 0;
+	return on_exit(key, BPF_CORE_READ(task, signal, nr_threads) > 1);
 }

@@ -4,11 +4,11 @@
  * caller's pidfd and to the target's: security_task_kill() is where a program gets hold of both tasks without
  * looking up a number, which could be another's by then.
  *
- * A set and a fork of the target meet like this. The target is noted as pending, under the lock; then its
- * children and threads are read; then, under the lock, it is committed. A fork links the child to its parent
- * first and looks for the note after that (inherit.bpf.c). So either the child is seen here, or the fork sees
- * the note: before the commit it aborts the set, after it the child has the identifier. The locks between
- * store and load on each side are what orders them.
+ * A set and a fork of the target meet like this. The target is noted as pending; then its children and
+ * threads are read; then "committed" is entered in contid_outcomes, where who enters first has decided. A
+ * fork links the child to its parent first and looks for the note after that (inherit.bpf.c). So either the
+ * child is seen here, or the fork sees the note: before the commit it enters "aborted", after it the child
+ * has the identifier. Each addition and each entry between store and load is what orders them.
  */
 #include "store.h"
 

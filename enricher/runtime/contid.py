@@ -44,20 +44,17 @@ class Contid:
     def start(cls, settings: Settings, now: Callable[[], float], say: Callable[[str], None]) -> Self | None:
         """Open what the settings ask for; None where contid is off, and then nothing stays of a run that had it on."""
         if not settings[rows.CONTID]:
-            if contidpins.remove():
-                say("contid is off: the identifiers of an earlier run are forgotten")
-            if contidpins.remains():
-                say(
-                    f"contid is off, but what an earlier run has pinned is in force: {contidpins.HOME} cannot be"
-                    " emptied"
-                )
-                say(f"hint: `rm -r {contidpins.HOME}`")
+            _forget(say)
             return None
         store, why = None, ""
         try:
             store = open_store()
             if store.unpinned:
                 say(f"container identifiers end with this process, they cannot be pinned: {store.unpinned}")
+            for reason in store.alone:
+                say(
+                    f"a process that is made or ends may be missed where tasks are preempted in tracepoints: {reason}"
+                )
         except EnricherError as error:
             why = error.message.partition("\n")[0]
             say(f"contid is off: {why}")
@@ -115,6 +112,17 @@ class Contid:
         self._server.close()
         if self.store is not None:
             self.store.close()
+
+
+def _forget(say: Callable[[str], None]) -> None:
+    """Take away what a run has left that had it on."""
+    if contidpins.remove():
+        say("contid is off: the identifiers of an earlier run are forgotten")
+    if contidpins.remains():
+        say(
+            f"contid is off, but what an earlier run has pinned is in force: {contidpins.HOME} cannot be emptied"
+        )
+        say(f"hint: `rm -r {contidpins.HOME}`")
 
 
 def open_store() -> ContidStore:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Literal
 
 UNSET: Final = 2**64 - 1
@@ -70,6 +70,11 @@ class ContidStore(Protocol):
     @property
     def unpinned(self) -> str:
         """Why the identifiers end with this process, "" where they do not."""
+        ...
+
+    @property
+    def alone(self) -> Sequence[str]:
+        """Why what watches for new processes and for their end has no second program, a line each."""
         ...
 
     def set(

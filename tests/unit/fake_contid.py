@@ -25,6 +25,7 @@ class FakeStore:
     """
 
     unpinned = ""
+    alone: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.shared: dict[str, int] = {}

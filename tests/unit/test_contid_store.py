@@ -115,6 +115,8 @@ class Kernel:
         self.outcomes = [8, 9]
         self.refused: dict[str, int] = {}
         self.attached: list[str] = []
+        self.unattachable: set[str] = set()
+        self.no_links: set[str] = set()
         self.detached = 0
         self.reused: dict[str, int] = {}
         self.closed = 0
@@ -181,8 +183,14 @@ class Kernel:
         return 0
 
     def do_bpf_program__attach(self, handle: int) -> int:
+        if self.NAMES[handle] in self.unattachable:
+            ctypes.set_errno(errno.EPERM)
+            return 0
         self.attached.append(self.NAMES[handle])
         return handle
+
+    def do_bpf_obj_get_info_by_fd(self, fd: int, _info: object, _length: object) -> int:
+        return -errno.EINVAL if self.NAMES[fd - 2000] in self.no_links else 0
 
     def do_bpf_link__destroy(self, _: int) -> None:
         self.detached += 1
@@ -443,6 +451,34 @@ def test_where_nothing_can_be_pinned_it_goes_without(side: Kernel, tmp_path: Pat
     assert "Operation not permitted" in store.unpinned
     assert not (tmp_path / "bpf").exists()
     store.close()
+
+
+def test_a_kprobe_that_cannot_be_pinned_is_let_go(side: Kernel, tmp_path: Path) -> None:
+    """Before 5.15 its descriptor is none of a link: the pins of all others would fail by it."""
+    side.no_links = set(contidstore._AGAIN)
+    store = KernelStore(OBJECTS / "x86_64-contid.bpf.o", home=tmp_path)
+    assert (store.unpinned, store.alone, side.detached) == ("", [], len(contidstore._AGAIN))
+    assert names(tmp_path) == {*contidstore._MAPS, *contidstore._PROGRAMS} - side.no_links
+    store.close()
+
+
+def test_a_kprobe_that_the_host_forbids_is_told(side: Kernel) -> None:
+    side.unattachable = {"contid_newtask_again"}
+    store = KernelStore(OBJECTS / "x86_64-contid.bpf.o", home=None)
+    assert [line.partition(":")[0] for line in store.alone] == ["contid_newtask_again"]
+    assert "contid_newtask" in side.attached
+    store.close()
+    side.unattachable = {"contid_newtask"}
+    with pytest.raises(LoadFailed, match="contid_newtask cannot be attached"):
+        KernelStore(OBJECTS / "x86_64-contid.bpf.o", home=None)
+
+
+@pytest.mark.usefixtures("side")
+def test_links_of_another_build_end(tmp_path: Path) -> None:
+    KernelStore(OBJECTS / "x86_64-contid.bpf.o", home=tmp_path).close()
+    (tmp_path / contidpins.VERSION / "contid_as_it_was").touch()
+    KernelStore(OBJECTS / "x86_64-contid.bpf.o", home=tmp_path).close()
+    assert names(tmp_path) == {*contidstore._MAPS, *contidstore._PROGRAMS}
 
 
 def test_a_map_that_cannot_be_taken_over_is_an_error(side: Kernel, tmp_path: Path) -> None:

@@ -67,8 +67,11 @@ class Pins:
             fds[name] = fd
         return fds
 
-    def keep(self, maps: Mapping[str, int], links: Mapping[str, int]) -> None:
-        """Pin these maps, and these links in place of those that are there, which end by that."""
+    def keep(self, maps: Mapping[str, int], links: Mapping[str, int], names: tuple[str, ...]) -> None:
+        """Pin these maps, and these links in place of those that are there, which end by that.
+
+        What is neither of these links nor one of the maps `names` is another build's, and ends too.
+        """
         if self.why:
             return
         try:
@@ -78,6 +81,9 @@ class Pins:
                 self._pin(name + _NEW, fd)
             for name in links:
                 (self._place / (name + _NEW)).replace(self._place / name)
+            for path in self._place.iterdir():
+                if path.name not in links and path.name not in names:
+                    path.unlink()
         except OSError as error:
             self.why = f"{error.filename}: {error.strerror}"
             remove(self._place.parent)

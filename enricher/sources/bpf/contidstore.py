@@ -39,19 +39,25 @@ TASKS: Final = 65536
 """Processes that can have an identifier at a time, as the object says."""
 _PROGRAMS: Final = (
     "contid_exit",
-    "contid_exit_2",
+    "contid_exit_again",
     "contid_newtask",
-    "contid_newtask_2",
+    "contid_newtask_again",
     "contid_attached",
     "contid_asked",
 )
 """In the order of attaching: nobody begins to have one before its end is seen."""
+_AGAIN: Final = ("contid_exit_again", "contid_newtask_again")
+"""Kprobes, for kernels that leave out a tracepoint's program where a task is preempted in it. None of those is from
+before 5.15, and what is from before has no kprobe that can be pinned: it goes without."""
 _MAPS: Final = tuple(
     f"contid_{name}"
     for name in ("tasks", "ids", "gone", "request", "outcomes", "grants", "bound", "counters", "ring")
 )
 _NEEDED: Final = ("security_task_kill",)
 _LOST_OPS_MAX: Final = 4096
+_LINK_INFO: Final = (
+    64  # bytes; struct bpf_link_info has grown, and the kernel fills in what there is room for
+)
 
 
 def object_path() -> Path:
@@ -69,8 +75,9 @@ class KernelStore:
     """`contid.ContidStore`, in the kernel.
 
     Pinned below `home` (`contidpins`) it outlives this process, and the next one takes it over with all identifiers;
-    ``unpinned`` says why it is not, "" where it is. With no `home` it ends with this object. `tasks` is the number of
-    processes that can have an identifier at a time. Raises LoadFailed, KernelUnsupported, LayoutMismatch.
+    ``unpinned`` says why it is not, "" where it is. With no `home` it ends with this object. ``alone`` says which of
+    `_AGAIN` the host refused. `tasks` is the number of processes that can have an identifier at a time. Raises
+    LoadFailed, KernelUnsupported, LayoutMismatch.
     """
 
     def __init__(
@@ -91,6 +98,7 @@ class KernelStore:
         self._fds: dict[str, int] = {}
         self._image = (path or object_path()).read_bytes()
         self._object = 0
+        self.alone: list[str] = []
         self._pins = contidpins.Pins(self._lib, home)
         try:
             self._load(tasks)
@@ -128,14 +136,33 @@ class KernelStore:
         self._ring = Ring(self._fds["ring"], shapes.RING_SIZE)
         links = {}
         for name in _PROGRAMS:
-            program = lib.bpf_object__find_program_by_name(self._object, name.encode())
-            link = lib.bpf_program__attach(program) if program else None
+            link = self._attach(name)
+            if link:
+                self._links.append(link)
+                links[name] = lib.bpf_link__fd(link)
+        # Whatever an earlier run has attached goes now, when ours is there.
+        self._pins.keep({} if before else maps, links, _MAPS)
+
+    def _attach(self, name: str) -> int:
+        """Return the link; 0 for one of `_AGAIN` that is not to be had. Raises LoadFailed."""
+        lib = self._lib
+        program = lib.bpf_object__find_program_by_name(self._object, name.encode())
+        link: int = (lib.bpf_program__attach(program) if program else None) or 0
+        if name not in _AGAIN:
             if not link:
                 raise self._fail(f"program {name} cannot be attached", -ctypes.get_errno() or -errno.EINVAL)
-            self._links.append(link)
-            links[name] = lib.bpf_link__fd(link)
-        # Whatever an earlier run has attached goes now, when ours is there.
-        self._pins.keep({} if before else maps, links)
+        elif not link:
+            self.alone.append(f"{name}: {error_text(-ctypes.get_errno() or -errno.EINVAL)}")
+        elif not self._is_link(lib.bpf_link__fd(link)):
+            lib.bpf_link__destroy(link)
+            link = 0
+        return link
+
+    def _is_link(self, fd: int) -> bool:
+        """Whether it can be pinned: before 5.15 a kprobe's descriptor is the probe's."""
+        info = ctypes.create_string_buffer(_LINK_INFO)
+        length = c_uint32(_LINK_INFO)
+        return not self._lib.bpf_obj_get_info_by_fd(fd, info, byref(length))
 
     @property
     def unpinned(self) -> str:

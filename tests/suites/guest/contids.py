@@ -260,6 +260,7 @@ def refusals(store: KernelStore) -> dict[str, object]:
     said["chains"] = [store.get(fd) for fd in (plain.fd, second.fd, child, threads.fd, third.fd, parent.fd)]
     chief = yard.task()
     said["chief"] = yard.set(chief.fd, 30)
+    not_reaped(yard, said)
     return {"said": said, **nested(yard, said), **granted(yard, said, nobody, nobodys, inside, insides)}
 
 
@@ -279,7 +280,27 @@ def nested(yard: Yard, said: dict[str, object]) -> dict[str, object]:
         chain.append(yard.set(last, 50 + number, fd))
     said["line"] = chain
     said["line's chain"] = yard.store.get(last)
+    said["line, from outside again"] = yard.set(last, 90)
     return {}
+
+
+def not_reaped(yard: Yard, said: dict[str, object]) -> None:
+    """An identifier that no process has and another is nested in: not even its owner may add one, until it is gone."""
+    between = Task(child_of_it)
+    said["between"] = yard.set(between.fd, 70)
+    between.go()
+    child = between.said()
+    assert isinstance(child, int)
+    with pidfd(child) as fd:
+        said["nested"] = yard.set(fd, 71, between.fd)
+        between.end()
+        said["kept by what is nested"] = yard.store.get(fd)
+        said["not reaped"] = yard.set(yard.task().fd, 70)
+        os.kill(child, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while any(entry.contid == 70 for entry in yard.store.entries()) and time.monotonic() < deadline:
+            os.sched_yield()
+    said["reaped"] = yard.set(yard.task().fd, 70)
 
 
 def family_line(length: int) -> list[int]:
