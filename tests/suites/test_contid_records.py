@@ -104,7 +104,7 @@ def test_it_is_kept_whatever_a_process_enters(bench: Bench) -> None:
         "unshare --user --map-root-user --mount --uts --ipc --net --pid --fork --cgroup /bin/true unshared;"
         " nsenter -t 1 -m -u -i -n -p /bin/true entered;"
         " echo $$ >/sys/fs/cgroup/suite-contid/cgroup.procs; /bin/true moved;"
-        f" {there} orphan; chroot / /bin/true rooted'"
+        f' {there} orphan; chroot / /bin/true rooted\'; until [ -z "$({COMMAND} contid list)" ]; do :; done'
     )
     events = settled(bench)
     for tag in ("unshared", "entered", "moved", "orphan", "rooted"):
