@@ -60,7 +60,7 @@ def contids(guest: Guest, settings: str = "") -> Iterator[Bench]:
 
 
 def settled(bench: Bench) -> list[Json]:
-    """Every event since the last call. Twice: what the store told before the first mark is written before the second."""
+    """Every event since the last call. Two marks: what the store told before the first is written before the second."""
     bench.truth(1, "settled")
     bench.truth(1, "settled")
     return bench.events()

@@ -119,6 +119,17 @@ def test_the_identifier_is_there_before_the_program(store: FakeStore, run: Run) 
 
 
 @pytest.mark.usefixtures("rig")
+def test_one_within_another(store: FakeStore, run: Run) -> None:
+    """Each is its own child's owner: the outer program is the inner command."""
+    again = [sys.executable, "-m", "enricher", "exec", "--contid"]
+    done = run("exec", "--contid", "1", "--", *again, "2", "--", *again, "4", "--", "/bin/sh", "-c", "exit 6")
+    assert (done.returncode, done.stderr) == (6, "")
+    assert [asked[3] for asked in store.asked] == [1, 2, 4]
+    callers, targets = [asked[1] for asked in store.asked], [asked[2] for asked in store.asked]
+    assert callers[1:] == targets[:-1], "who was set asks for the next"
+
+
+@pytest.mark.usefixtures("rig")
 def test_without_the_identifier_it_is_not_run(store: FakeStore, run: Run, tmp_path: Path) -> None:
     store.fails = errno.EPERM
     made = tmp_path / "made"
