@@ -3,7 +3,7 @@
 
 Owns what may stand before a record in a log and what to do with a line that is none. Never opens or reads
 a file, never looks into a record's text, never changes a byte of it, and drops nothing but what it counts:
-empty lines, our own lines, and what is beyond `LINE_MAX`.
+empty lines, our own lines but CONTAINER_ID, and what is beyond `LINE_MAX`.
 
 The forms; the record's text begins at ``audit(``:
 
@@ -58,6 +58,10 @@ class LogRecord(NamedTuple):
     record: Record
 
 
+_LEFT_OUT: Final = frozenset(OWN) - {1391}
+"""What our text output says beside the records. CONTAINER_ID is read: in a log it is all that tells an identifier."""
+
+
 class LogCounts:
     """What was read, by kind; the sum of ``records``, ``own``, ``malformed`` and ``blank`` is ``lines``.
 
@@ -91,7 +95,7 @@ class _Prefixes(dict[bytes, tuple[bytes, int]]):
         node = (found[1] if found else None) or b""
         if len(self) >= _PREFIXES:
             self.clear()
-        made = self[prefix] = (node, 0 if number in OWN else number)
+        made = self[prefix] = (node, 0 if number in _LEFT_OUT else number)
         return made
 
 
@@ -192,7 +196,7 @@ class Lines:
             rest = line
         ((_, prefix, text, stamp, _),) = _split(rest)
         node, number = self._prefixes[prefix]
-        own = not number and (found := _prefix(prefix)) is not None and _type_of(found[2]) in OWN
+        own = not number and (found := _prefix(prefix)) is not None and _type_of(found[2]) in _LEFT_OUT
         if not (number or own):
             self._malformed(line.removeprefix(_NO_RECORD) or line, out, truncated=truncated)
             return

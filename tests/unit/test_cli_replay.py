@@ -145,6 +145,18 @@ def test_a_log(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     )
 
 
+@pytest.mark.parametrize(("wanted", "found"), [("contid == 1", 1), ("contid == 4", 1), ("contid == 3", 0)])
+def test_a_logs_container_identifiers(
+    wanted: str, found: int, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of our own text output they are read: nothing else in a log tells them."""
+    stamp = LOG.partition(b"audit(")[2].partition(b")")[0]
+    log.write_bytes(LOG + b'type=UNKNOWN[1391] msg=audit(%b): record="1" contid="4,^2,^1"\n' % stamp)
+    done = replay(capsys, tmp_path / "out", log, "--filter", wanted)
+    assert [event["contid"] for event in done.events] == found * [["4", "2", "1"]]
+    assert "0 lines of our own left out" in done.said
+
+
 def test_names_of_a_log_are_not_looked_up(
     log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from enricher.sources.audit.types import NAMES, OWN, text_name_of
 from enricher.sources.logformat import LINE_MAX, Lines, LogCounts, LogRecord
 
 STAMP = b"1772366400.042:9001"
+LEFT_OUT = set(OWN) - {1391}  # CONTAINER_ID is read
 TEXT = b"audit(%b): arch=c000003e syscall=59 key=(null)" % STAMP
 
 
@@ -28,7 +29,7 @@ def malformed(line: bytes, *, truncated: bool = False) -> LogRecord:
     return LogRecord(b"", None, Record(0, line, truncated))
 
 
-@pytest.mark.parametrize("number", sorted(set(NAMES) - set(OWN)))
+@pytest.mark.parametrize("number", sorted(set(NAMES) - LEFT_OUT))
 def test_every_type_is_known_by_its_name(number: int) -> None:
     line = b"type=%b msg=%b\n" % (text_name_of(number).encode(), TEXT)
     assert read(line) == [LogRecord(b"", STAMP, Record(number, TEXT))]
@@ -97,7 +98,7 @@ def test_what_is_no_record_is_passed_through_whole(line: bytes) -> None:
     assert (counts.lines, counts.records, counts.malformed) == (3, 2, 1)
 
 
-@pytest.mark.parametrize("number", OWN)
+@pytest.mark.parametrize("number", sorted(LEFT_OUT))
 def test_our_own_lines_are_left_out_and_counted(number: int) -> None:
     counts = LogCounts()
     lines = [
