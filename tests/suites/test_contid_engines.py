@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.vm, pytest.mark.full]
 
 Json = dict[str, Any]
-BOXES = {False: 5, True: 20}
+BOXES = {False: 5, True: 5}
 
 
 @pytest.fixture(scope="module")
