@@ -169,6 +169,9 @@ class Kernel:
         return 2000 + handle
 
     def do_bpf_obj_pin(self, fd: int, path: bytes) -> int:
+        if "." in Path(path.decode()).name:  # as the bpffs does
+            ctypes.set_errno(errno.EPERM)
+            return -errno.EPERM
         Path(path.decode()).write_text(str(fd))
         return 0
 

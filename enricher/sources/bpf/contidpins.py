@@ -27,7 +27,8 @@ HOME: Final = Path("/sys/fs/bpf/audit-enricher")
 VERSION: Final = "contid-1"
 """Of the shapes in `contidwire`: another number for each change of a map's key or value."""
 _OPEN: Final = 0o700
-_NEW: Final = ".new"
+_NEW: Final = "-new"
+"""The bpffs refuses a name with a dot (EPERM)."""
 
 
 class Pins:
