@@ -260,7 +260,7 @@ soak-contid: $(READY) ## Audit container identifiers on every kernel: the store,
 .PHONY: soak-threats
 soak-threats: $(READY) ## What the threat model says is tried, in guests, and every fault of a host: all told, nothing wrong
 	@$(PARTS) $(if $(KERNEL),,--kernel 6.1 --kernel newest) $(ARGS) --full tests/suites/test_threats.py tests/suites/test_threats_long.py \
-		tests/suites/test_hardening_faults.py
+		tests/suites/test_threats_auditd.py tests/suites/test_hardening_faults.py
 
 # The seed is said, and ARGS='--seed N' goes on where a run of it was ended.
 .PHONY: soak-hardening

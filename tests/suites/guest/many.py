@@ -11,7 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-SLICE = Path("/sys/fs/cgroup/system.slice")
+SLICE = Path("/sys/fs/cgroup/many.slice")
+"""One of its own, which hands no controllers down: ten thousand times those of memory are no fault of the service."""
 BASE = 0xC0 << 64
 
 
@@ -19,6 +20,7 @@ def main(count: int, every: int, program: str, tag: str) -> None:
     """Make all, execute, remove all."""
     boxes = [(f"{BASE + n:064x}", SLICE / f"docker-{BASE + n:064x}.scope") for n in range(count)]
     made = 0
+    SLICE.mkdir()
     try:
         for ident, directory in boxes:
             directory.mkdir()
@@ -37,6 +39,7 @@ def main(count: int, every: int, program: str, tag: str) -> None:
     finally:
         for _, directory in boxes[:made]:
             directory.rmdir()
+        SLICE.rmdir()
     print(made // every)
 
 
