@@ -248,10 +248,11 @@ class Pipeline:
                     break
                 if last is not None:
                     self._take_trial(last)
+                queue_lost = self._queue_lost()
                 last = send_and_wait(
                     new_nonce(), b"stop", self._control, self._socket, self._loaded, self._pid
                 )
-                if last.proof in _DELIVERED or self._socket.drops() == last.drops:
+                if last.proof in _DELIVERED or self._dropped() == last.drops + queue_lost:
                     break
         except EnricherError:
             # The account is worth more than its exact end, and says that it has none.

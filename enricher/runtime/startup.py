@@ -296,6 +296,8 @@ def _dropped(socket: Source, loaded: Loaded) -> str:
         "over the rate limit": counters["lost_rate_limit"],
         "over the backlog limit": counters["lost_backlog"],
     }
+    if socket.way != "multicast":
+        drops["more than the kernel keeps for its daemon"] = counters["lost_queue"]
     return ", ".join(f"{count} records {why}" for why, count in drops.items() if count)
 
 

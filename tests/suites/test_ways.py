@@ -111,6 +111,11 @@ def effective(guest: Guest, pid: int) -> int:
     return int(shown.split()[1], 16)
 
 
+def figure(said: str, name: str) -> int:
+    """A line of the last account in it."""
+    return int(re.findall(rf"^{re.escape(name)} +(\d+)", said, re.MULTILINE)[-1])
+
+
 def plugins(guest: Guest) -> list[str]:
     return guest.run(["pgrep", "-f", "audit-enricher plugin"]).stdout.decode().split()
 
@@ -201,7 +206,9 @@ def test_the_slot_from_the_first_start_to_the_last_end(daemon: Service, guest: G
     guest.run(["auditctl", "-m", "mark-that-the-kernel-kept"], check=True)
     daemon.unit("start")
     until_written(guest, "mark-behind-it")
-    guest.run(["grep", "-q", "mark-that-the-kernel-kept", EVENTS], check=True)
+    # It has no context, and is held until it is sure that none will come.
+    kept = f"until grep -q mark-that-the-kernel-kept {EVENTS}; do sleep 0.2; done"
+    guest.run(["sh", "-c", kept], timeout=60, check=True)
 
     pid = daemon.status()["pid"]
     done = guest.run(["python3", "-I", "-c", ASK])
@@ -226,6 +233,31 @@ def test_the_slot_from_the_first_start_to_the_last_end(daemon: Service, guest: G
         ["sh", "-c", f"journalctl -q --no-pager -o cat -u {UNIT}"], check=True
     ).stdout.decode()
     assert "could not be given back" not in account
+
+
+@pytest.mark.only_on("6.12", "newest")
+def test_a_daemon_that_stands_still_loses_by_number(daemon: Service, guest: Guest, rules: Rules) -> None:
+    """The kernel waits for it a while, keeps what the backlog limit allows, and gives up the rest: all is told."""
+    rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
+    guest.put(DROP_IN, b'[service]\ndaemon = true\n[source]\nreceive_buffer = "64K"\n')
+    daemon.unit("restart")
+    limit = fixed(guest)["backlog_limit"]
+    pid = str(daemon.status()["pid"])
+    # In one: with audit standing still each command that is started has its own records to wait for.
+    line = f"auditctl -b 64; kill -STOP {pid}; {TRUTH} -j 2 40 still; kill -CONT {pid}; auditctl -b {limit}"
+    guest.run(["sh", "-c", line], timeout=300, check=True)
+    assert slot(guest) == int(pid)
+    until_written(guest, "mark-behind-the-stillness")
+    daemon.sh(f"systemctl stop {UNIT}")
+    said = guest.run(["sh", "-c", f"journalctl -q --no-pager -o cat -u {UNIT}"], check=True).stdout.decode()
+    dropped, missing = (
+        figure(said, "lost: netlink buffer full"),
+        figure(said, "records finished and not delivered"),
+    )
+    assert dropped > 0, said
+    assert (missing, figure(said, "  without a context")) == (dropped, 0), said
+    lost = [event["lost"] for event in written(guest) if event["type"] == "LOST"]
+    assert sum(each["records"] for each in lost if each["cause"] == "netlink") == dropped, lost
 
 
 @pytest.mark.only_on("6.12", "newest")

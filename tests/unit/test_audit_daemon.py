@@ -17,6 +17,7 @@ from enricher.model import Record
 from enricher.sources.audit import daemon
 from enricher.sources.audit.daemon import DaemonSocket
 from enricher.sources.audit.netlink import CAP_AUDIT_CONTROL
+from enricher.sources.audit.receiver import Receiver
 from tests.unit.fake_slot import Slot
 
 US = os.getpid()
@@ -196,6 +197,14 @@ def test_giving_back_that_fails_is_said_and_ends_all_the_same(bench: Bench, how:
     assert ("CAP_AUDIT_CONTROL" in said) == (how == "refused")
     source.close()
     assert bench.slot.closed
+
+
+def test_a_try_without_room_is_no_drop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel keeps the record and tries again."""
+    monkeypatch.setattr(Receiver, "drops", lambda _: 60)
+    source = bench.open()
+    assert source.drops() == 0
+    source.close()
 
 
 def test_an_older_answer_is_none(bench: Bench) -> None:

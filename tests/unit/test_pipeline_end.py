@@ -190,6 +190,21 @@ def test_what_comes_for_ever_is_left(run: Run, host: Host, monkeypatch: pytest.M
     assert taken
 
 
+def test_a_nonce_that_the_kernels_queue_dropped_is_sent_again(run: Run, host: Host) -> None:
+    """Where that queue is on our way."""
+    host.way = "daemon"
+    host.delivers = False
+
+    def room() -> None:
+        host.counted["lost_queue"] += 1
+        host.delivers = True
+
+    host.script = [room]
+    summary = run.pipeline.finish()
+    assert (len(host.sent), summary.missing, summary.counts.netlink_drops) == (2, 1, 1)
+    assert summary.marked
+
+
 def test_without_proof_none_is_sent(host: Host) -> None:
     run = Run(host, SILENT)
     run.turns(host.event)

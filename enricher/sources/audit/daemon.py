@@ -117,6 +117,15 @@ class DaemonSocket(Receiver):
             records, self._early = self._early + records, []
         return records
 
+    def drops(self) -> int:
+        """See `Source`: none of this socket's.
+
+        The kernel tries to send for a tenth of a second, and netlink counts each try without room as a drop. The record
+        is kept and tried again (measured on 6.12: 60 tries beside 261 records that were lost): only what the kernel's
+        own queue loses is lost, which `audit_log_lost` tells.
+        """
+        return 0
+
     def leave(self) -> bool:
         """See `Source`: give the slot back. What was sent before is still there to be received, and nowhere else."""
         if not self._has_slot:
