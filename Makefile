@@ -120,11 +120,12 @@ $(VENV)/.stamp: pyproject.toml | $(HOST)
 # macro that tells libbpf's headers where a function's arguments are.
 CLANG := clang-14
 BPFTOOL := $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool) bpftool)
-# x86_64 comes thrice: where the preempt count is differs, and asking libbpf to find out needs more
-# privilege than loading does (docs/adr/0006-three-objects-for-x86.md).
-BPF_ARCHES := x86_64 x86_64-pcpu_hot x86_64-nowhere aarch64
+# x86_64 comes four times: where the preempt count is differs, and whether types can be cast, and asking
+# libbpf to find out needs more privilege than loading does (docs/adr/0006-three-objects-for-x86.md).
+BPF_ARCHES := x86_64 x86_64-casts x86_64-pcpu_hot x86_64-nowhere aarch64
 BPF_TARGET_x86_64 := x86
-BPF_TARGET_x86_64-pcpu_hot := x86 -DPREEMPT_COUNT_IN_PCPU_HOT
+BPF_TARGET_x86_64-casts := x86 -DHAVE_CASTS
+BPF_TARGET_x86_64-pcpu_hot := x86 -DPREEMPT_COUNT_IN_PCPU_HOT -DHAVE_CASTS
 BPF_TARGET_x86_64-nowhere := x86 -DPREEMPT_COUNT_NOWHERE
 BPF_TARGET_aarch64 := arm64
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)

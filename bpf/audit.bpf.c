@@ -99,6 +99,17 @@ static __always_inline __u16 begin_event(__u64 key, const struct event_stamp *st
 	return flags;
 }
 
+/* The type of a record, from the head of its message. 0, or an error. */
+static __always_inline int read_type(const unsigned char *data, __u16 *type)
+{
+#ifdef HAVE_CASTS
+	*type = CAST(struct nlmsghdr, data)->nlmsg_type;
+	return !*type;
+#else
+	return bpf_probe_read_kernel(type, sizeof(*type), data + NLMSG_TYPE_OFFSET);
+#endif
+}
+
 /*
  * One finished record. Returns the key of the event it belongs to, 0 where that is not tracked.
  *
@@ -118,7 +129,7 @@ static __always_inline __u64 on_record(int typed, const struct audit_buffer *ab,
 	__u16 flags;
 
 	COUNT(records);
-	if (bpf_probe_read_kernel(&type, sizeof(type), data + NLMSG_TYPE_OFFSET)) {
+	if (read_type(data, &type)) {
 		COUNT(fail_type);
 		COUNT(uncounted);
 		return 0;
@@ -224,27 +235,27 @@ static __always_inline int on_single(int typed, const struct audit_buffer *ab, c
 	return 0;
 }
 
-static __always_inline int on_list(const struct audit_buffer *ab, const void *here)
+static __always_inline int on_list(int typed, const struct audit_buffer *ab, const void *here)
 {
-	const struct sk_buff *skb = audit_buffer_first(ab), *end = audit_buffer_list(ab), *next;
+	const struct sk_buff *skb = audit_buffer_first(typed, ab), *end = audit_buffer_list(ab), *next;
 	__u64 key;
 
 	if (!skb || skb == end) {
 		COUNT(fail_buffer);
 		return 0;
 	}
-	next = BPF_CORE_READ(skb, next);
-	key = on_record(0, ab, audit_buffer_serial(ab), BPF_CORE_READ(skb, data), next != end, here);
+	next = FOLLOW(typed, skb, next);
+	key = on_record(typed, ab, BUFFER_SERIAL(typed, ab), FOLLOW(typed, skb, data), next != end, here);
 	if (next != end)
-		on_further_records(key, (__u64)next, number_of(end));
+		on_further_records(key, number_of(next), number_of(end));
 	return 0;
 }
 
-static __always_inline int on_buffer(const struct audit_buffer *ab, const void *here)
+static __always_inline int on_buffer(int typed, const struct audit_buffer *ab, const void *here)
 {
 	if (!ab) /* audit_log_start gave nothing; callers do not check */
 		return 0;
-	return audit_buffer_has_list() ? on_list(ab, here) : on_single(0, ab, here);
+	return audit_buffer_has_list() ? on_list(typed, ab, here) : on_single(typed, ab, here);
 }
 
 /*
@@ -255,14 +266,21 @@ SEC("fentry/audit_log_end")
 int BPF_PROG(record_end, struct audit_buffer *ab)
 {
 	return ab && !audit_buffer_has_list() ? on_single(1, ab, STACK_OF(ctx))
-					      : on_buffer(ab, STACK_OF(ctx));
+					      : on_buffer(0, ab, STACK_OF(ctx));
 }
 
-/* The split-off part: not in BTF, so a kprobe; the plain symbol calls it too, so it sees all. */
+/*
+ * The split-off part: not in BTF, so a kprobe, which is given no types; the plain symbol calls it too, so it
+ * sees all.
+ */
 SEC("kprobe/audit_log_end.part.0")
 int BPF_KPROBE(record_end_part, struct audit_buffer *ab)
 {
-	return on_buffer(ab, STACK_OF(ctx));
+#ifdef HAVE_CASTS
+	return on_buffer(1, ab ? CAST(struct audit_buffer, ab) : NULL, STACK_OF(ctx));
+#else
+	return on_buffer(0, ab, STACK_OF(ctx));
+#endif
 }
 
 /* Whether the record holds the self-test's nonce; looked for once, in USER_AVC records only. */

@@ -135,7 +135,7 @@ static __always_inline const struct sk_buff *audit_buffer_list(const struct audi
 #endif
 }
 
-static __always_inline const struct sk_buff *audit_buffer_first(const struct audit_buffer *ab)
+static __always_inline const struct sk_buff *audit_buffer_first(int typed, const struct audit_buffer *ab)
 {
 #ifdef BUFFER_LIST
 	return (const void *)word_at(ab, BUFFER_LIST); /* sk_buff_head.next is its first member */

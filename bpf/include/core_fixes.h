@@ -170,11 +170,11 @@ static __always_inline const struct sk_buff *audit_buffer_list(const struct audi
 	return (const void *)__builtin_preserve_access_index(&many->skb_list);
 }
 
-static __always_inline const struct sk_buff *audit_buffer_first(const struct audit_buffer *ab)
+static __always_inline const struct sk_buff *audit_buffer_first(int typed, const struct audit_buffer *ab)
 {
 	const struct audit_buffer___list *many = (const void *)ab;
 
-	return BPF_CORE_READ(many, skb_list.next);
+	return typed ? many->skb_list.next : BPF_CORE_READ(many, skb_list.next);
 }
 
 static __always_inline int have_ns_id(void)

@@ -200,6 +200,11 @@ struct css_set {
 
 struct audit_context;
 
+struct nlmsghdr {
+	__u32 nlmsg_len;
+	__u16 nlmsg_type;
+};
+
 struct task_struct {
 	unsigned int flags;
 	int pid;
@@ -281,6 +286,15 @@ struct audit_context {
  */
 #define FOLLOW(typed, source, ...)                                                                           \
 	((typed) ? ___arrow(source, __VA_ARGS__) : BPF_CORE_READ(source, __VA_ARGS__))
+
+/*
+ * An address as a pointer that the verifier knows the type of, to read from: since 6.2, and free. Not as a
+ * weak symbol, which libbpf would look for in all modules where there is none; there are objects without it.
+ */
+#ifdef HAVE_CASTS
+extern void *bpf_rdonly_cast(const void *address, __u32 type) __ksym;
+#define CAST(type, address) ((const type *)bpf_rdonly_cast(address, bpf_core_type_id_kernel(type)))
+#endif
 
 /* Whether there is a current task that the verifier knows the type of: since 5.11. */
 #define HAVE_TYPED_TASK bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)

@@ -105,8 +105,13 @@ static __always_inline int parse_stamp(const unsigned char *data, struct event_s
 	__u32 first = 0;
 	const struct event_stamp *from;
 
+#ifdef HAVE_CASTS /* what a cast leads to is no number to newer verifiers */
+	if (parse_aside(number_of(data)))
+		return -1;
+#else
 	if (parse_aside((__u64)data))
 		return -1;
+#endif
 	from = bpf_map_lookup_elem(&parsed, &first);
 	if (!from)
 		return -1;

@@ -41,7 +41,7 @@ def _walk(directory: Path) -> Iterator[Path]:
         if path.is_symlink():
             continue
         if path.is_file():
-            if path.suffix not in _MADE:
+            if path.suffix not in _MADE and path.name != ".git":  # a worktree has a file of that name
                 yield path
         elif not _created(path):
             yield from _walk(path)

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.timeout(300)  # what it needs may have to be fetched
 MADE = ("objects", "source")
 PACKED = (
     "objects/x86_64.bpf.o",
+    "objects/x86_64-casts.bpf.o",
     "objects/x86_64-pcpu_hot.bpf.o",
     "objects/x86_64-nowhere.bpf.o",
     "objects/aarch64.bpf.o",

@@ -19,7 +19,7 @@ from enricher.sources.contid import DEPTH_MAX
 from tests.lint.tree import ROOT
 
 FACTS = ("CHANGE", "TARGET", "LINK", "NAMESPACE", "USERS", "REFUSED", "PACKET", "MEMBER")
-MACHINES = ("x86_64", "x86_64-pcpu_hot", "x86_64-nowhere", "aarch64")
+MACHINES = ("x86_64", "x86_64-casts", "x86_64-pcpu_hot", "x86_64-nowhere", "aarch64")
 STRUCTS = {
     "task_facts",
     *wirefacts.STRUCTS,

@@ -65,14 +65,14 @@ def test_object_for_a_machine_that_has_none(monkeypatch: pytest.MonkeyPatch) -> 
     ("known", "name"),
     [
         ({"__preempt_count"}, "x86_64"),
-        ({"pcpu_hot"}, "x86_64-pcpu_hot"),
+        ({"__preempt_count", "bpf_rdonly_cast"}, "x86_64-casts"),
+        ({"pcpu_hot", "bpf_rdonly_cast"}, "x86_64-pcpu_hot"),
+        ({"pcpu_hot"}, "x86_64-nowhere"),
         ({"__preempt_count", "pcpu_hot"}, "x86_64"),
         (set(), "x86_64-nowhere"),
     ],
 )
-def test_object_by_where_the_preempt_count_is(
-    monkeypatch: pytest.MonkeyPatch, known: set[str], name: str
-) -> None:
+def test_object_by_what_the_kernel_has(monkeypatch: pytest.MonkeyPatch, known: set[str], name: str) -> None:
     class Types:
         def __init__(self, _: object) -> None:
             pass
@@ -85,6 +85,8 @@ def test_object_by_where_the_preempt_count_is(
 
         def has_variable(self, variable: str) -> Found:
             return Found(Answer.YES if variable in known else Answer.NO, "")
+
+        has_function = has_variable
 
     monkeypatch.setattr("enricher.sources.bpf.loader.os.uname", lambda: SimpleNamespace(machine="x86_64"))
     monkeypatch.setattr(loader, "KernelTypes", Types)

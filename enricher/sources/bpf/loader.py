@@ -186,8 +186,11 @@ def object_path() -> Path:
     name = machine
     if machine == "x86_64":
         with KernelTypes(library()) as types:
-            if not types.has_variable("__preempt_count").yes:
-                name += "-pcpu_hot" if types.has_variable("pcpu_hot").yes else "-nowhere"
+            casts = types.has_function("bpf_rdonly_cast").yes
+            if types.has_variable("__preempt_count").yes:
+                name += "-casts" if casts else ""
+            else:
+                name += "-pcpu_hot" if casts and types.has_variable("pcpu_hot").yes else "-nowhere"
     path = OBJECTS / f"{name}.bpf.o"
     if not path.exists():
         raise KernelUnsupported(
