@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``audit-enricher collect``: the events of many hosts, from a JetStream stream into Parquet files.
+"""``audit-enricher collect``: the events of many hosts, from a JetStream stream or a Kafka topic into Parquet files.
 
 Owns this command's options. Never needs privileges, nor the service's configuration.
 """
@@ -12,15 +12,19 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enricher.cli.cluster import add_cluster, nats_options
+from enricher.cli.cluster import KINDS, add_cluster, kafka_options, nats_options
 from enricher.cli.options import Signals, count, duration, reader, say, size
 from enricher.runtime.collect.collector import Collector, Limits
 from enricher.runtime.collect.lane import Lane
 from enricher.runtime.collect.stream import Stream
+from enricher.runtime.collect.topic import Topic
 from enricher.sinks.delivery.jetstream import StreamKind
+from enricher.sinks.delivery.kafka import TopicKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from enricher.runtime.collect.source import Source
 
 _LANE = re.compile(r"([0-9]{1,3})/([0-9]{1,3})")
 
@@ -36,20 +40,30 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Declare the command and its options."""
     parser = commands.add_parser(
         "collect",
-        help="write the events of many hosts, from a JetStream stream, to Parquet files",
-        description="Read the stream that destinations of type nats publish to, and write its events to Parquet"
-        " files, one directory for each day and host, each event once. Ends on Ctrl-C with everything written that"
-        " it has read. Needs the extras collect and nats.",
+        help="write the events of many hosts, from a JetStream stream or a Kafka topic, to Parquet files",
+        description="Read the stream that destinations of type nats publish to, or the topic of those of type kafka,"
+        " and write its events to Parquet files, one directory for each day and host, each event once. Ends on Ctrl-C"
+        " with everything written that it has read. Needs the extra collect; for Kafka the extra kafka too.",
     )
     parser.add_argument(
         "directory", metavar="DIRECTORY", type=Path, help="where the files are; made if need be"
+    )
+    parser.add_argument(
+        "--from", dest="source", choices=KINDS, default="nats", help="what it is (default: nats)"
     )
     parser.add_argument(
         "--stream",
         type=reader(StreamKind()),
         default="AUDIT",
         metavar="NAME",
-        help="the stream (default: AUDIT)",
+        help="nats: the stream (default: AUDIT)",
+    )
+    parser.add_argument(
+        "--topic",
+        type=reader(TopicKind()),
+        default="audit-events",
+        metavar="TOPIC",
+        help="kafka: the topic (default: audit-events)",
     )
     add_cluster(parser)
     parser.add_argument(
@@ -57,7 +71,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         type=_lane,
         default=(0, 1),
         metavar="NUMBER/LANES",
-        help="take only hosts of this lane, as one of several collectors: 0/2 and 1/2 (default: 0/1, all)",
+        help="take only hosts of this lane, of kafka partitions, as one of several collectors: 0/2 and 1/2"
+        " (default: 0/1, all)",
     )
     parser.add_argument(
         "--batch-events", type=count, default=200_000, metavar="N", help="events in a batch (default: 200000)"
@@ -83,16 +98,21 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--memory", type=size, default=1 << 30, metavar="SIZE", help="what DuckDB may use (default: 1G)"
     )
     parser.add_argument(
-        "--until-idle", action="store_true", help="end when the stream has had nothing new for a second"
+        "--until-idle", action="store_true", help="end when there has been nothing new for a second"
     )
     parser.set_defaults(call=collect)
 
 
 def collect(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    stream = Stream(nats_options(options, stream=options.stream))
-    if stream.advice:
-        say(f"advice: {stream.advice}")
+    number, lanes = options.lane
+    source: Source
+    if options.source == "kafka":
+        source = Topic(kafka_options(options, topic=options.topic), number, lanes)
+    else:
+        source = Stream(nats_options(options, stream=options.stream), number, lanes)
+    if source.advice:
+        say(f"advice: {source.advice}")
     limits = Limits(
         options.batch_events,
         options.batch_size,
@@ -101,20 +121,19 @@ def collect(options: argparse.Namespace) -> int:
         options.lateness,
         options.until_idle,
     )
-    number, lanes = options.lane
     lane = Lane(options.directory, number, lanes)
     try:
-        collector = Collector(stream, lane, number, lanes, limits, say)
+        collector = Collector(source, lane, limits, say)
         with Signals() as signals:
-            _run(collector, stream, lambda: signals.stopped)
+            _run(collector, source, lambda: signals.stopped)
     finally:
         lane.close()
     return 0
 
 
-def _run(collector: Collector, stream: Stream, stopped: Callable[[], bool]) -> None:
+def _run(collector: Collector, source: Source, stopped: Callable[[], bool]) -> None:
     async def work() -> None:
-        watch = asyncio.create_task(_watch(stream, stopped))
+        watch = asyncio.create_task(_watch(collector, source, stopped))
         try:
             await collector.run(stopped)
         finally:
@@ -123,9 +142,9 @@ def _run(collector: Collector, stream: Stream, stopped: Callable[[], bool]) -> N
     asyncio.run(work())
 
 
-async def _watch(stream: Stream, stopped: Callable[[], bool]) -> None:
+async def _watch(collector: Collector, source: Source, stopped: Callable[[], bool]) -> None:
     """End also where no server answers, when there is nothing to write."""
     while not stopped():  # noqa: ASYNC110 - a signal sets it, no event of the loop's
         await asyncio.sleep(0.2)
-    if not stream.created:
-        stream.ended = True
+    if not collector.began:
+        source.ended = True

@@ -28,7 +28,7 @@ _audit_enricher()
             compopt -o default
             return
             ;;
-        "run --count" | "run --key" | "run --type" | "run --filter" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --for" | "replay --count" | "replay --key" | "replay --type" | "replay --filter" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type" | "follow --filter" | "contid --engine-id" | "contid --engine-name" | "contid --engine-image" | "contid --engine-runtime" | "exec --contid" | "collect --stream" | "collect --servers" | "collect --username" | "collect --lane" | "collect --batch-events" | "collect --batch-size" | "collect --interval" | "collect --lateness" | "collect --memory" | "fleet --stream" | "fleet --topic" | "fleet --replicas" | "fleet --max-age" | "fleet --max-size" | "fleet --max-message" | "fleet --window" | "fleet --partitions" | "fleet --min-in-sync" | "fleet --writer" | "fleet --reader" | "fleet --servers" | "fleet --username")
+        "run --count" | "run --key" | "run --type" | "run --filter" | "run --for" | "run --ring-memory" | "run --receive-buffer" | "record --max-size" | "record --for" | "record --ring-memory" | "record --receive-buffer" | "replay --for" | "replay --count" | "replay --key" | "replay --type" | "replay --filter" | "namespaces --pid" | "namespaces --container" | "follow --count" | "follow --key" | "follow --type" | "follow --filter" | "contid --engine-id" | "contid --engine-name" | "contid --engine-image" | "contid --engine-runtime" | "exec --contid" | "collect --stream" | "collect --topic" | "collect --servers" | "collect --username" | "collect --lane" | "collect --batch-events" | "collect --batch-size" | "collect --interval" | "collect --lateness" | "collect --memory" | "fleet --stream" | "fleet --topic" | "fleet --replicas" | "fleet --max-age" | "fleet --max-size" | "fleet --max-message" | "fleet --window" | "fleet --partitions" | "fleet --min-in-sync" | "fleet --writer" | "fleet --reader" | "fleet --servers" | "fleet --username")
             return
             ;;
         "run --ns-changes" | "replay --ns-changes")
@@ -49,6 +49,10 @@ _audit_enricher()
             ;;
         "follow --format")
             mapfile -t COMPREPLY < <(compgen -W "table json" -- "$word")
+            return
+            ;;
+        "collect --from")
+            mapfile -t COMPREPLY < <(compgen -W "nats kafka" -- "$word")
             return
             ;;
         "collect --mechanism" | "fleet --mechanism")
@@ -146,7 +150,7 @@ _audit_enricher()
             ;;
         collect)
             if [[ $word == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W "-h --help --stream --servers --username --mechanism --tls --creds-file --token-file --password-file --tls-ca-file --tls-cert-file --tls-key-file --lane --batch-events --batch-size --interval --lateness --memory --until-idle" -- "$word")
+                mapfile -t COMPREPLY < <(compgen -W "-h --help --from --stream --topic --servers --username --mechanism --tls --creds-file --token-file --password-file --tls-ca-file --tls-cert-file --tls-key-file --lane --batch-events --batch-size --interval --lateness --memory --until-idle" -- "$word")
             else
                 compopt -o default
             fi

@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from enricher.runtime.collect.lane import Lane
+from enricher.runtime.collect.lane import Lane, Position
 from enricher.runtime.collect.parquet import ParquetWriter, Row
-from enricher.runtime.collect.stream import Stream, row_of
+from enricher.runtime.collect.stream import Stream
 from enricher.sinks.delivery.jetstream import NatsOptions
 from tests.delivery.natsservers import NatsServers
 from tests.delivery.test_collect import publish, spread
@@ -25,8 +25,8 @@ from tests.delivery.test_collect import publish, spread
 async def _read(address: str, count: int) -> list[Row]:
     rows: list[Row] = []
     stream = Stream(NatsOptions(address))
-    async for _, found in stream.batches(0):
-        rows += [row_of(*each) for each in found]
+    async for found in stream.batches(Position()):
+        rows += found.rows
         stream.ended = len(rows) >= count
     return rows
 

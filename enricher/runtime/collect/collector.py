@@ -11,7 +11,6 @@ from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 from enricher.runtime.collect.parquet import ParquetWriter, Row
-from enricher.runtime.collect.stream import lane_of, row_of
 from enricher.sinks.delivery.message import Message
 from enricher.sinks.delivery.rejected import RejectedFile
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from enricher.runtime.collect.lane import Lane
-    from enricher.runtime.collect.stream import Stream
+    from enricher.runtime.collect.source import Source
 
 
 class Limits(NamedTuple):
@@ -37,49 +36,43 @@ class Limits(NamedTuple):
 
 
 class Collector:
-    """Takes from a stream what belongs to a lane. `tell` gets a sentence for the operator."""
+    """Takes from a source, for good. `tell` gets a sentence for the operator."""
 
-    def __init__(  # noqa: PLR0913 - what it puts together
-        self, stream: Stream, lane: Lane, number: int, lanes: int, limits: Limits, tell: Callable[[str], None]
-    ) -> None:
-        self._stream = stream
+    def __init__(self, source: Source, lane: Lane, limits: Limits, tell: Callable[[str], None]) -> None:
+        self._source = source
         self._lane = lane
-        self._number, self._lanes = number, lanes
         self._limits = limits
         self._tell = tell
         self._writer = ParquetWriter(lane, limits.memory, limits.lateness)
         self._rejected = RejectedFile(str(lane.rejected))
+        self.began = False
+        """Whether a cluster has answered."""
         self._rows: list[Row] = []
         self._size = 0
         self._begun = time.monotonic()
 
     async def run(self, stopped: Callable[[], bool]) -> None:
         """Work until `stopped`, or the stream's end where that is asked for. Raises OutputFailed and UsageError."""
-        created = await self._stream.created_at()
+        source = self._source
+        created = await source.created_at()
         if not created:
             return  # stopped before any server answered
-        self._stream.created = created
+        self.began = True
         position = self._lane.position
         if position.created and position.created != created:
-            self._tell(
-                f"the stream {self._stream.name} is another one than before: it is read from its beginning"
-            )
-            position.through = 0
-        position.stream, position.created = self._stream.name, created
-        last = position.through
+            self._tell(f"{source.name} is another one than before: it is read from its beginning")
+            position.through, position.offsets = 0, {}
+        position.stream, position.created = source.name, created
         limits = self._limits
-        async for last, found in self._stream.batches(last):  # noqa: B020 - it goes on from there
-            for seq, subject, body in found:
-                row = row_of(seq, subject, body)
-                if lane_of(row.host, self._lanes) == self._number:
-                    self._rows.append(row)
-                    self._size += len(body)
+        async for found in source.batches(position):
+            self._rows += found.rows
+            self._size += sum(len(row.body) for row in found.rows)
             full = len(self._rows) >= limits.events or self._size >= limits.size
-            ends = stopped() or (limits.idle_end and not found)
+            ends = stopped() or (limits.idle_end and found.idle)
             if full or ends or time.monotonic() - self._begun >= limits.seconds:
-                self._take(last)
+                self._take(found.last)
             if ends:
-                self._stream.ended = True
+                source.ended = True
         self._writer.close()
         self._rejected.close()
 
@@ -89,21 +82,22 @@ class Collector:
         lane = self._lane
         if last == lane.position.through:
             return
-        refused = [(row, "its subject does not end in a host") for row in self._rows if not row.host]
+        refused = [(row, "its subject or key has no host") for row in self._rows if not row.host]
         written = self._writer.write([row for row in self._rows if row.host])
         refused += written.rejected
         # Before the batch is taken: a kill in between has them in the file twice, not never.
         self._rejected.write([(Message(str(row.seq), 0.0, row.host, row.body), why) for row, why in refused])
         position = copy(lane.position)
         position.through = last
+        position.offsets = dict(self._source.kept_in)
         position.batch += 1
         position.written += written.written
         position.duplicates += written.duplicates
         position.late += written.late
         position.rejected += len(refused)
-        position.expired += self._stream.expired
+        position.expired += self._source.expired
         position.newest = written.newest
-        self._stream.expired = 0
+        self._source.expired = 0
         lane.take(position, written.files)
         self._tell(
             f"{written.written} events in {len(written.files)} files up to {last}; in all {position.written} written,"

@@ -37,11 +37,16 @@ _RECORD: Final = re.compile(r"lane-[0-9]+-of-([0-9]+)\.json")
 
 @dataclass
 class Position:
-    """How far a lane is: `through` is the last sequence of the stream that is taken; the counts are since ever."""
+    """How far a lane is: `through` is the last number that is taken, of a stream its sequence.
+
+    Counts are since ever.
+    """
 
     stream: str = ""
     created: str = ""
     through: int = 0
+    offsets: dict[str, int] = field(default_factory=dict)
+    """Of a topic: the next offset of each partition."""
     batch: int = 0
     files: list[tuple[str, str]] = field(default_factory=list)
     """Of the last batch: name under ``.new``, and below the directory."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 from enricher.errors import UsageError
 from enricher.runtime.collect.parquet import Row
+from enricher.runtime.collect.source import WAIT, Found, host_of, lane_of
 from enricher.runtime.fleet.users import INBOX
 from enricher.sinks.delivery.connection import addresses_of, context_of
 from enricher.sinks.delivery.extras import extra
@@ -23,23 +22,16 @@ from enricher.sinks.delivery.natslogin import client_of, read_login
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from enricher.runtime.collect.lane import Position
     from enricher.sinks.delivery.jetstream import NatsOptions
 
-_HOST: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FETCH: Final = 5000
-_WAIT: Final = 1.0
-"""Seconds that a pull waits for a message, and between two tries to connect."""
-
-
-def lane_of(host: str, lanes: int) -> int:
-    """Return the lane that a host's events are in, always the same one."""
-    return zlib.crc32(host.encode()) % lanes
 
 
 class Stream:
-    """The stream of these options. Raises UsageError and ConfigInvalid; ``advice`` is for the operator."""
+    """A `Source`: the stream of these options, of it the hosts of one lane. Raises UsageError and ConfigInvalid."""
 
-    def __init__(self, options: NatsOptions) -> None:
+    def __init__(self, options: NatsOptions, lane: int = 0, lanes: int = 1) -> None:
         self._library = extra("nats.aio.client", "nats")
         self._errors = extra("nats.errors", "nats")
         self._api = extra("nats.js.api", "nats")
@@ -47,9 +39,9 @@ class Stream:
         self._login, self.advice = read_login(options, self._library)
         self._tls: dict[str, Any] = {"tls": context_of(options.tls_given)} if options.tls else {}
         self.name = options.stream
-        self.created = ""
+        self._lane, self._lanes = lane, lanes
         self.expired = 0
-        """Messages that the stream had let go of before they were read."""
+        self.kept_in: dict[str, int] = {}
         self.ended = False
 
     async def _connect(self) -> Any:  # noqa: ANN401 - nats-py's
@@ -71,7 +63,7 @@ class Stream:
         return client
 
     async def created_at(self) -> str:
-        """Return when the stream was made, which tells it from another of its name. Raises UsageError."""
+        """See `Source`: when the stream was made."""
         found = ""
         while not found and not self.ended:
             with contextlib.suppress(OSError, self._errors.Error):
@@ -86,25 +78,22 @@ class Stream:
                 finally:
                     await client.close()
             if not found:
-                await asyncio.sleep(_WAIT)
+                await asyncio.sleep(WAIT)
         return found
 
-    async def batches(self, through: int) -> AsyncIterator[tuple[int, list[tuple[int, str, bytes]]]]:
-        """Yield what comes behind the sequence `through`: the last sequence, and (seq, subject, body) of each.
-
-        An empty list is a second without a message. Ends when `ended` is set.
-        """
-        position = through
+    async def batches(self, position: Position) -> AsyncIterator[Found]:
+        """See `Source`; numbers are the stream's sequences."""
+        last = position.through
         while not self.ended:
             client: Any = None
             try:
                 client = await self._connect()
-                async for last, found in self._pull(client, position):
-                    position = last
-                    yield last, found
+                async for found in self._pull(client, last):
+                    last = found.last
+                    yield found
             except (OSError, self._errors.Error):
-                yield position, []
-                await asyncio.sleep(_WAIT)
+                yield Found(last, (), idle=True)
+                await asyncio.sleep(WAIT)
             finally:
                 if client is not None:
                     with contextlib.suppress(OSError, self._errors.Error):
@@ -114,7 +103,7 @@ class Stream:
         self,
         client: Any,  # noqa: ANN401 - nats-py's
         position: int,
-    ) -> AsyncIterator[tuple[int, list[tuple[int, str, bytes]]]]:
+    ) -> AsyncIterator[Found]:
         """Yield until something is not as it should be: a connection that broke, a message that is missing."""
         stream = client.jetstream(timeout=5)
         state = (await stream.stream_info(self.name)).state
@@ -131,16 +120,16 @@ class Stream:
             num_replicas=1,
         )
         reader = await stream.pull_subscribe("", stream=self.name, config=config)
-        count = 0
+        count, lanes = 0, self._lanes
         while not self.ended:
             try:
-                messages = await reader.fetch(_FETCH, timeout=_WAIT)
+                messages = await reader.fetch(_FETCH, timeout=WAIT)
             except self._errors.TimeoutError:
                 if not client.is_connected:
                     return
                 await reader.consumer_info()  # it may be gone with its server
                 messages = []
-            found = []
+            rows = []
             for each in messages:
                 # $JS.ACK.<stream>.<consumer>.<tries>.<stream's sequence>.<consumer's sequence>.<time>.<left>
                 words = each.reply.split(".")
@@ -148,11 +137,7 @@ class Stream:
                 if int(words[-3]) != count:
                     return  # one is missing: from the last on again
                 position = int(words[-4])
-                found.append((position, each.subject, each.data))
-            yield position, found
-
-
-def row_of(seq: int, subject: str, body: bytes) -> Row:
-    """Return the message as a row; its host is the subject's last word, or "" where that cannot be a host's."""
-    host = subject.rpartition(".")[2]
-    return Row(seq, host if _HOST.fullmatch(host) else "", body)
+                host = host_of(each.subject.rpartition(".")[2])
+                if lanes == 1 or lane_of(host, lanes) == self._lane:
+                    rows.append(Row(position, host, each.data))
+            yield Found(position, rows, idle=not messages)
