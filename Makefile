@@ -335,6 +335,10 @@ DEB := $(VENV)/bin/python tools/build_deb.py
 deb: bpf compiled $(VENV)/.stamp ## The Debian packages, in dist/; DEB_SUFFIX=~prev1 for a build that sorts before
 	@$(DEB) --into dist $(if $(DEB_SUFFIX),--suffix '$(DEB_SUFFIX)')
 
+.PHONY: rpm
+rpm: bpf $(VENV)/.stamp ## The rpm, in dist/; not run on a distribution of rpms so far
+	@$(VENV)/bin/python tools/build_rpm.py --into dist
+
 .PHONY: lintian
 lintian: bpf compiled $(VENV)/.stamp ## Build the packages and check them against Debian's policy
 	@rm -rf build/lintian

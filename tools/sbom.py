@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian package's bill of materials as CycloneDX JSON: what it is made of and needs, under which licences.
+"""A package's bill of materials as CycloneDX JSON: what it is made of and needs, under which licences.
 
-Owns the list's form. What is needed is read from packaging/debian/control, what is bundled from packaging/vendored.txt:
-here are only the licences, which neither of them says. Never looks at the machine that builds, and writes no time and
-no random number: the same sources make the same bytes.
+Owns the list's form. What is needed is read from packaging/debian/control or the rpm's spec, what is bundled from
+packaging/vendored.txt: here are only the licences, which none of them says. Never looks at the machine that builds,
+and writes no time and no random number: the same sources make the same bytes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,25 @@ NEEDED: Final = {
     "python3-pyroute2": "Apache-2.0 OR GPL-2.0-or-later",
     "python3-confluent-kafka": "Apache-2.0",
     "auditd": "GPL-2.0-or-later",
+    # As Fedora calls them.
+    "audit": "GPL-2.0-or-later",
+    "libbpf": "LGPL-2.1-only OR BSD-2-Clause",
+    "python3-orjson": "MPL-2.0 AND (Apache-2.0 OR MIT)",
 }
-"""Licences of the packages that ours names. One that is not here cannot be listed: `document` refuses it."""
+"""Licences of the packages that ours name. One that is not here cannot be listed: `document` refuses it."""
 
-_SCOPES: Final = {"Depends": "required", "Recommends": "optional", "Suggests": "optional"}
+_SCOPES: Final = {
+    "Depends": "required",
+    "Requires": "required",
+    "Recommends": "optional",
+    "Suggests": "optional",
+}
+_TAG: Final = re.compile(r"^(Requires|Recommends|Suggests):\s*([\w.-]+)(?:\s|$)", re.MULTILINE)
+_PURL: Final = {
+    "deb": ("pkg:deb/debian/{}", "pkg:deb/debian/{}@{}?arch=amd64"),
+    "rpm": ("pkg:rpm/{}", "pkg:rpm/{}@{}?arch=noarch"),
+}
+"""Of each kind of package, the address of what it needs, and its own."""
 _PIN: Final = re.compile(r"^([\w-]+)==(\S+) --hash=sha256:([0-9a-f]{64})$", re.MULTILINE)
 _NAME = "audit-enricher"
 
@@ -45,9 +60,19 @@ def needs(control: str) -> dict[str, str]:
     return found
 
 
-def document(control: str, vendored: str, version: str) -> bytes:
-    """Return the bill of the package of this version. ValueError for what has no licence in the tables above."""
-    main = f"pkg:deb/debian/{_NAME}@{version}?arch=amd64"
+def needs_of_spec(spec: str) -> dict[str, str]:
+    """Return the packages that the rpm's spec names, with scopes. Left out: files, and what scriptlets need."""
+    return {name: _SCOPES[tag] for tag, name in _TAG.findall(spec)}
+
+
+def document(control: str, vendored: str, version: str, *, kind: str = "deb") -> bytes:
+    """Return the bill of the package of this version; `control` is the spec where the kind is rpm.
+
+    ValueError for what has no licence in the tables above.
+    """
+    needed = needs(control) if kind == "deb" else needs_of_spec(control)
+    other, own = _PURL[kind]
+    main = own.format(_NAME, version)
     parts: list[dict[str, object]] = [
         {
             "type": "library",
@@ -75,8 +100,8 @@ def document(control: str, vendored: str, version: str) -> bytes:
                 ],
             }
         )
-    for name, scope in sorted(needs(control).items()):
-        purl = f"pkg:deb/debian/{name}"
+    for name, scope in sorted(needed.items()):
+        purl = other.format(name)
         parts.append(
             {
                 "type": "library",

@@ -39,7 +39,9 @@ def test_the_changelog_is_of_the_programs_version(tool: ModuleType) -> None:
 def test_another_version_in_the_changelog_is_refused(
     tool: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tool, "_changelog", lambda: "audit-enricher (0.0.9-1) bookworm; urgency=medium\n")
+    monkeypatch.setattr(
+        sys.modules["staging"], "changelog", lambda: "audit-enricher (0.0.9-1) bookworm; urgency=medium\n"
+    )
     with pytest.raises(tool.BuildFailed, match=r"0\.0\.9-1.*add an entry"):
         tool.version()
 
