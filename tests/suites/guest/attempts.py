@@ -117,7 +117,7 @@ def fill(map_id: str, key_size: str, value_size: str, count: str, command: int =
     fd = bpf(MAP_BY_ID, int(map_id))
     key, value = ctypes.create_string_buffer(int(key_size)), ctypes.create_string_buffer(int(value_size))
     keys, values = struct.pack("=Q", ctypes.addressof(key)), struct.pack("=Q", ctypes.addressof(value))
-    words = struct.unpack("=4I", keys + values)
+    words = struct.unpack("=4I", keys + (values if command == MAP_UPDATE else bytes(8)))
     try:
         for number in range(int(count)):
             ctypes.memmove(key, struct.pack("=Q", (0xFFFF << 48) | number), 8)
