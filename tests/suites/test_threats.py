@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["jail", "trial"]  # fixtures
 
-pytestmark = [pytest.mark.only_on("6.1", "newest"), pytest.mark.full]  # not run in a guest yet
+pytestmark = [pytest.mark.only_on("6.1", "newest"), pytest.mark.full]
 
 SOCKET = "/run/audit-enricher/control.sock"
 STATE = "/var/lib/audit-enricher"
@@ -139,6 +139,8 @@ def test_a_message_from_another_user_namespace(trial: Service, jail: Box) -> Non
     assert refused["refused"]["text"] == LOGIN
     assert (refused["where"], refused["container"]["id"]) == ("container", jail.id)
     jail.root(SAY, "2110", "flood", "2000", apart="user")
+    # The kernel side's counts are read now and then.
+    trial.sh(f'until grep -q --text \'"kind":"limited"\' {EVENTS}; do {TRUTH} 1 ticks; sleep 0.2; done')
     events = fresh(trial)
     told = [event for event in of_type(events, "USER_REFUSED") if event["refused"]["text"] == "flood"]
     assert 0 < len(told) < 1000
@@ -160,7 +162,7 @@ def test_a_containers_root_moves_before_he_acts(trial: Service, jail: Box) -> No
         event, truth = leaves[tag]
         assert mismatches(event, truth) == []
         assert (event["where"], event["container"]["id"]) == ("container", ident)
-    changes = [event for event in of_type(events, "NS_CHANGE") if event["subject"]["comm"] == "nsmake"]
+    changes = [event for event in of_type(events, "NS_CHANGE") if event["subject"].get("comm") == "nsmake"]
     assert [set(event["namespaces"]["change"]) for event in changes] == [{"op", "net", "uts"}]
 
 
@@ -194,7 +196,7 @@ def test_programs_are_not_detached_through_the_kernel(trial: Service, jail: Box)
     trial.events()
     assert attempts(trial.guest, USER, ("detach",)) == ["EPERM"]
     assert tried(jail.root(*ATTEMPTS, input=b'[["detach"]]')) == ["EPERM"]
-    assert attempts(trial.guest, (), ("detach",)) == ["EOPNOTSUPP"]
+    assert attempts(trial.guest, (), ("detach",)) == ["ENOTSUP"]
     trial.truth(5, "attached")
     seen = [event for event in trial.events() if numbers([event], "attached")]
     assert len(seen) == 5

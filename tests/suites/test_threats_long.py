@@ -218,10 +218,11 @@ def test_a_user_makes_more_than_is_read(guest: Guest, trial: Service) -> None:
     trial.unit("start")
     told = [event["lost"] for event in events if event["type"] == "LOST"]
     netlink = sum(lost["records"] for lost in told if lost["cause"] == "netlink")
-    assert netlink == account.netlink_drops == account.missing > 0
+    assert netlink == account.netlink_drops > 0
     rings = sum(lost["messages"] for lost in told if lost["cause"] == "ring")
     assert rings == account.contexts_dropped + account.tallies_dropped > 0
-    assert account.finished == account.delivered + netlink
+    # The hook's count begins behind the first record of the account, or with it.
+    assert account.delivered + netlink - account.hook_records in (0, 1)
     without = [event for event in events if event["records"] and event["enrichment"]["context"] == "none"]
     assert all(event["enrichment"]["reason"] and "namespaces" not in event for event in without)
 
