@@ -91,7 +91,7 @@ def stage(tree: Path, suffix: str) -> None:
     shutil.copytree(ROOT / _SOURCES, tree / "source")
     with zipfile.ZipFile(wheel()) as archive:
         archive.extractall(tree / "vendor")
-    fill(tree, ("debian",))
+    fill(tree, ("debian", "apparmor"))
     # bash looks for a completion by the command's name.
     place(tree / "completions" / "audit-enricher.bash", tree / "completions" / "audit-enricher")
     # debhelper looks for these beside its own files, under the package's name.

@@ -23,6 +23,7 @@ NEEDED: Final = {
     "python3-urllib3": "MIT",
     "python3-pyroute2": "Apache-2.0 OR GPL-2.0-or-later",
     "python3-confluent-kafka": "Apache-2.0",
+    "apparmor": "GPL-2.0-or-later",
     "auditd": "GPL-2.0-or-later",
     # As Fedora calls them.
     "audit": "GPL-2.0-or-later",

@@ -149,6 +149,7 @@ def test_what_is_where(debs: Debs) -> None:
         "/lib/systemd/system/audit-enricher.service": text,
         "/usr/lib/sysusers.d/audit-enricher.conf": text,
         "/etc/audit-enricher/audit-enricher.toml": text,
+        "/etc/apparmor.d/audit-enricher": text,
         "/etc/audit-enricher/config.d": "drwxr-xr-x root/root",
         "/usr/share/bash-completion/completions/audit-enricher": text,
         "/usr/share/zsh/vendor-completions/_audit-enricher": text,
@@ -181,4 +182,4 @@ def test_what_is_where(debs: Debs) -> None:
 
 def test_the_configuration_is_the_operators(debs: Debs) -> None:
     listed = subprocess.check_output(["dpkg-deb", "--info", str(debs.main), "conffiles"], text=True)
-    assert listed.split() == ["/etc/audit-enricher/audit-enricher.toml"]
+    assert listed.split() == ["/etc/apparmor.d/audit-enricher", "/etc/audit-enricher/audit-enricher.toml"]

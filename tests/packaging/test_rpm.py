@@ -41,10 +41,10 @@ MOVED = (
 """Where rpm's distributions have what Debian has elsewhere."""
 
 DEBS_OWN = re.compile(
-    r"\.cpython-311-x86_64-linux-gnu\.so$|/vendor/|^/usr/share/(lintian|python3)/"
+    r"\.cpython-311-x86_64-linux-gnu\.so$|/vendor/|^/usr/share/(lintian|python3)/|^/etc/apparmor\.d/"
     r"|^/usr/share/doc/audit-enricher/(changelog\.Debian\.gz|copyright)$"
 )
-"""What is for Debian 12's Python, or for Debian's own tools."""
+"""What is for Debian 12's Python, for Debian's own tools, or for AppArmor, which its kin do not have."""
 
 RPMS_OWN = re.compile(rf"^{OBJECTS}/aarch64[a-z-]*\.bpf\.o$|^/usr/share/licenses/audit-enricher/")
 """What a package for every machine has too, and where rpm has licences."""

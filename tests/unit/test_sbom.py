@@ -56,6 +56,7 @@ def test_all_that_the_package_names_is_listed() -> None:
         "python3-msgpack": "required",
         "python3-urllib3": "required",
         "python3-pyroute2": "optional",
+        "apparmor": "optional",
         "auditd": "optional",
         "python3-confluent-kafka": "optional",
     }

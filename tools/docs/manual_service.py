@@ -174,6 +174,9 @@ does.
 `/lib/systemd/system/audit-enricher.service`
 : The unit. What a host wants otherwise goes into a drop-in: `systemctl edit audit-enricher`.
 
+`/etc/apparmor.d/audit-enricher`, `/etc/apparmor.d/local/audit-enricher`
+: The AppArmor profile, where the package has one, and what the host adds to it, such as an output elsewhere.
+
 # TROUBLE
 
 Why it does not start, and what it lost:
