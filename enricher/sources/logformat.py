@@ -42,6 +42,8 @@ _split = re.compile(
     rb"|([^\n]+)"
 ).findall
 _prefix = re.compile(rb"(?:node=([^ ]+) |audit: )?type=([^ ]+) (?:msg=)?").fullmatch
+_is_stamp = re.compile(rb"[0-9]{1,19}\.[0-9]{1,9}:[0-9]{1,19}").fullmatch
+_STAMP: Final = len(b"audit(")  # where it begins in a record's text
 
 _new = tuple.__new__  # a third of the time that the class's own constructor takes
 
@@ -86,19 +88,6 @@ class LogCounts:
         return " ".join(f"{name}={getattr(self, name)}" for name in self.__slots__)
 
 
-class _Prefixes(dict[bytes, tuple[bytes, int]]):
-    """Node and type number by what stands before a record; 0 for what is no kernel record."""
-
-    def __missing__(self, prefix: bytes) -> tuple[bytes, int]:
-        found = _prefix(prefix)
-        number = _type_of(found[2]) if found else 0
-        node = (found[1] if found else None) or b""
-        if len(self) >= _PREFIXES:
-            self.clear()
-        made = self[prefix] = (node, 0 if number in _LEFT_OUT else number)
-        return made
-
-
 def _type_of(name: bytes) -> int:
     """Return the number of the type, 0 if it is none."""
     number = int(name) if name.isdigit() else number_of(name.decode("ascii")) or 0
@@ -110,7 +99,8 @@ class Lines:
 
     def __init__(self, counts: LogCounts) -> None:
         self._counts = counts
-        self._prefixes = _Prefixes()
+        # Node and type number by what stands before a record; 0 for what is no kernel record.
+        self._prefixes: dict[bytes, tuple[bytes, int]] = {}
         # A line whose end has not come: its parts, the bytes in them, the bytes beyond LINE_MAX.
         self._parts: list[bytes] = []
         self._kept = 0
@@ -166,23 +156,37 @@ class Lines:
         """Take whole lines apart, all at once."""
         if b"\r\n" in block:
             block = block.replace(b"\r\n", b"\n")
-        found = _split(block)
         counts = self._counts
-        lines = block.count(b"\n")
-        counts.lines += lines
-        counts.blank += lines - len(found)
-        prefixes, append, before = self._prefixes, out.append, len(out)
-        short = LINE_MAX - _PREFIX_MAX
-        rare = 0
-        for lead, prefix, text, stamp, other in found:
-            node, number = prefixes[prefix]
-            if number and len(text) <= short:
-                append(_new(LogRecord, (node, stamp, _new(Record, (number, text, False)))))
-                continue
-            at = len(out)
-            self._line(lead + prefix + text + other, out)
-            rare += len(out) - at
-        counts.records += len(out) - before - rare
+        lines = block.split(b"\n")
+        lines.pop()  # what is behind the last newline: nothing
+        counts.lines += len(lines)
+        prefixes, short = self._prefixes, LINE_MAX - _PREFIX_MAX
+        records = blank = 0
+        # The stamp of the record before, most often this one's too, and how a text with it begins.
+        stamp, head = b"", b"\n"
+        for line in lines:
+            # The short way, for what `_split` would find too: a prefix that it has found, and a stamp behind it.
+            at = line.find(b"audit(")
+            if at > 0 and len(line) <= short:
+                known = prefixes.get(line[:at])
+                if known is not None and known[1]:
+                    text = line[at:]
+                    if not text.startswith(head):
+                        end = text.find(b"):")
+                        other = text[_STAMP:end]
+                        if end < 0 or _is_stamp(other) is None:
+                            self._line(line, out)
+                            continue
+                        stamp, head = other, text[: end + 2]
+                    out.append(_new(LogRecord, (known[0], stamp, _new(Record, (known[1], text, False)))))
+                    records += 1
+                    continue
+            if line:
+                self._line(line, out)
+            else:
+                blank += 1
+        counts.records += records
+        counts.blank += blank
 
     def _line(self, line: bytes, out: list[LogRecord], beyond: int = 0, *, cut: bool = False) -> None:
         """Take one line apart; `beyond` bytes of it have been left out already, more are missing if `cut`."""
@@ -195,7 +199,7 @@ class Lines:
         if not rest:
             rest = line
         ((_, prefix, text, stamp, _),) = _split(rest)
-        node, number = self._prefixes[prefix]
+        node, number = self._known(prefix)
         own = not number and (found := _prefix(prefix)) is not None and _type_of(found[2]) in _LEFT_OUT
         if not (number or own):
             self._malformed(line.removeprefix(_NO_RECORD) or line, out, truncated=truncated)
@@ -208,6 +212,18 @@ class Lines:
         else:
             self._counts.records += 1
             out.append(LogRecord(node, stamp, Record(number, text, truncated)))
+
+    def _known(self, prefix: bytes) -> tuple[bytes, int]:
+        """Return node and type of what stands before a record, and remember them: `_take` looks them up."""
+        known = self._prefixes.get(prefix)
+        if known is None:
+            found = _prefix(prefix)
+            number = _type_of(found[2]) if found else 0
+            node = (found[1] if found else None) or b""
+            if len(self._prefixes) >= _PREFIXES:
+                self._prefixes.clear()
+            known = self._prefixes[prefix] = (node, 0 if number in _LEFT_OUT else number)
+        return known
 
     def _malformed(self, line: bytes, out: list[LogRecord], *, truncated: bool = False) -> None:
         self._counts.malformed += 1
