@@ -123,8 +123,8 @@ def collect(options: argparse.Namespace) -> int:
     )
     lane = Lane(options.directory, number, lanes)
     try:
-        collector = Collector(source, lane, limits, say)
         with Signals() as signals:
+            collector = Collector(source, lane, limits, say)
             _run(collector, source, lambda: signals.stopped)
     finally:
         lane.close()

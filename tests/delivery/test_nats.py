@@ -174,6 +174,21 @@ def test_a_server_that_went_and_came_back_costs_one_error(tmp_path: Path) -> Non
         assert {uid for uid, _, _ in servers.messages()} == uids(messages(6))
 
 
+@pytest.mark.timeout(25)
+def test_a_connection_that_ended_while_it_was_idle_costs_no_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enricher.sinks.delivery.jetstream._IDLE", -1.0)
+    with running(tmp_path) as servers, sender_for(servers, timeout=120.0) as sender:
+        servers.make_stream()
+        assert sender.send(messages(3)) == ALL_TAKEN
+        assert sender.send(messages(3, 3)) == ALL_TAKEN
+        assert sender.sessions == 1
+        servers.restart("n1")
+        assert deliver(sender, messages(3, 6)).refused == {}
+        assert {uid for uid, _, _ in servers.messages()} == uids(messages(9))
+
+
 def test_a_server_that_hangs_is_left_for_another(tmp_path: Path) -> None:
     with (
         running(tmp_path, 3) as servers,

@@ -164,6 +164,8 @@ class NatsSender:
         self._used = 0.0
         self._lot = _Lot(set())
         self._broken = ""
+        self._gone = asyncio.Event()
+        """Set where a connection is of no use any more."""
         self.sessions = self.duplicates = 0
 
     def send(self, messages: Sequence[Message]) -> Receipt:
@@ -274,10 +276,7 @@ class NatsSender:
             if time.monotonic() - self._used <= _IDLE:
                 await asyncio.sleep(0)  # what has come in between is read: that it was closed, say
             else:
-                # Why it does not live is nobody's concern: there is another connection now.
-                with contextlib.suppress(OSError, self._library.errors.Error):
-                    await self._client.flush(max(1, int(self._options.timeout)))
-                    self._used = time.monotonic()
+                await self._look(self._client)
             if self._client.is_connected and not self._broken and self._used:
                 return self._client
             await self._disconnect()
@@ -291,9 +290,22 @@ class NatsSender:
                 self._next = (self._next + 1) % len(self._servers)
         raise Unreachable("; ".join(errors))
 
+    async def _look(self, client: Client) -> None:
+        """Ask the server whether it is there. nats-py waits for the answer of one that has closed meanwhile, too."""
+        answer = asyncio.ensure_future(client.flush(max(1, int(self._options.timeout))))
+        gone = asyncio.ensure_future(self._gone.wait())
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        answer.cancel()
+        # Why it does not live is nobody's concern: there is another connection now.
+        [said, _] = await asyncio.gather(answer, gone, return_exceptions=True)
+        if said is None:
+            self._used = time.monotonic()
+
     async def _connect(self, address: Address) -> Client:
         client = client_of(self._library, held_to_tls=self._context is not None)
         self._broken = ""
+        self._gone = asyncio.Event()
         self._where = str(address)
         options = self._options
         tls: dict[str, Any] = {}
@@ -332,10 +344,12 @@ class NatsSender:
 
     async def _complain(self, error: Exception) -> None:
         self._broken = self._broken or _reason(error)
+        self._gone.set()
         self._lot.changed.set()
 
     async def _closed(self) -> None:
         self._broken = self._broken or "it has closed the connection"
+        self._gone.set()
         self._lot.changed.set()
 
     def _lost(self, error: Exception) -> Unreachable:
