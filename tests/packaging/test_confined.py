@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.full, pytest.mark.vm, pytest.mark.kernel(SLOT)]
 LOADED = "/sys/kernel/security/apparmor/profiles"
 PROFILE = "audit-enricher"
 FILE = f"/etc/apparmor.d/{PROFILE}"
+DROP_IN = f"/etc/systemd/system/{UNIT}.d/apparmor.conf"
 ID = "c0ffee" + "0" * 58
 SCOPE = f"/sys/fs/cgroup/system.slice/docker-{ID}.scope"
 SETTINGS = """
@@ -84,8 +85,11 @@ def test_installing_loads_it(host: Host, debs: Debs) -> None:
     host.apt(f"install {SHARE}/{debs.main.name}")
     assert f"{PROFILE} (" in host.sh(f"cat {LOADED}")
     # Whatever it is shipped as: here it is enforced.
-    host.sh(f"sed -i 's/ flags=(complain)//' {FILE} && apparmor_parser -r {FILE}")
+    host.sh(f"sed -i 's/, complain)/)/' {FILE} && apparmor_parser -r {FILE}")
     assert f"{PROFILE} (enforce)" in host.sh(f"cat {LOADED}")
+    host.sh(f"mkdir -p {DROP_IN.rpartition('/')[0]}")
+    host.machine.put(DROP_IN, f"[Service]\nAppArmorProfile=-{PROFILE}\n".encode(), 0o644)
+    host.sh(f"systemctl daemon-reload && systemctl restart {UNIT}")
     assert host.unit("ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "0"}
 
 

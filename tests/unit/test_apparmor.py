@@ -258,10 +258,13 @@ def test_nothing_is_executed() -> None:
     assert [rule.text for rule in RULES if not rule.deny and rule.access & set("xiupc")] == []
 
 
-def test_the_unit_asks_for_it() -> None:
-    """Where it is loaded: a host without AppArmor, or with the profile taken out, has a service all the same."""
-    assert unit("AppArmorProfile") == ["-audit-enricher"]
-    assert re.search(r"^profile audit-enricher (flags=\(complain\) )?\{$", TEXT, re.MULTILINE)
+def test_the_unit_says_how_it_is_asked_for() -> None:
+    """With a minus: a host without AppArmor, or with the profile taken out, has a service all the same."""
+    assert unit("AppArmorProfile") == []
+    assert unit("#AppArmorProfile") == ["-audit-enricher"]
+    assert re.search(
+        r"^profile audit-enricher flags=\(attach_disconnected(, complain)?\) \{$", TEXT, re.MULTILINE
+    )
     assert "include if exists <local/audit-enricher>" in TEXT
     assert re.search(r"^AppArmorProfile=$", BCC, re.MULTILINE), (
         "a compiler in the service is not what it is for"
