@@ -1,53 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kafka without a broker: options, the key of an event, files that cannot be read.
+"""Kafka without a broker: the key of an event, files that cannot be read.
 
-What brokers do is in tests/delivery/test_kafka.py.
+What it has in common with NATS is in test_delivery_clusters.py, what brokers do is in tests/delivery/test_kafka.py.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.errors import ConfigInvalid, UsageError
-from enricher.sinks.delivery import extras
+from enricher.errors import ConfigInvalid
 from enricher.sinks.delivery.kafka import KafkaOptions, KafkaSender, key_of
 from enricher.sinks.delivery.message import ALL_TAKEN, Unreachable
 from tests.certificates import Authority
 from tests.unit.fake_receivers import messages
 
 HOST = "0123456789abcdef0123456789abcdef"
-
-
-@pytest.mark.parametrize(
-    "more, why",
-    [
-        ({"tls_ca_file": "/x"}, "tls: there are options of TLS without it"),
-        ({"tls": True, "tls_server_name": "x"}, "tls_server_name: Kafka has a name for each broker"),
-        ({"username": "joe"}, "username: there is no password_file"),
-        ({"password_file": "/x"}, "password_file: there is no username"),
-        ({"address": "a"}, "is no address of a receiver"),
-    ],
-)
-def test_options_that_do_not_go_together(more: dict[str, object], why: str) -> None:
-    with pytest.raises(UsageError) as raised:
-        KafkaSender(KafkaOptions(**{"address": "127.0.0.1:1", **more}), HOST)  # type: ignore[arg-type]
-    assert why in raised.value.message
-    assert raised.value.hint
-
-
-def test_a_missing_library_is_said_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(f"No module named {name!r}")
-
-    monkeypatch.setattr(extras, "importlib", SimpleNamespace(import_module=missing))
-    with pytest.raises(UsageError, match="the Python module confluent_kafka is missing") as raised:
-        KafkaSender(KafkaOptions("127.0.0.1:1"), HOST)
-    assert raised.value.hint == "apt install python3-confluent-kafka, or pip install 'audit-enricher[kafka]'"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NATS without a server: options, the missing library, what an acknowledgement means, and a server that is none.
+"""NATS without a server: files, what an acknowledgement means, and a server that is none.
 
-What a real server does is in tests/delivery/test_nats.py.
+What it shares with Kafka is in test_delivery_clusters.py, what a real server does in tests/delivery/test_nats.py.
 """
 
 from __future__ import annotations
@@ -14,30 +14,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from enricher.errors import ConfigInvalid, UsageError
-from enricher.sinks.delivery import extras
+from enricher.errors import ConfigInvalid
 from enricher.sinks.delivery.jetstream import NatsOptions, NatsSender
 from enricher.sinks.delivery.message import Unreachable
 from tests.unit.fake_receivers import Receiver, messages
 
 HOST = "0123456789abcdef0123456789abcdef"
-
-
-@pytest.mark.parametrize(
-    "more, why",
-    [
-        ({"tls_ca_file": "/x"}, "tls: there are options of TLS without it"),
-        ({"username": "joe"}, "username: there is no password_file"),
-        ({"password_file": "/x"}, "password_file: there is no username"),
-        ({"creds_file": "/x", "token_file": "/y"}, "token_file: there is creds_file too"),
-        ({"address": "a:1,,b:2"}, "is no address of a receiver"),
-    ],
-)
-def test_options_that_do_not_go_together(more: dict[str, object], why: str) -> None:
-    with pytest.raises(UsageError) as raised:
-        NatsSender(NatsOptions(**{"address": "127.0.0.1:1", **more}), HOST)  # type: ignore[arg-type]
-    assert why in raised.value.message
-    assert raised.value.hint
 
 
 def test_a_file_that_has_no_credentials_is_said_without_what_it_has(tmp_path: Path) -> None:
@@ -47,26 +29,6 @@ def test_a_file_that_has_no_credentials_is_said_without_what_it_has(tmp_path: Pa
         NatsSender(NatsOptions("127.0.0.1:1", creds_file=str(path)), HOST)
     assert "s3cret" not in raised.value.message
     assert raised.value.hint
-
-
-def test_a_missing_library_is_said_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(f"No module named {name!r}")
-
-    monkeypatch.setattr(extras, "importlib", SimpleNamespace(import_module=missing))
-    with pytest.raises(UsageError, match="the Python module nats is missing") as raised:
-        NatsSender(NatsOptions("127.0.0.1:1"), HOST)
-    assert raised.value.hint == "pip install 'audit-enricher[nats]'"
-
-
-def test_nothing_of_it_is_loaded_where_no_destination_needs_it() -> None:
-    import subprocess
-    import sys
-
-    program = "import sys, enricher.runtime.sinktypes; print({'nats', 'asyncio', 'confluent_kafka'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "nats" not in done.stdout
-    assert "kafka" not in done.stdout
 
 
 @pytest.mark.parametrize(
