@@ -43,7 +43,7 @@ schema = "text"
 type = "unix"
 
 [sinks.nobody]
-type = "tcp"
+type = "relp"
 address = "127.0.0.1:9"
 """
 
