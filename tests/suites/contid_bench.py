@@ -48,6 +48,8 @@ def contids(guest: Guest, settings: str = "") -> Iterator[Bench]:
             made.unit("start")
             state = made.status()["contid"]
             assert state["state"] == "on", state
+            said = made.sh(f"journalctl -q -o cat -b -u {UNIT}").stdout.decode().splitlines()
+            assert [line for line in said if "cannot be pinned" in line or "may be missed" in line] == []
             yield made
         finally:
             made.sh(

@@ -40,7 +40,9 @@ def balanced(events: list[Json]) -> None:
 
 
 def of_box(events: list[Json], ident: str) -> list[Json]:
-    return [event for event in events if event.get("container", {}).get("id") == ident]
+    """What was done in it; what was done to it is told in events of our own."""
+    theirs = [event for event in events if event["type"] != "CONTAINER_OP"]
+    return [event for event in theirs if event.get("container", {}).get("id") == ident]
 
 
 def test_podman_with_the_hook(
