@@ -86,3 +86,9 @@ def _words(event: Json) -> list[str]:
 
 def _is_true(word: str) -> bool:
     return word.rpartition("/")[2] == "true"
+
+
+def unkept(bench: Bench) -> list[str]:
+    """What the service said that it cannot do to keep identifiers beyond its own end, or for each process."""
+    said = bench.sh(f"journalctl -q -o cat -b -u {UNIT}").stdout.decode().splitlines()
+    return [line for line in said if "cannot be pinned" in line or "may be missed" in line]

@@ -267,7 +267,7 @@ def test_what_is_shipped_is_what_the_documents_say() -> None:
         "AmbientCapabilities=CAP_KILL",
         "CapabilityBoundingSet=CAP_KILL",
         "ProtectProc=default",
-        "ReadWritePaths=-/sys/fs/bpf",
+        "ExecStartPre=+/usr/bin/mkdir -p -m 0700 /sys/fs/bpf/audit-enricher",
     ):
         assert line in unit
         assert line in guide
