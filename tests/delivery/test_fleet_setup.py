@@ -52,9 +52,10 @@ def login(made: Path, user: str) -> tuple[str, ...]:
     return ("--username", user, "--password-file", str(made / f"{user}.password"))
 
 
-def sender(servers: NatsServers, made: Path, user: str, host: str) -> NatsSender:
+def sender(servers: NatsServers, made: Path, user: str, host: str, **more: object) -> NatsSender:
     password = str(made / f"{user}.password")
-    return NatsSender(NatsOptions(servers.address, username=user, password_file=password), host)
+    options = NatsOptions(servers.address, username=user, password_file=password, **more)  # type: ignore[arg-type]
+    return NatsSender(options, host)
 
 
 def test_it_is_made_once_and_then_as_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,5 +166,10 @@ def test_the_example_is_a_configuration_that_servers_take(tmp_path: Path) -> Non
     text, includes = re.subn(r'include "audit/users.conf"', 'include "../../users/users.conf"', text)
     assert (files, includes) == (5, 1)
     with running(tmp_path / "s", 3, example=text) as servers:
-        words = ("--tls", "--tls-ca-file", authority.file, *login(made, "setup"))
-        assert setup(servers, *words) == 0
+        tls = ("--tls", "--tls-ca-file", authority.file)
+        assert setup(servers, *tls, *login(made, "setup")) == 0
+        one = sender(servers, made, HOSTS[0], HOSTS[0], tls=True, tls_ca_file=authority.file)
+        assert one.send([Message("u/1", 1772366400.0, "X", body(1, HOSTS[0]))]) == ALL_TAKEN
+        one.close()
+        collect(servers.address, tmp_path / "out", *tls, *login(made, "collect"))
+    assert counts(tmp_path / "out") == (1, 1)
