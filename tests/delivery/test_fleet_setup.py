@@ -19,7 +19,7 @@ from enricher.sinks.delivery.jetstream import NatsOptions, NatsSender
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Unreachable
 from tests.certificates import Authority
 from tests.delivery.natsservers import NatsServers
-from tests.delivery.test_collect import body, collect, counts
+from tests.delivery.test_collect import body, collect, collector, counts
 from tests.lint.tree import ROOT
 
 HOSTS = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210")
@@ -128,6 +128,22 @@ def test_a_host_may_publish_as_itself_alone_and_read_nothing(
         assert asyncio.run(overheard(servers, made, one)) == []
         collect(servers.address, tmp_path / "out", *login(made, "collect"))
     assert counts(tmp_path / "out") == (1, 1)
+
+
+def test_collect_says_why_nothing_comes_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    made = users(tmp_path)
+    include = 'authorization { include "../../users/users.conf" }\n'
+    with running(tmp_path / "s", more=include) as servers:
+        for words, said in (
+            ((), "Authorization Violation"),
+            (login(made, HOSTS[0]), "permissions violation"),
+        ):
+            with collector(servers.address, tmp_path / "out", *words) as process:
+                assert process.stderr is not None
+                assert said in process.stderr.readline()
+                process.terminate()
+                process.communicate(timeout=30)
+            assert process.returncode == 0
 
 
 async def overheard(servers: NatsServers, made: Path, user: str) -> list[bytes]:
