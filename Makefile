@@ -287,7 +287,7 @@ soak-fleet: $(READY) $(RECEIVERS) $(FLUENT_SERVER) ## A fleet's receivers throug
 	@compgen -G '.cache/corpus/job-*.capture' >/dev/null || \
 		$(VENV)/bin/python -m pytest --kernel $(or $(KERNEL),6.12) tests/suites/test_main_job.py
 	@$(PYTEST) --full -s --durations=0 --durations-min=4 $(wildcard tests/delivery/test_forward.py tests/delivery/test_nats*.py \
-		tests/delivery/test_kafka*.py tests/delivery/test_collect*.py tests/delivery/test_fleet*.py)
+		tests/delivery/test_kafka*.py tests/delivery/test_collect*.py tests/delivery/test_fleet*.py) tests/suites/test_fleet.py
 
 # The package with ECS's definitions is not in the test tools: npm, and what it is configured with, fetches it.
 .PHONY: soak-schemas

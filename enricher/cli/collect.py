@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
     from enricher.runtime.collect.source import Source
 
+_LOOK = 0.2
+"""Seconds between two looks."""
+_REASONS = 8
+"""That are told until it works again."""
 _LANE = re.compile(r"([0-9]{1,3})/([0-9]{1,3})")
 
 
@@ -143,8 +147,14 @@ def _run(collector: Collector, source: Source, stopped: Callable[[], bool]) -> N
 
 
 async def _watch(collector: Collector, source: Source, stopped: Callable[[], bool]) -> None:
-    """End also where no server answers, when there is nothing to write."""
-    while not stopped():  # noqa: ASYNC110 - a signal sets it, no event of the loop's
-        await asyncio.sleep(0.2)
+    """Say why nothing comes, each reason once; and end also where no server answers, when there is nothing to write."""
+    said: set[str] = set()
+    while not stopped():
+        if source.trouble and source.trouble not in said and len(said) < _REASONS:
+            say(f"{source.name}: {source.trouble}; trying on")
+            said.add(source.trouble)
+        elif collector.began and not source.trouble:
+            said.clear()
+        await asyncio.sleep(_LOOK)  # a signal sets it, no event of the loop's
     if not collector.began:
         source.ended = True

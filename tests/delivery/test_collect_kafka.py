@@ -111,6 +111,7 @@ def test_a_topic_and_brokers_that_are_not_there(
     assert "--creds-file is not of kafka" in capsys.readouterr().err
     with collector("127.0.0.1:1", tmp_path / "out", *FROM) as process:
         assert process.stderr is not None
-        process.send_signal(15)
+        assert "; trying on" in process.stderr.readline()
+        process.terminate()
         process.communicate(timeout=60)
     assert list((tmp_path / "out").glob("day=*")) == []

@@ -19,7 +19,7 @@ from enricher.sinks.delivery.jetstream import NatsOptions, NatsSender
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Unreachable
 from tests.certificates import Authority
 from tests.delivery.natsservers import NatsServers
-from tests.delivery.test_collect import body, collect, counts
+from tests.delivery.test_collect import body, collect, collector, counts
 from tests.lint.tree import ROOT
 
 HOSTS = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210")
@@ -52,9 +52,10 @@ def login(made: Path, user: str) -> tuple[str, ...]:
     return ("--username", user, "--password-file", str(made / f"{user}.password"))
 
 
-def sender(servers: NatsServers, made: Path, user: str, host: str) -> NatsSender:
+def sender(servers: NatsServers, made: Path, user: str, host: str, **more: object) -> NatsSender:
     password = str(made / f"{user}.password")
-    return NatsSender(NatsOptions(servers.address, username=user, password_file=password), host)
+    options = NatsOptions(servers.address, username=user, password_file=password, **more)  # type: ignore[arg-type]
+    return NatsSender(options, host)
 
 
 def test_it_is_made_once_and_then_as_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +130,22 @@ def test_a_host_may_publish_as_itself_alone_and_read_nothing(
     assert counts(tmp_path / "out") == (1, 1)
 
 
+def test_collect_says_why_nothing_comes_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    made = users(tmp_path)
+    include = 'authorization { include "../../users/users.conf" }\n'
+    with running(tmp_path / "s", more=include) as servers:
+        for words, said in (
+            ((), "Authorization Violation"),
+            (login(made, HOSTS[0]), "permissions violation"),
+        ):
+            with collector(servers.address, tmp_path / "out", *words) as process:
+                assert process.stderr is not None
+                assert said in process.stderr.readline()
+                process.terminate()
+                process.communicate(timeout=30)
+            assert process.returncode == 0
+
+
 async def overheard(servers: NatsServers, made: Path, user: str) -> list[bytes]:
     """Return what this user can read of the stream, or of what is sent to others that read it."""
     found: list[bytes] = []
@@ -165,5 +182,10 @@ def test_the_example_is_a_configuration_that_servers_take(tmp_path: Path) -> Non
     text, includes = re.subn(r'include "audit/users.conf"', 'include "../../users/users.conf"', text)
     assert (files, includes) == (5, 1)
     with running(tmp_path / "s", 3, example=text) as servers:
-        words = ("--tls", "--tls-ca-file", authority.file, *login(made, "setup"))
-        assert setup(servers, *words) == 0
+        tls = ("--tls", "--tls-ca-file", authority.file)
+        assert setup(servers, *tls, *login(made, "setup")) == 0
+        one = sender(servers, made, HOSTS[0], HOSTS[0], tls=True, tls_ca_file=authority.file)
+        assert one.send([Message("u/1", 1772366400.0, "X", body(1, HOSTS[0]))]) == ALL_TAKEN
+        one.close()
+        collect(servers.address, tmp_path / "out", *tls, *login(made, "collect"))
+    assert counts(tmp_path / "out") == (1, 1)

@@ -3,7 +3,7 @@
 
     VmError
     +-- BuildError       a kernel or the root image could not be built
-    +-- GuestBusy        this process already runs a guest (two do not fit on the machine)
+    +-- GuestBusy        this process already runs as many guests as there is room for
     +-- GuestLost        QEMU died, the kernel panicked, or the agent went silent
     +-- GuestTimeout     the guest lives, but a command or the boot exceeded its time limit
     +-- CommandFailed    a command run with check=True returned a status other than 0
@@ -23,7 +23,7 @@ class BuildError(VmError):
 
 
 class GuestBusy(VmError):
-    """This process already runs a guest."""
+    """This process already runs as many guests as there is room for."""
 
 
 class GuestLost(VmError):

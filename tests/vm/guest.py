@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guest: a machine by the name of its kernel slot, which builds on first use what it boots.
 
-The class tests use. Never leaves a QEMU process behind and never runs beside another guest.
+The class tests use. Never leaves a QEMU process behind.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ class Guest(Machine):
         icount: bool = False,
         share: Path | None = None,
         extra: Path | None = None,
+        forward: tuple[int, int] | None = None,
         settle: bool = True,
     ) -> None:
         """Build kernel and image if they are missing.
 
         memory is in MiB; share appears read-only at /opt/share, the disk image extra as
-        /dev/disk/by-id/virtio-extra, not mounted.
+        /dev/disk/by-id/virtio-extra, not mounted. forward is a port of the guest's and one of our loopback.
         """
-        options = BootOptions(smp, memory, extra_append, maxcpus, icount, share, extra=extra)
+        options = BootOptions(smp, memory, extra_append, maxcpus, icount, share, extra=extra, forward=forward)
         super().__init__(ensure_kernel(slot), ensure_image(), options, name=slot)
         self.slot = slot
         self.state = "unknown"

@@ -26,7 +26,7 @@ from tests.vm.disk import make_share
 from tests.vm.errors import CommandFailed, GuestBusy, GuestLost, GuestTimeout
 from tests.vm.gdbstub import GdbStub
 from tests.vm.process import GuestProcess
-from tests.vm.qemu import Qemu, QemuOptions
+from tests.vm.qemu import FORWARD, Qemu, QemuOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,13 +54,14 @@ _CONSOLE_LINES = 30
 _POST_MORTEM_LINES = 60
 _TRACE_LIMIT = 5.0
 _SEATS = ("guest.lock", "guest-2.lock")[: os.cpu_count()]
-_running = threading.Lock()
+_running = threading.Semaphore(len(_SEATS))
 
 
 @dataclass(frozen=True)
 class BootOptions:
     """How to boot; memory in MiB. icount implies one CPU and repeatable instruction counts.
 
+    forward is a port that the guest has at `FORWARD`, and the port of our loopback that it is (see `join_network`).
     extra is a disk image that the guest finds, not mounted, as /dev/disk/by-id/virtio-extra.
     maxcpus is the number of possible CPUs, of which smp are online. Kernels from 6.9 on do not count a CPU that is
     merely hot-pluggable here, so all are present and the kernel's own maxcpus= leaves the rest asleep.
@@ -74,6 +75,7 @@ class BootOptions:
     share: Path | None = None
     writable: bool = False
     extra: Path | None = None
+    forward: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,15 @@ class Machine:
         finally:
             self._qemu.ask("gdbserver none")
 
+    def join_network(self) -> None:
+        """Bring up the network of a guest that was booted with `forward`."""
+        # The only card there is; what it is called depends on the kernel and udev.
+        script = (
+            "modprobe virtio_net && udevadm settle && card=$(ls /sys/class/net | grep -vx lo | head -n 1) &&"
+            f' ip address add {FORWARD.rpartition(".")[0]}.15/24 dev "$card" && ip link set "$card" up'
+        )
+        self.run(["sh", "-c", script], check=True)
+
     def power_off(self, timeout: float = 60.0) -> None:
         """Shut down in order (only of use with a writable disk) and wait for QEMU's end."""
         self._stopping.set()
@@ -265,7 +276,7 @@ class Machine:
 
     def _boot(self) -> None:
         if not _running.acquire(blocking=False):
-            message = "this process already runs a guest"
+            message = "this process already runs as many guests as there is room for"
             raise GuestBusy(message)
         self._stack.callback(_running.release)
         lock = LockFile(*_SEATS)
@@ -312,6 +323,7 @@ class Machine:
             options.icount,
             options.writable,
             options.extra,
+            options.forward,
         )
 
     def _on_broken(self, reason: str) -> None:

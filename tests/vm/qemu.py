@@ -17,8 +17,10 @@ from tests.vm.agent import PORT_NAME
 from tests.vm.cache import cache_dir, scratch, tell
 from tests.vm.emulator import ensure_emulator
 
-__all__ = ["Qemu", "QemuOptions", "usable_accelerator"]
+__all__ = ["FORWARD", "Qemu", "QemuOptions", "usable_accelerator"]
 
+FORWARD = "10.0.2.100"
+"""Where a guest finds what is forwarded to it; itself it is 10.0.2.15."""
 _PROBE_END = b"Kernel panic - not syncing: VFS"
 _PROBE_LIMIT = 15.0
 _PROMPT = b"(qemu) "
@@ -45,6 +47,7 @@ class QemuOptions:
     icount: bool
     writable: bool
     extra: Path | None = None
+    forward: tuple[int, int] | None = None
 
 
 def usable_accelerator(vmlinuz: Path) -> str:
@@ -121,6 +124,13 @@ def _arguments(options: QemuOptions, agent_fd: int, monitor_fd: int) -> list[str
     if options.extra is not None:
         argv += ["-drive", f"if=none,id=extra,format=raw,readonly=on,file={options.extra}"]
         argv += ["-device", "virtio-blk-pci,drive=extra,serial=extra"]
+    if options.forward is not None:
+        # A network of its own, which leads nowhere but to this one port of our loopback. A command for each
+        # connection: without it all of them would share one.
+        port, ours = options.forward
+        way = f"guestfwd=tcp:{FORWARD}:{port}-cmd:busybox nc 127.0.0.1 {ours}"
+        argv += ["-netdev", f"user,id=net,restrict=on,ipv6=off,{way}"]
+        argv += ["-device", "virtio-net-pci,netdev=net,romfile="]
     return argv
 
 

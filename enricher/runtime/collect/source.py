@@ -35,6 +35,8 @@ class Source(Protocol):
     name: str
     ended: bool
     advice: str
+    trouble: str
+    """Why nothing comes, in the library's words; "" where it does."""
     expired: int
     """Messages that were let go of before they were read."""
     kept_in: dict[str, int]

@@ -19,6 +19,7 @@ from enricher.runtime.fleet.users import INBOX
 from enricher.sinks.delivery.connection import addresses_of, context_of
 from enricher.sinks.delivery.extras import extra
 from enricher.sinks.delivery.natslogin import client_of, read_login
+from enricher.sinks.delivery.words import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,16 +49,18 @@ class Stream:
         self.expired = 0
         self.kept_in: dict[str, int] = {}
         self.ended = False
+        self.trouble = ""
 
     async def _connect(self) -> Any:  # noqa: ANN401 - nats-py's
-        async def ignored(_: Exception) -> None:
-            """Say nothing: what was asked fails, and is asked again."""
+        async def complain(error: Exception) -> None:
+            """Keep why: what was asked fails, and is asked again."""
+            self._fails(error)
 
         client = client_of(self._library, held_to_tls=bool(self._tls))
         await client.connect(
             self._servers,
             name="audit-enricher collect",
-            error_cb=ignored,
+            error_cb=complain,
             connect_timeout=5,
             max_reconnect_attempts=1,
             pending_size=1 << 26,
@@ -67,11 +70,14 @@ class Stream:
         )
         return client
 
+    def _fails(self, error: Exception) -> None:
+        self.trouble = printable(str(error)) or type(error).__name__
+
     async def created_at(self) -> str:
         """See `Source`: when the stream was made."""
         found = ""
         while not found and not self.ended:
-            with contextlib.suppress(OSError, self._errors.Error):
+            try:
                 client = await self._connect()
                 try:
                     info = await client.jetstream(timeout=5).stream_info(self.name)
@@ -82,8 +88,10 @@ class Stream:
                     ) from error
                 finally:
                     await client.close()
-            if not found:
+            except (OSError, self._errors.Error) as error:
+                self._fails(error)
                 await asyncio.sleep(WAIT)
+        self.trouble = ""
         return found
 
     async def batches(self, position: Position) -> AsyncIterator[Found]:
@@ -96,7 +104,8 @@ class Stream:
                 async for found in self._pull(client, last):
                     last = found.last
                     yield found
-            except (OSError, self._errors.Error):
+            except (OSError, self._errors.Error) as error:
+                self._fails(error)
                 yield Found(last, (), idle=True)
                 await asyncio.sleep(WAIT)
             finally:
@@ -130,7 +139,9 @@ class Stream:
         count, lanes = 0, self._lanes
         while not self.ended:
             messages = await pull.fetch()
-            if not messages:
+            if messages:
+                self.trouble = ""
+            else:
                 if not client.is_connected:
                     return
                 await stream.consumer_info(self.name, consumer)  # it may be gone with its server

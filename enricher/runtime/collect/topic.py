@@ -53,12 +53,14 @@ class Topic:
         self.expired = 0
         self.kept_in: dict[str, int] = {}
         self.ended = False
+        self.trouble = ""
         self._partitions: list[int] = []
         self._at_end: set[int] = set()
         self._consumer: Any = None
 
     def _complain(self, error: Any) -> None:  # noqa: ANN401 - KafkaError
-        """Keep what no waiting mends. Nothing is known of a cluster that is merely away."""
+        """Keep why, and what no waiting mends: nothing is known of a cluster that is merely away."""
+        self.trouble = printable(error.str())
         if error.code() in {self._library.KafkaError._AUTHENTICATION, self._library.KafkaError._SSL}:  # noqa: SLF001
             self._refused = printable(error.str())
 
@@ -79,6 +81,7 @@ class Topic:
                 if error is None and there.partitions:
                     mine = (each for each in there.partitions if each % self._lanes == self._lane)
                     self._partitions = sorted(mine)
+                    self.trouble = ""
                     return str(metadata.cluster_id or "unknown")
             unknown = self._library.KafkaError.UNKNOWN_TOPIC_OR_PART
             if error is not None and error.code() in {unknown, self._library.KafkaError._UNKNOWN_TOPIC}:  # noqa: SLF001
@@ -87,6 +90,8 @@ class Topic:
                 )
             if error is not None and error.code() == self._library.KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 self._refused = printable(error.str())
+            if error is not None:
+                self.trouble = printable(error.str())
             if self._refused:
                 raise UsageError(
                     f"{self.name}: {self._refused}", "--username, --mechanism, --tls; fleet setup --reader"
@@ -110,6 +115,7 @@ class Topic:
                 if error is not None:
                     await self._learn(number, error)
                     continue
+                self.trouble = ""
                 self._at_end.discard(number)
                 last += 1
                 self.kept_in[str(number)] = message.offset() + 1
@@ -145,6 +151,7 @@ class Topic:
         code = error.code()
         if code == self._library.KafkaError._PARTITION_EOF:  # noqa: SLF001
             self._at_end.add(number)
+            self.trouble = ""
         elif code in {
             self._library.KafkaError.OFFSET_OUT_OF_RANGE,
             self._library.KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001
