@@ -33,7 +33,7 @@ SUFFIX: Final = str(sysconfig.get_config_var("EXT_SUFFIX"))
 MODULES: Final = """
     correlate/logjoin
     enrich/attribution enrich/decode enrich/keys enrich/memo enrich/native enrich/subject enrich/values
-    route/views/fragments route/views/native_json
+    route/views/fragments route/views/native_json route/views/textlines
     sources/audit/text sources/logformat
 """.split()
 """What every record passes through. A module that runs once, or once a batch, gains nothing."""

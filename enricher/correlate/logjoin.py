@@ -113,9 +113,9 @@ class LogJoin:
         done: list[Event] = []
         events, most = self._open, self._most_bytes
         for each in batch:
-            # By index: taking a tuple's subclass apart is slow where this is compiled.
-            node, stamp, record = each[0], each[1], each[2]
-            number = record[0]
+            # By name: unpacking a tuple's subclass, or an index, is slow where this is compiled.
+            node, stamp, record = each.node, each.stamp, each.record
+            number = record.type
             alone = False
             if stamp is None:
                 held = self._malformed()
@@ -129,7 +129,7 @@ class LogJoin:
                 else:
                     held = known
             held.records.append(record)
-            size = len(record[1]) + _RECORD
+            size = len(record.text) + _RECORD
             held.size += size
             self._size += size
             held.begun = self._begun

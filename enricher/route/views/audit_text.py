@@ -38,7 +38,7 @@ import re
 from typing import TYPE_CHECKING
 
 from enricher.enrich import beside, contid
-from enricher.enrich.attribution import SYSCALL, attribute, left_doubt, not_read, reason_of
+from enricher.enrich.attribution import attribute, left_doubt, not_read, reason_of
 from enricher.enrich.cgroups import home_of
 from enricher.enrich.native import NativeBuilder
 from enricher.enrich.surroundings import Surroundings
@@ -46,14 +46,16 @@ from enricher.enrich.told import type_of
 from enricher.enrich.whereabouts import Whereabouts
 from enricher.facts import ContainerOp
 from enricher.model import KINDS
+from enricher.route.views import textlines
 from enricher.route.views.flat import flat, told
+from enricher.route.views.textlines import place_of, prefix_of, quoted
 from enricher.sources.audit.types import is_user, name_of, number_of, text_name_of
 
 if TYPE_CHECKING:
     from enricher.enrich.cgroups import Home
     from enricher.enrich.shape import Inside
     from enricher.facts import Told
-    from enricher.model import Context, Event, HostFacts, Loss, Notice, Recalled, Record
+    from enricher.model import Context, Event, HostFacts, Loss, Notice, Recalled
 
 _NS_INFO = b'type=UNKNOWN[1390] msg=audit(%b): record="1"'
 _NS_INFO_MORE = b"type=UNKNOWN[1390] msg=audit(%b):"
@@ -66,9 +68,6 @@ _NOT_IN_LINES = frozenset({"schema", "time", "id", "uid", "host", "type", "keys"
 _LOST = b"type=UNKNOWN[1394] msg=audit(%b): "
 _TOLD = b"type=UNKNOWN[1398] msg=audit(%b): "
 _NOTICE = b'type=UNKNOWN[1398] msg=audit(%b): op="control-bytes"'
-
-_EOE = 1320
-_PROCTITLE = 1327
 
 # A control byte becomes a space; tab is harmless and stays.
 _CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
@@ -86,16 +85,6 @@ _HOMES = 8192
 _INSIDES = 8192
 
 _TOLD_MAX = 256  # bytes of what a runtime says: a value is never cut, and a line has little room
-
-_prefixes: dict[int, bytes] = {}
-
-
-def _prefix(record_type: int) -> bytes:
-    """Return ``type=NAME msg=``; kept per type, of which there can be no more than 65536."""
-    prefix = _prefixes.get(record_type)
-    if prefix is None:
-        prefix = _prefixes[record_type] = b"type=%s msg=" % text_name_of(record_type).encode("ascii")
-    return prefix
 
 
 def _spaced(line: bytes) -> bytes:
@@ -128,11 +117,6 @@ def _hex(content: bytes) -> bytes:
     return content.hex().upper().encode("ascii")
 
 
-def _quoted(text: str) -> bytes:
-    """Return our own words as a quoted value: nothing in them ends it or the line. To auparse a space does."""
-    return b'"%b"' % re.sub(rb"[\x00-\x20\x7f]", b"_", text.encode("ascii", "replace")).replace(b'"', b"'")
-
-
 class AuditText:
     """Renders events as audit text; keeps one prepared namespace part per distinct set."""
 
@@ -154,8 +138,10 @@ class AuditText:
             return self._own(event, _TOLD, _notice(event.notice))
         if event.told is not None:
             return self._fact(event, event.told)
+        if (bare := textlines.bare(event)) is not None:
+            return bare
         records = event.records
-        lines = [_prefix(record.type) + record.text for record in records]
+        lines = [prefix_of(record.type) + record.text for record in records]
         joined = b"".join(lines)
         context, doubt = attribute(event)
         ours = [
@@ -172,7 +158,7 @@ class AuditText:
         node = _node_of(event.node) if event.node else b""
         if event.node not in node:
             ours.append(_NOTICE % event.stamp + b' node_hex="%b"' % _hex(event.node))
-        place = _place(records)
+        place = place_of(records)
         lines[place:place] = ours
         if node:
             lines = [node + line for line in lines]
@@ -215,9 +201,9 @@ class AuditText:
             parts.append(b'self_caused="yes"')
         cut = [str(number) for number, record in enumerate(event.records, start=1) if record.truncated]
         if cut:
-            parts.append(b"truncated=" + _quoted(",".join(cut)))
+            parts.append(b"truncated=" + quoted(",".join(cut)))
         if reason := reason_of(event, doubt):
-            parts.append(b"reason=" + _quoted(reason))
+            parts.append(b"reason=" + quoted(reason))
         return b" ".join(parts)
 
     def _recalled(self, recalled: Recalled, parts: list[bytes]) -> str:
@@ -308,7 +294,7 @@ class AuditText:
 
     def _own(self, event: Event, prefix: bytes, facts: dict[str, str]) -> bytes:
         facts = {"event_uid": f"{self._host.boot_id}/{event.own_id}", **facts}
-        said = b" ".join(b"%b=%b" % (name.encode("ascii"), _quoted(fact)) for name, fact in facts.items())
+        said = b" ".join(b"%b=%b" % (name.encode("ascii"), quoted(fact)) for name, fact in facts.items())
         return prefix % event.stamp + said + b"\n"
 
     @staticmethod
@@ -365,7 +351,7 @@ def _home(home: Home) -> bytes:
             "runtime": container.get("runtime", ""),
             "pod": pod["uid"] if pod else "",
         }
-        parts += [b"%b=%b" % (name.encode("ascii"), _quoted(fact)) for name, fact in facts.items() if fact]
+        parts += [b"%b=%b" % (name.encode("ascii"), quoted(fact)) for name, fact in facts.items() if fact]
         said = {
             b"container_name": container.get("name", ""),
             b"container_image": container.get("image", ""),
@@ -398,14 +384,3 @@ def _namespace_part(context: Context | Recalled, host: HostFacts) -> tuple[bytes
             missing.append(kind)
     parts.append(f'ns_host="{",".join(initial)}"')
     return " ".join(parts).encode("ascii"), not_read(missing)
-
-
-def _place(records: list[Record]) -> int:
-    """Return the index at which our lines stand; the reasons are in the module's docstring."""
-    types = [record.type for record in records]
-    if SYSCALL not in types:
-        return 0
-    for last in (_PROCTITLE, _EOE):
-        if last in types:
-            return types.index(last)
-    return len(types)

@@ -126,7 +126,11 @@ class Fragments:
         syscalls = execves = 0
         parts = []
         for record in records:
-            number, text, truncated = record
+            number, text, truncated = (
+                record.type,
+                record.text,
+                record.truncated,
+            )  # unpacking is slow, compiled
             if number == SYSCALL:
                 syscalls += 1
             elif _KEY in text:
