@@ -279,7 +279,7 @@ soak-delivery: $(READY) $(RECEIVERS) ## Every destination through every fault: r
 	@compgen -G '.cache/corpus/job-*.capture' >/dev/null || \
 		$(VENV)/bin/python -m pytest --kernel $(or $(KERNEL),6.12) tests/suites/test_main_job.py
 	@$(PYTEST) --full -s --durations=0 --durations-min=4 --ignore-glob='*test_nats*' --ignore-glob='*test_kafka*' --ignore-glob='*test_collect*' --ignore-glob='*test_fleet*' \
-		tests/demo/test_demo.py::test_demo_with_a_receiver tests/delivery
+		'tests/demo/test_demo.py::test_demo_with_a_receiver[rsyslog-file]' tests/delivery
 
 # Receivers that many hosts publish to, each with a hundred thousand events through every fault of theirs.
 .PHONY: soak-fleet
@@ -287,7 +287,8 @@ soak-fleet: $(READY) $(RECEIVERS) $(FLUENT_SERVER) ## A fleet's receivers throug
 	@compgen -G '.cache/corpus/job-*.capture' >/dev/null || \
 		$(VENV)/bin/python -m pytest --kernel $(or $(KERNEL),6.12) tests/suites/test_main_job.py
 	@$(PYTEST) --full -s --durations=0 --durations-min=4 $(wildcard tests/delivery/test_forward.py tests/delivery/test_nats*.py \
-		tests/delivery/test_kafka*.py tests/delivery/test_collect*.py tests/delivery/test_fleet*.py) tests/suites/test_fleet.py
+		tests/delivery/test_kafka*.py tests/delivery/test_collect*.py tests/delivery/test_fleet*.py) tests/suites/test_fleet.py \
+		'tests/demo/test_demo.py::test_demo_with_a_receiver[nats-stream AUDIT]'
 
 # The package with ECS's definitions is not in the test tools: npm, and what it is configured with, fetches it.
 .PHONY: soak-schemas

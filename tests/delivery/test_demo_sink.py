@@ -63,3 +63,6 @@ def test_the_events_of_a_run_are_in_a_stream_once_though_they_come_twice_and_its
     assert "The two sets of uids are equal" in said
     assert said.count("fleet: 2 taken") == 2
     assert "it leads the stream AUDIT" in said
+    shortened = [line for line in shown.said if line.startswith('  {"where": "container", ')]
+    assert shortened
+    assert all(len(line) < 260 for line in shortened)

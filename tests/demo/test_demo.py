@@ -103,8 +103,9 @@ def argv_of(event: dict[str, Any]) -> list[str]:
 
 @pytest.mark.vm
 @pytest.mark.full
-def test_demo_with_a_receiver(pytestconfig: pytest.Config) -> None:
-    shown = shown_by(pytestconfig, "--sink", "rsyslog")
+@pytest.mark.parametrize("sink, where", [("rsyslog", "file"), ("nats", "stream AUDIT")])
+def test_demo_with_a_receiver(pytestconfig: pytest.Config, sink: str, where: str) -> None:
+    shown = shown_by(pytestconfig, "--sink", sink)
     events = len(schema.parse(demo.RESULT.read_bytes()))
-    assert f"rsyslog's own file has {events} events in " in shown
+    assert f"{sink}'s own {where} has {events} events in " in shown
     assert "The two sets of uids are equal" in shown

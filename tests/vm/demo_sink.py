@@ -98,8 +98,9 @@ def verdict(name: str, events: Iterable[NativeEvent], arrived: Arrived) -> tuple
 
 
 def _shortened(line: bytes) -> str:
-    """Return the line's head as it is, and the telling members of the JSON behind it."""
-    head, brace, body = line.decode(errors="replace").partition(" {")
+    """Return the line's head as it is, where it has one, and the telling members of the JSON behind it."""
+    text = line.decode(errors="replace")
+    head, brace, body = ("", "", text) if text.startswith("{") else text.partition(" {")
     try:
         whole = json.loads(brace + body)
     except ValueError:  # a part of a long one
@@ -111,7 +112,7 @@ def _shortened(line: bytes) -> str:
         short["container"] = {
             member: container[member][:12] for member in ("id", "name") if member in container
         }
-    return cut(escape(f"{head} {json.dumps(short, ensure_ascii=False)}"), _WIDTH)
+    return cut(escape(f"{head} {json.dumps(short, ensure_ascii=False)}".lstrip()), _WIDTH)
 
 
 def _rsyslog(
