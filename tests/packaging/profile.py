@@ -48,12 +48,13 @@ def lines(text: str) -> list[str]:
 
 
 def expression(glob: str) -> str:
-    """Return the regular expression of a glob; AppArmor's ``*`` stops at a slash."""
+    """Return the regular expression of a glob; AppArmor's ``*`` stops at a slash, and takes something after one."""
     for name, value in VARIABLES.items():
         glob = glob.replace(f"@{{{name}}}", value)
     assert "@" not in glob, f"{glob}: a variable that this reader does not know"
-    found, depth = [], 0
+    found, depth, before = [], 0, ""
     for part in _PART.findall(glob):
+        least, before = "+" if before == "/" else "*", part
         if part == "{":
             depth += 1
             found.append("(?:")
@@ -63,9 +64,8 @@ def expression(glob: str) -> str:
         elif part == "," and depth:
             found.append("|")
         else:
-            found.append(
-                {"**": ".*", "*": "[^/]*"}.get(part) or (part if part[0] == "[" else re.escape(part))
-            )
+            stars = {"**": f".{least}", "*": f"[^/]{least}"}
+            found.append(stars.get(part) or (part if part[0] == "[" else re.escape(part)))
     return "".join(found)
 
 

@@ -109,14 +109,17 @@ def test_it_does_its_work(host: Host) -> None:
     host.sh(f"mkdir -p -m 0710 /var/lib/docker && mkdir -p {state.rpartition('/')[0]}")
     host.machine.put(state, json.dumps(config).encode(), 0o600)
     host.sh(f"systemctl restart {UNIT}")
-    host.sh(f"mkdir {SCOPE} && echo $$ >{SCOPE}/cgroup.procs && /bin/true; /bin/true")
-    host.mark(EVENTS, "/var/log/audit-enricher/lines.txt")
+    # The first event of a container asks for what its runtime knows of it, and may be written before that is answered.
+    host.sh(f"mkdir {SCOPE}")
+    for _ in range(3):
+        host.sh(f"sh -c 'echo $$ >{SCOPE}/cgroup.procs && /bin/true; /bin/true'")
+        host.mark(EVENTS, "/var/log/audit-enricher/lines.txt")
     host.sh(f"systemctl reload {UNIT}")
     host.mark(EVENTS)
     said = json.loads(host.sh("audit-enricher status --json"))
     assert said
     found = [line for line in host.sh(f"cat {EVENTS}").splitlines() if ID in line]
-    assert any('"confined"' in line and '"image:1"' in line for line in found), found[-2:]
+    assert any('"confined"' in line and '"image:1"' in line for line in found), (found[-1:], denied(host))
     assert host.sh("ls /var/lib/audit-enricher").split(), "spools and the journal"
     assert host.unit("ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "0"}
 
