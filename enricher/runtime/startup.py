@@ -289,7 +289,9 @@ def _try(nonce: bytes, control: AuditControl, socket: Source, loaded: Loaded) ->
 
 
 def _dropped(socket: Source, loaded: Loaded) -> str:
-    """What was dropped since the start, in words; "" for nothing."""
+    """What was dropped since the start, in words; "" for nothing, or where whoever brings records has gone."""
+    if socket.ended:
+        return ""
     counters = loaded.counters()
     drops = {
         "the receive buffer was full": socket.drops(),

@@ -193,6 +193,15 @@ def test_not_delivered_though_nothing_was_dropped(bench: Bench) -> None:
     assert bench.closed() == ["close audit_log_end", "close socket", "close control"]
 
 
+def test_not_delivered_by_whoever_has_gone(bench: Bench) -> None:
+    """What the kernel's queue to a daemon loses meanwhile says nothing of our record."""
+    bench.tries, bench.acts = [PLAIN, QUEUE], ["undelivered"]
+    bench.host.way, bench.host.ended = "plugin", True
+    bench.host.counted["lost_queue"] = 8
+    assert "which dropped nothing" in str(bench.fails(WrongNamespace))
+    assert len(bench.host.sent) == 1
+
+
 DROPS = {
     "lost_rate_limit": "17 records over the rate limit",
     "lost_backlog": "17 records over the backlog limit",
