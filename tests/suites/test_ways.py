@@ -45,6 +45,9 @@ except EnricherError as error:
 """
 """Asks for the audit daemon's slot without asking first who has it, as no program of ours does."""
 
+GONE = "while pgrep -f '[a]udit-enricher plugin' >/dev/null; do sleep 0.2; done"
+"""Until a plugin has ended, which it does a moment after auditd: it has an account to give."""
+
 
 @pytest.fixture
 def plugin(guest: Guest, request: pytest.FixtureRequest) -> Iterator[None]:
@@ -74,8 +77,8 @@ def large_queue(guest: Guest) -> Iterator[None]:
 
 @pytest.fixture
 def daemon(guest: Guest) -> Iterator[Service]:
-    """The service as the audit daemon of the guest, whose auditd is not running."""
-    guest.run(["sh", "-c", f"rm -f {EVENTS}*"], check=True)
+    """The service as the audit daemon of the guest, whose auditd is not running, nor a plugin that it had fed."""
+    guest.run(["sh", "-c", f"{GONE}; rm -f {EVENTS}*"], timeout=60, check=True)
     guest.put(DROP_IN, b"[service]\ndaemon = true\n")
     guest.run(["systemctl", "unmask", UNIT], check=True)
     made = Service(guest)
@@ -315,8 +318,7 @@ def test_auditd_reloads_it(guest: Guest) -> None:
 
 
 def test_what_it_says_of_itself_by_hand(guest: Guest) -> None:
-    gone = "while pgrep -f '[a]udit-enricher plugin' >/dev/null; do sleep 0.2; done"
-    guest.run(["sh", "-c", gone], timeout=60, check=True)
+    guest.run(["sh", "-c", GONE], timeout=60, check=True)
     done = guest.run(["audit-enricher", "plugin"], timeout=120)
     said = done.stderr.decode()
     assert done.returncode == 4, said
