@@ -74,7 +74,7 @@ static __always_inline int on_unproved_buffer(const struct audit_buffer *ab)
 		prove_mnt();
 	}
 	if (is_own_context(ab) || (LEARNED->context && !word_at(ab, BUFFER_CTX)))
-		return on_buffer(ab, NULL);
+		return on_buffer(0, ab, NULL);
 	if (skb)
 		return on_unplaced_record(skb);
 	COUNT(fail_buffer);
