@@ -10,11 +10,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from enricher.cli.options import reader
 from enricher.config.kinds import Unfit
 from enricher.errors import UsageError
 from enricher.sinks.delivery.connection import addresses_of
-from enricher.sinks.delivery.jetstream import NatsOptions
-from enricher.sinks.delivery.kafka import KafkaOptions
+from enricher.sinks.delivery.jetstream import NatsOptions, StreamKind
+from enricher.sinks.delivery.kafka import KafkaOptions, TopicKind
 
 if TYPE_CHECKING:
     from enricher.config.options import Clashing
@@ -38,6 +39,24 @@ def _servers(text: str) -> str:
         return ",".join(str(each) for each in addresses_of(text))
     except (Unfit, UsageError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_names(parser: argparse.ArgumentParser) -> None:
+    """Declare which stream or topic it is."""
+    parser.add_argument(
+        "--stream",
+        type=reader(StreamKind()),
+        default="AUDIT",
+        metavar="NAME",
+        help="nats: the stream (default: AUDIT)",
+    )
+    parser.add_argument(
+        "--topic",
+        type=reader(TopicKind()),
+        default="audit-events",
+        metavar="TOPIC",
+        help="kafka: the topic (default: audit-events)",
+    )
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:

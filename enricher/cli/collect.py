@@ -12,14 +12,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enricher.cli.cluster import KINDS, add_cluster, kafka_options, nats_options
-from enricher.cli.options import Signals, count, duration, reader, say, size
+from enricher.cli.cluster import KINDS, add_cluster, add_names, kafka_options, nats_options
+from enricher.cli.options import Signals, count, duration, say, size
 from enricher.runtime.collect.collector import Collector, Limits
 from enricher.runtime.collect.lane import Lane
 from enricher.runtime.collect.stream import Stream
 from enricher.runtime.collect.topic import Topic
-from enricher.sinks.delivery.jetstream import StreamKind
-from enricher.sinks.delivery.kafka import TopicKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,20 +53,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--from", dest="source", choices=KINDS, default="nats", help="what it is (default: nats)"
     )
-    parser.add_argument(
-        "--stream",
-        type=reader(StreamKind()),
-        default="AUDIT",
-        metavar="NAME",
-        help="nats: the stream (default: AUDIT)",
-    )
-    parser.add_argument(
-        "--topic",
-        type=reader(TopicKind()),
-        default="audit-events",
-        metavar="TOPIC",
-        help="kafka: the topic (default: audit-events)",
-    )
+    add_names(parser)
     add_cluster(parser)
     parser.add_argument(
         "--lane",

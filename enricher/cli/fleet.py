@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from enricher.cli.cluster import KINDS, add_cluster, kafka_options, nats_options
+from enricher.cli.cluster import KINDS, add_cluster, add_names, kafka_options, nats_options
 from enricher.cli.options import count, duration, put, reader, say, size
 from enricher.config.kinds import Count
 from enricher.errors import FleetNotReady, UsageError
@@ -18,8 +18,6 @@ from enricher.runtime.fleet.jetstream import JetStream
 from enricher.runtime.fleet.kafka import Kafka
 from enricher.runtime.fleet.layout import Layout
 from enricher.runtime.fleet.users import read_hosts, write_users
-from enricher.sinks.delivery.jetstream import StreamKind
-from enricher.sinks.delivery.kafka import TopicKind
 
 if TYPE_CHECKING:
     from enricher.runtime.fleet.layout import Finding
@@ -58,20 +56,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--hosts", metavar="FILE", type=Path, help="users: the hosts' machine ids, one a line"
     )
-    parser.add_argument(
-        "--stream",
-        type=reader(StreamKind()),
-        default="AUDIT",
-        metavar="NAME",
-        help="nats: the stream (default: AUDIT)",
-    )
-    parser.add_argument(
-        "--topic",
-        type=reader(TopicKind()),
-        default="audit-events",
-        metavar="TOPIC",
-        help="kafka: the topic (default: audit-events)",
-    )
+    add_names(parser)
     _add_layout(parser)
     add_cluster(parser)
     parser.set_defaults(call=fleet)

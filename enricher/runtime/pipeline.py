@@ -44,9 +44,9 @@ _FINISH_WAIT: Final = 0.05
 _DRAIN_WAIT: Final = 2.0
 _STOP_TRIES: Final = 3
 _COUNTS_EVERY: Final = 1.0
+"""Seconds between two looks at the signs of a loss."""
 _SETTLE_EVERY: Final = 0.25
 """Seconds between asking whether an event is over that a rule may have cut short; as long as one may be."""
-"""Seconds between two looks at the signs of a loss."""
 _ASK_EVERY: Final = 60.0
 """Seconds between two readings of all counts where there is no sign: of what only a system call tells."""
 _DELIVERED: Final = frozenset((Proof.PROVED, Proof.HOOK_MISSED))

@@ -317,3 +317,15 @@ class Run:
         left = iter(range(len(script)))
         self.pipeline.run(lambda: next(left, None) is None)
         return self.events[before:]
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    made = Host()
+    install(made, monkeypatch)
+    return made
+
+
+@pytest.fixture
+def run(host: Host) -> Run:
+    return Run(host)

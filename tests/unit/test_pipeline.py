@@ -16,24 +16,14 @@ from enricher.runtime.pipeline import OWN_NOISE_WAIT, OWN_NOISE_WAIT_MAX, Pipeli
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.stages import Opening
 from enricher.sources.audit.control import AuditStatus
-from tests.unit.fake_host import OTHER, RING_FDS, SOCKET_FD, Host, Run, install, started
+from tests.unit.fake_host import OTHER, RING_FDS, SOCKET_FD, Host, Run, host, run, started
 from tests.unit.sample_stream import EOE, context, record, records, stamp, tally
+
+__all__ = ["host", "run"]  # fixtures
 
 US = os.getpid()
 NOW = 50_000_000_000  # nanoseconds since boot when the host begins
 SILENT = Trial(Proof.SILENT, None, [], [], [])
-
-
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> Host:
-    made = Host()
-    install(made, monkeypatch)
-    return made
-
-
-@pytest.fixture
-def run(host: Host) -> Run:
-    return Run(host)
 
 
 def once(host: Host) -> None:

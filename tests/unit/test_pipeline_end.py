@@ -13,24 +13,14 @@ from enricher.model import Event, Record
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.stages import Opening
-from tests.unit.fake_host import Host, Run, install, started
+from tests.unit.fake_host import Host, Run, host, run, started
 from tests.unit.sample_stream import EOE, context, record, records, stamp, tally
+
+__all__ = ["host", "run"]  # fixtures
 
 US = os.getpid()
 NOW = 50_000_000_000  # nanoseconds since boot when the host begins
 SILENT = Trial(Proof.SILENT, None, [], [], [])
-
-
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> Host:
-    made = Host()
-    install(made, monkeypatch)
-    return made
-
-
-@pytest.fixture
-def run(host: Host) -> Run:
-    return Run(host)
 
 
 def test_account_between_two_nonces(run: Run, host: Host) -> None:

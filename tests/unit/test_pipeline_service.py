@@ -6,28 +6,16 @@ from __future__ import annotations
 import os
 import select
 
-import pytest
-
 from enricher.model import Event
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.stages import Opening
-from tests.unit.fake_host import Host, Run, install, started
+from tests.unit.fake_host import Host, Run, host, run, started
 from tests.unit.sample_stream import EOE, context, record, records, stamp
 
+__all__ = ["host", "run"]  # fixtures
+
 US = os.getpid()
-
-
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> Host:
-    made = Host()
-    install(made, monkeypatch)
-    return made
-
-
-@pytest.fixture
-def run(host: Host) -> Run:
-    return Run(host)
 
 
 def test_others_are_served_between_turns(run: Run, host: Host) -> None:
