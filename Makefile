@@ -251,7 +251,7 @@ soak-ways: $(READY) ## As auditd's plugin and as the audit daemon, beside the mu
 
 .PHONY: soak-namespaces
 soak-namespaces: $(READY) ## Namespaces at full size on every kernel: the storm, and what the programs cost, counted
-	@$(PARTS) $(ARGS) --rest $(addprefix tests/suites/test_,$(addsuffix .py,changes users packets namespaces_command overhead))
+	@$(PARTS) $(ARGS) --rest $(addprefix tests/suites/test_,$(addsuffix .py,changes lives users packets namespaces_command overhead))
 
 .PHONY: soak-contid
 soak-contid: $(READY) ## Audit container identifiers on every kernel: the store, the race with fork, engines

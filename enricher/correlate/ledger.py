@@ -335,6 +335,13 @@ def words(summary: Summary) -> str:
                 f"serials {gap.first} to {gap.last}, at most {gap.events} events ({gap.reason})",
             )
         )
+    if counts.facts_dropped or counts.facts_missed:
+        rows.append(
+            (
+                "lost: facts beside records",
+                f"{counts.facts_dropped} for want of room, {counts.facts_missed} where a program was skipped",
+            )
+        )
     if counts.lost_other:
         rows.append(("lost: for another reason", f"{counts.lost_other} records"))
     if counts.lost_unseen:

@@ -7,23 +7,30 @@ the workload carries in its arguments. Never decides what to run.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import signal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 from enricher.model import KINDS
 from tests import schema
+from tests.suites.rules import Rules
 from tests.suites.staging import COMMAND
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
     from tests.vm.guest import Guest
 
 Json = dict[str, Any]
+P = ParamSpec("P")
 _numbers = itertools.count()
+_said: list[str] = []
+"""What each command that was stopped printed, since `again_where_skipped` began."""
+_SKIPPED = re.compile(r"^lost: facts beside records .*, [1-9]\d* where a program was skipped$", re.MULTILINE)
 _READY_TIMEOUT = 120.0
 _STOP_TIMEOUT = 60.0
 
@@ -183,6 +190,7 @@ class Live:
         status = self._process.wait(_STOP_TIMEOUT)
         self.said += self._process.read().decode()
         assert status == 0, f"exit status {status}:\n{self.said}"
+        _said.append(self.said)
         return account_of(self.said)
 
     def output(self) -> bytes:
@@ -192,6 +200,41 @@ class Live:
     def events(self) -> list[Json]:
         """What it has written so far, as events that keep to the published schema."""
         return schema.parse(self.output())
+
+
+def again_where_skipped(test: Callable[P, None]) -> Callable[P, None]:
+    """Do a test that looks for single facts again, where an account says that the kernel skipped a program.
+
+    A kernel that preempts a task inside of a program skips that program for the next task on the CPU. The account tells
+    how often, and cannot tell whose fact that was. Where no account says so, a failure is one.
+    """
+
+    @functools.wraps(test)
+    def attempts(*args: P.args, **kwargs: P.kwargs) -> None:
+        for _ in range(2):
+            _said.clear()
+            try:
+                return test(*args, **kwargs)
+            except AssertionError:
+                if not any(_SKIPPED.search(said) for said in _said):
+                    raise
+            if isinstance(rules := kwargs.get("rules"), Rules):
+                rules.clear()
+        return test(*args, **kwargs)
+
+    return attempts
+
+
+def own(events: list[Json], kind: str) -> list[Json]:
+    """Those of a type."""
+    return [event for event in events if event["type"] == kind]
+
+
+def skipped(events: list[Json]) -> int:
+    """How many messages beside records were lost; where a task was preempted inside of a program, the next one's is."""
+    return sum(
+        event["lost"]["messages"] for event in own(events, "LOST") if event["lost"]["cause"] == "facts"
+    )
 
 
 class Truth(NamedTuple):

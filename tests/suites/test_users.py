@@ -14,7 +14,7 @@ import pytest
 
 from tests.accuracy.runtimes import Rootless
 from tests.accuracy.yard import BOX, Yard
-from tests.suites.live import Live
+from tests.suites.live import Live, again_where_skipped
 from tests.suites.staging import SHARE
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def yard(guest: Guest) -> Iterator[Yard]:
     guest.run(["sh", "-c", f"pkill -f {BOX}; rm -rf /srv/yard/users*; true"], timeout=60)
 
 
+@again_where_skipped
 def test_numbers_inside_of_user_namespaces(guest: Guest, rules: Rules) -> None:
     """Mapped by hand: three deep, with hundreds of extents, late, and in numbers that were another's."""
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
@@ -102,6 +103,7 @@ def test_numbers_inside_of_user_namespaces(guest: Guest, rules: Rules) -> None:
     ] == []
 
 
+@again_where_skipped
 def test_a_rootless_container(guest: Guest, rules: Rules, yard: Yard) -> None:
     """Podman's own map, by newuidmap; and a login inside that audit never hears of.
 
@@ -139,6 +141,7 @@ def test_a_rootless_container(guest: Guest, rules: Rules, yard: Yard) -> None:
     assert refused["subject"]["inside"]["uid"] == 0
 
 
+@again_where_skipped
 def test_refused_messages(guest: Guest, rules: Rules) -> None:
     """Debian's own su without a container; what is no text; and more of it than anybody wants to hear."""
     rules.clear()

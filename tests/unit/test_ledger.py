@@ -425,6 +425,8 @@ def test_failed_reads_name_their_places() -> None:
 def test_rows_that_are_there_when_there_is_something_to_say() -> None:
     always = rows(NONE_LOST)
     counts = KernelCounts(
+        facts_dropped=8,
+        facts_missed=9,
         lost_other=1,
         lost_unseen=7,
         auditd_queue=2,
@@ -435,6 +437,7 @@ def test_rows_that_are_there_when_there_is_something_to_say() -> None:
     )
     sometimes = {name: value for name, value in rows(counts).items() if name not in always}
     assert sometimes == {
+        "lost: facts beside records": "8 for want of room, 9 where a program was skipped",
         "lost: for another reason": "1 records",
         "lost: for one of these, not seen which": "7 records",
         "auditd's queue overflowed (not lost here)": "2 records",
