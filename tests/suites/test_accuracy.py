@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make accuracy` in small: real runtimes and the acts where guessing fails, on every kernel, without the rivals."""
+"""`make accuracy` in small: real runtimes and the acts where guessing fails, without the rivals."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.accuracy.gate import hold
 from tests.accuracy.matrix import OURS, REDUCED, perform, reduced_runtimes
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from tests.vm.guest import Guest
 
 
+@pytest.mark.only_on("6.1", "newest")
 def test_every_event(guest: Guest, record_property: Callable[[str, object], None]) -> None:
     outcome = perform(guest, reduced_runtimes(), REDUCED)
     ours = outcome.scores[OURS]

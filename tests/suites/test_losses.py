@@ -104,6 +104,7 @@ def while_stopped(guest: Guest, live: Live, *argv: str) -> None:
     guest.run(["kill", "-CONT", str(live.pid)], check=True)
 
 
+@OLDEST_AND_NEWEST
 @pytest.mark.usefixtures("execs")
 def test_receive_buffer_full(guest: Guest, tmp_path: Path) -> None:
     with SecondReader(guest) as second, Live(guest, "--receive-buffer", "32K", capture=True) as live:
@@ -154,6 +155,7 @@ def test_ring_full(guest: Guest) -> None:
     assert sum(lost["messages"] for lost in told) == account.contexts_dropped + account.tallies_dropped
 
 
+@OLDEST_AND_NEWEST
 @pytest.mark.usefixtures("execs", "settings")
 def test_over_the_rate_limit(guest: Guest) -> None:
     with SecondReader(guest) as second, Live(guest) as live:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.vm.guest import Guest
 
 Json = dict[str, Any]
+TWO_KERNELS = pytest.mark.only_on("6.1", "newest")
 IMAGE = "localhost/busybox:latest"
 LINK = b"v\x1b[7m\xffa"
 service = test_service.service
@@ -77,6 +78,7 @@ def link_of(entry: Json, name: str | bytes) -> Json:
     return found
 
 
+@TWO_KERNELS
 def test_all_that_there_is(yard: Yard, record_property: Callable[[str, object], None]) -> None:
     listed = yard.guest.run(["lsns", "--json", "--output", "NS,TYPE,PID"], timeout=60, check=True).stdout
     document, said = yard.document()
@@ -175,6 +177,7 @@ def _held(yard: Yard, spaces: dict[tuple[str, int], Json]) -> None:
     assert [link["name"] for link in entry["network"]["links"]] == ["lo"]
 
 
+@TWO_KERNELS
 def test_the_table(yard: Yard) -> None:
     """100 columns hold it, and nothing that a name holds reaches the terminal."""
     with yard.guest.popen([COMMAND, "namespaces"], pty=(50, 100)) as process:
@@ -211,6 +214,7 @@ def test_what_is_asked_for(yard: Yard) -> None:
     assert "f00" in err
 
 
+@TWO_KERNELS
 def test_without_privilege(yard: Yard) -> None:
     """What may be seen is shown, what may not is said; a link that may not be followed leads nowhere, on 5.10 too."""
     prefix = ("setpriv", "--reuid=tester", "--regid=tester", "--clear-groups", "--inh-caps=-all")
@@ -234,6 +238,7 @@ def test_without_privilege(yard: Yard) -> None:
     assert "CAP_SYS_PTRACE" in err
 
 
+@TWO_KERNELS
 def test_without_sys_admin_or_pyroute2(yard: Yard) -> None:
     document, said = yard.document("--kind", "net", prefix=("setpriv", "--bounding-set=-sys_admin"))
     spaces = by_key(document)

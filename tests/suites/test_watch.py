@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.suites.live import Live
 from tests.suites.staging import SHARE
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
     from tests.suites.rules import Rules
     from tests.vm.guest import Guest
+
+pytestmark = pytest.mark.only_on("5.10", "newest")
 
 TRUTH = f"{SHARE}/workload/truth"
 SWITCH = "/sys/kernel/debug/kprobes/enabled"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.suites.rules import Rules
     from tests.vm.guest import Guest
 
+ONE_KERNEL = pytest.mark.only_on("6.12")
 CONF = "/etc/audit/plugins.d/audit-enricher.conf"
 SHIPPED = Path(__file__).resolve().parents[2] / "packaging/auditd/audit-enricher.conf"
 EVENTS = "/var/log/audit-enricher/events.json"
@@ -168,7 +169,7 @@ def same_events(guest: Guest, rules: Rules, burst: int) -> None:
     assert different == [], (ours[different[0]], theirs[different[0]])
 
 
-@pytest.mark.only_on("6.12", "newest")
+@ONE_KERNEL
 @pytest.mark.usefixtures("plugin")
 def test_the_plugin_has_the_same_events(guest: Guest, rules: Rules) -> None:
     same_events(guest, rules, BURST)
@@ -176,13 +177,13 @@ def test_the_plugin_has_the_same_events(guest: Guest, rules: Rules) -> None:
 
 @pytest.mark.full
 @pytest.mark.timeout(3600)
-@pytest.mark.only_on("6.12", "newest")
+@ONE_KERNEL
 @pytest.mark.usefixtures("large_queue", "plugin")
 def test_the_plugin_has_all_of_200_000_records(guest: Guest, rules: Rules) -> None:
     same_events(guest, rules, BURST_FULL)
 
 
-@pytest.mark.only_on("6.12", "newest")
+@ONE_KERNEL
 def test_the_daemon_has_the_same_events(daemon: Service, guest: Guest, rules: Rules) -> None:
     status = daemon.status()
     assert (status["way"], slot(guest)) == ("daemon", status["pid"])
@@ -193,13 +194,13 @@ def test_the_daemon_has_the_same_events(daemon: Service, guest: Guest, rules: Ru
 
 @pytest.mark.full
 @pytest.mark.timeout(3600)
-@pytest.mark.only_on("6.12", "newest")
+@ONE_KERNEL
 @pytest.mark.usefixtures("daemon")
 def test_the_daemon_has_all_of_200_000_records(guest: Guest, rules: Rules) -> None:
     same_events(guest, rules, BURST_FULL)
 
 
-@pytest.mark.only_on("6.12", "newest")
+@ONE_KERNEL
 def test_the_slot_from_the_first_start_to_the_last_end(daemon: Service, guest: Guest) -> None:
     """Nothing but the pid is set; it is kept from others, given back, and taken again after a kill."""
     before = fixed(guest)
@@ -238,7 +239,7 @@ def test_the_slot_from_the_first_start_to_the_last_end(daemon: Service, guest: G
     assert "could not be given back" not in account
 
 
-@pytest.mark.only_on("6.12", "newest")
+@ONE_KERNEL
 def test_a_daemon_that_stands_still_loses_by_number(daemon: Service, guest: Guest, rules: Rules) -> None:
     """The kernel waits for it a while, keeps what the backlog limit allows, and gives up the rest: all is told."""
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
@@ -263,7 +264,7 @@ def test_a_daemon_that_stands_still_loses_by_number(daemon: Service, guest: Gues
     assert sum(each["records"] for each in lost if each["cause"] == "netlink") == dropped, lost
 
 
-@pytest.mark.only_on("6.12", "newest")
+@ONE_KERNEL
 @pytest.mark.usefixtures("auditd")
 def test_auditd_keeps_the_slot(guest: Guest) -> None:
     """And the service says who has it, and leaves it at that."""
@@ -285,7 +286,7 @@ def test_auditd_keeps_the_slot(guest: Guest) -> None:
     assert slot(guest) == holder
 
 
-@pytest.mark.only_on("6.12", "newest")
+@ONE_KERNEL
 @pytest.mark.usefixtures("plugin")
 def test_it_ends_with_auditd_and_begins_with_it(guest: Guest, rules: Rules) -> None:
     """And what came between is a gap, as between two runs of the service: it was told to end twice, and ended once."""
@@ -306,7 +307,7 @@ def test_it_ends_with_auditd_and_begins_with_it(guest: Guest, rules: Rules) -> N
     assert gap["first"] <= gap["last"]
 
 
-@pytest.mark.only_on("6.12", "newest")
+@ONE_KERNEL
 @pytest.mark.usefixtures("plugin")
 def test_auditd_reloads_it(guest: Guest) -> None:
     """It passes SIGHUP on to its plugins."""
