@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from enricher.correlate.lives import Lives
 from enricher.enrich.cgroups import CgroupTable
+from enricher.enrich.contidboxes import ContidBoxes
 from enricher.enrich.tenants import Tenants
 from enricher.enrich.users import UserMaps
 
@@ -25,6 +26,7 @@ class Surroundings:
         self.lives = Lives()
         self.tenants = Tenants(self.lives, self.cgroups, host.initial)
         self.users = UserMaps(self.lives)
+        self.contids = ContidBoxes(self.tenants, host.initial)
 
     def learn(self, batch: Batch) -> None:
         """Take in what a batch tells beside its records."""
@@ -33,3 +35,4 @@ class Surroundings:
             self.lives.learn(batch.facts, batch.oldest)
             self.tenants.learn(batch.facts)
             self.users.learn(batch.facts, batch.oldest)
+            self.contids.learn(batch.facts)

@@ -233,6 +233,7 @@ class Service:
         )
         if self._contid is not None:
             self._contid.attach(pipeline)
+            pipeline.stages.fill = self._output.around.contids.fill
         self._output.followers = server
         self._tell_beginning(left)
         pipeline.wake_on(self._asked.fd)

@@ -19,7 +19,7 @@ from enricher.model import Event, KernelCounts, Loss, Notice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from enricher.facts import Told
+    from enricher.facts import PacketNet, Told
     from enricher.model import Batch
 
 
@@ -93,6 +93,8 @@ class Stages:
         self._helpers: dict[int, int] = {}  # our other processes, and those that were: when each was started
         self._run = opening.run
         self._degraded = opening.degraded
+        self.fill: Callable[[PacketNet], PacketNet] | None = None
+        """Completes what is known of a packet's net namespace, where somebody can."""
         self._made = 0  # own events so far: the counter in their uid
         self._told = dict.fromkeys((cause.name for cause in CAUSES), 0)
         self._limited = dict.fromkeys(LIMITED, 0)
@@ -191,7 +193,9 @@ class Stages:
         pid = self._pid
         for event in done:
             context = event.context
-            event.beside = self.acts.of(event.stamp)
+            event.beside = beside = self.acts.of(event.stamp)
+            if beside is not None and beside.packet is not None and self.fill is not None:
+                event.beside = beside._replace(packet=self.fill(beside.packet))
             if context is not None:
                 event.self_caused = (
                     context.pid == pid or self._helpers.get(context.pid) == context.start // _TICK

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Container identifiers of containers: Podman with the shipped hook, and what a kill of the service costs them.
+"""Container identifiers of containers: Podman with the shipped hook, Docker with the shipped runtime, a kill.
 
 Everything is as an administrator would have it: the example's drop-in, the hook's file in Podman's directory.
 """
@@ -13,6 +13,7 @@ import pytest
 
 from tests.suites.contid_bench import HOOK, ON, PINS, contids, of_true, ops, settled, unkept
 from tests.suites.test_metadata import IMAGE
+from tests.suites.test_packets import by_expression, packets
 from tests.suites.test_service import DROP_IN, UNIT
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ pytestmark = [pytest.mark.vm, pytest.mark.full]
 
 Json = dict[str, Any]
 BOXES = 5
+MARK = 7
+RUNC = "/usr/libexec/audit-enricher/contid-runc"
+DAEMON = "/etc/docker/daemon.json"
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +86,70 @@ def test_podman_with_the_hook(bench: Bench, record_property: Callable[[str, obje
     balanced(events)
     joined = [op for op in told if op["op"] == "set" and op["res"]]
     record_property("containers with the hook", f"{BOXES}, {len(joined)} sets, {events_of_boxes} events")
+
+
+def test_docker_with_the_runtime(bench: Bench) -> None:
+    """As with Podman: before the first instruction, for what is executed in it later as well; and balanced."""
+    before = bench.sh(f"cat {DAEMON}", check=False).stdout
+    daemon = json.loads(before or b"{}")
+    daemon.setdefault("runtimes", {})["contid"] = {"path": RUNC}
+    bench.sh("mkdir -p /etc/docker")
+    bench.guest.put(DAEMON, json.dumps(daemon).encode())
+    try:
+        bench.sh("systemctl restart docker; guest-images docker")
+        settled(bench)
+        bench.sh(
+            f"docker run -d --runtime contid --name wrapped {IMAGE} sh -c '/bin/true wrapped-first; exec sleep 600'"
+        )
+        bench.exec("docker", "exec", "wrapped", "true", "wrapped-later")
+        bench.sh(f"docker run --rm --name unwrapped {IMAGE} /bin/true not-wrapped")
+        bench.sh("docker rm -f wrapped")
+        events = settled(bench)
+    finally:
+        bench.sh(
+            f"docker rm -f wrapped unwrapped; systemctl stop docker.socket docker; rm {DAEMON}", check=False
+        )
+        if before:
+            bench.guest.put(DAEMON, before)
+    told = ops(events)
+    assert [op for op in told if not op["res"]] == []
+    op = next(op for op in told if op["op"] == "set")
+    assert op["engine"]["name"] == "wrapped"
+    assert {name: op["engine"][name] for name in ("image", "runtime")} == {
+        "image": IMAGE,
+        "runtime": "docker",
+    }
+    for tag in ("wrapped-first", "wrapped-later"):
+        [event] = of_true(events, tag)
+        assert event["contid"] == [op["contid"]], tag
+        assert event["container"]["id"] == op["engine"]["id"], tag
+    [event] = of_true(events, "not-wrapped")
+    assert "contid" not in event
+    balanced(events)
+
+
+def test_a_packet_has_those_of_its_net_namespace(bench: Bench) -> None:
+    """A packet has no task: what an engine announced of the containers in its net namespace, and of no other."""
+    settled(bench)
+    for name in ("netted", "beside"):
+        bench.sh(f"podman run -d --name {name} --network none {IMAGE} sleep 600")
+    bench.sh(f"podman run -d --name shares --network container:netted {IMAGE} sleep 600")
+    pid = bench.sh("podman inspect --format '{{.State.Pid}}' netted").stdout.decode().strip()
+    inside = ["nsenter", "-t", pid, "-n", "sh", "-c"]
+    bench.guest.run([*inside, f"ip link set lo up; {by_expression(MARK)}"], timeout=60, check=True)
+    bench.sh(f"nsenter -t {pid} -n busybox ping -q -c 3 -i 0.1 127.0.0.1")
+    bench.sh("podman rm -af -t 0", check=False)
+    events = settled(bench)
+    named = {op["engine"]["name"]: op["contid"] for op in ops(events) if op["op"] == "set" and "engine" in op}
+    told = packets(events)[MARK]
+    assert len(told) == 12, "three there and three back, each by two rules"
+    expected = sorted((named["netted"], named["shares"]))
+    for event in told:
+        assert sorted(event["packet"]["contids"]) == [[contid] for contid in expected]
+        [told_of] = event["container_ids"]
+        assert (told_of["record"], sorted(told_of["contid"].split(","))) == (1, expected)
+        assert "contid" not in event
+    balanced(events)
 
 
 def test_a_kill_of_the_service_loses_no_inheritance(bench: Bench) -> None:
