@@ -24,7 +24,7 @@ def pids_of(context: Context) -> list[PidEntry]:
 
 
 def subject_of(context: Context | None, fields: Fields) -> Subject:
-    """Put the subject together; an empty dict if nothing is known of it."""
+    """Put the subject together; an empty dict if nothing is known of it. The kernel's numbers are of 32 bits, unsigned."""
     subject: dict[str, object] = {}
     get = fields.get
     if context is not None:
@@ -42,19 +42,19 @@ def subject_of(context: Context | None, fields: Fields) -> Subject:
     else:
         for name in ("pid", "ppid"):
             value = get(name)
-            if isinstance(value, int):
+            if isinstance(value, int) and 0 <= value <= UNSET:
                 subject[name] = value
         _copy_text(fields, subject, "comm")
         _copy_text(fields, subject, "exe")
         auid = get("auid")
         ses = get("ses")
-    if isinstance(auid, int) and auid != UNSET:
+    if isinstance(auid, int) and 0 <= auid < UNSET:
         subject["auid"] = auid
-    if isinstance(ses, int) and ses != UNSET:
+    if isinstance(ses, int) and 0 <= ses < UNSET:
         subject["ses"] = ses
     for name in _CREDENTIALS:
         value = get(name)
-        if isinstance(value, int):
+        if isinstance(value, int) and 0 <= value <= UNSET:
             subject[name] = value
     return cast("Subject", subject)
 

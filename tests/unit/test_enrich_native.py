@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from enricher.clock import ManualClock, rfc3339
@@ -13,6 +15,7 @@ from enricher.enrich.shape import NsEntry
 from enricher.enrich.surroundings import Surroundings
 from enricher.model import KINDS, UNSET, Batch, CgroupChange, CgroupOp, ContextFlag, Tally
 from enricher.route.views.audit_text import AuditText
+from tests import schema
 from tests.unit.sample_events import (
     BOX_INUMS,
     EXEC,
@@ -145,6 +148,15 @@ def test_unset_login_ids_are_absent() -> None:
     assert "auid" not in without["subject"]
     assert without["subject"]["ses"] == 3
     assert without["records"][0]["fields"]["auid"] == 4294967295
+
+
+@pytest.mark.parametrize("number", [-4294967295, -1, 4294967296])
+def test_numbers_that_the_kernel_does_not_have_are_not_the_subjects(number: int) -> None:
+    body = re.sub(rb"\b(auid|ses|uid|ppid)=\d+", rb"\1=%d" % number, SYSCALL)
+    native = build(event((1300, body)), HOST)
+    schema.validate(native)
+    assert not {"auid", "ses", "uid", "ppid"} & set(native["subject"])
+    assert {native["records"][0]["fields"][name] for name in ("auid", "ses", "uid", "ppid")} == {number}
 
 
 def test_what_a_program_says_of_itself_is_not_the_subject() -> None:
