@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["jail", "trial"]  # fixtures
 
-pytestmark = [pytest.mark.only_on("6.1", "newest"), pytest.mark.full]
+pytestmark = pytest.mark.only_on("newest")
 
 SOCKET = "/run/audit-enricher/control.sock"
 STATE = "/var/lib/audit-enricher"
