@@ -49,15 +49,44 @@ static __always_inline void count_record(struct open_event *open, __u16 type)
 #define BUFFER_KEY(task)   ((task) | 1)
 #define IS_BUFFER_KEY(key) ((key)&1)
 
+/* Changes how many places of open_events are taken; whether one may stay taken with no event in it. */
+#ifdef WITHOUT_ACTS /* bcc has no variables */
+#define PLACES(change)
+#define PLACES_MAY_STAY 0
+#else
+#define PLACES(change)	__sync_fetch_and_add(&places_taken, change)
+#define PLACES_MAY_STAY (places_taken <= OPEN_EVENTS_MAX / 2)
+#endif
+
+/* The kernel is done with it, and so are we: what is left is a place for the task's next event. */
+static __always_inline int is_done(const struct open_event *open)
+{
+	return open->told == open->stamp.serial;
+}
+
+static __always_inline void leave_place(__u64 key)
+{
+	if (!bpf_map_delete_elem(&open_events, &key))
+		PLACES(-1);
+}
+
+/* Its count was told. The place stays for the task's next event, while there are enough for other tasks. */
+static __always_inline void end_event(__u64 key, struct open_event *open)
+{
+	if (PLACES_MAY_STAY && !IS_BUFFER_KEY(key))
+		open->told = open->stamp.serial;
+	else
+		leave_place(key);
+}
+
 VERIFIED_ALONE int close_event(__u64 key, __u32 flags, __u64 wakeup)
 {
 	struct open_event *open = bpf_map_lookup_elem(&open_events, &key);
 
-	if (!open)
+	if (!open || is_done(open))
 		return 0;
-	if (open->told != open->stamp.serial)
-		emit_tally(open, flags, wakeup);
-	bpf_map_delete_elem(&open_events, &key);
+	emit_tally(open, flags, wakeup);
+	end_event(key, open);
 	return 0;
 }
 
@@ -79,23 +108,40 @@ static __always_inline void remember_inside(__u64 key)
 #endif
 }
 
-/* Returns the context's flags: UNTRACKED is added where there is no room. */
-static __always_inline __u16 begin_event(__u64 key, const struct event_stamp *stamp, __u16 type, __u16 flags)
+static __always_inline void fill_event(struct open_event *open, const struct event_stamp *stamp, __u16 type,
+				       __u16 flags)
 {
-	struct open_event fresh = {};
+	open->stamp = *stamp;
+	open->flags = flags;
+	open->records = 1;
+	open->truncated = 0;
+	open->told = 0;
+	open->runs = 1;
+	open->run[0].type = type;
+	open->run[0].count = 1;
+}
 
-	fresh.stamp = *stamp;
-	fresh.flags = flags;
-	fresh.records = 1;
-	fresh.runs = 1;
-	fresh.run[0].type = type;
-	fresh.run[0].count = 1;
-	if (bpf_map_update_elem(&open_events, &key, &fresh, BPF_ANY)) {
-		COUNT(fail_track);
-		flags |= CONTEXT_UNTRACKED;
-	} else if (!IS_BUFFER_KEY(key) && type != AUDIT_SYSCALL) {
-		remember_inside(key);
+/*
+ * place is that of the task's event before, NULL where there is none. Returns the context's flags: UNTRACKED
+ * is added where there is no room.
+ */
+static __always_inline __u16 begin_event(__u64 key, struct open_event *place, const struct event_stamp *stamp,
+					 __u16 type, __u16 flags)
+{
+	if (place) {
+		fill_event(place, stamp, type, flags);
+	} else {
+		struct open_event fresh = {};
+
+		fill_event(&fresh, stamp, type, flags);
+		if (bpf_map_update_elem(&open_events, &key, &fresh, BPF_ANY)) {
+			COUNT(fail_track);
+			return flags | CONTEXT_UNTRACKED;
+		}
+		PLACES(1);
 	}
+	if (!IS_BUFFER_KEY(key) && type != AUDIT_SYSCALL)
+		remember_inside(key);
 	return flags;
 }
 
@@ -135,7 +181,7 @@ static __always_inline __u64 on_record(int typed, const struct audit_buffer *ab,
 		return 0;
 	}
 	open = bpf_map_lookup_elem(&open_events, &key);
-	if (open && serial && open->stamp.serial == serial) {
+	if (open && serial && open->stamp.serial == serial && !is_done(open)) {
 		flags = open->flags;
 		stamp = open->stamp;
 		count_record(open, type);
@@ -151,7 +197,7 @@ static __always_inline __u64 on_record(int typed, const struct audit_buffer *ab,
 		if (type == AUDIT_EOE) {
 			/* As close_event(), which would look for it once more. */
 			emit_tally(open, TALLY_EOE, BPF_RB_NO_WAKEUP);
-			bpf_map_delete_elem(&open_events, &key);
+			end_event(key, open);
 		}
 		if (!flags)
 			return key;
@@ -168,17 +214,18 @@ static __always_inline __u64 on_record(int typed, const struct audit_buffer *ab,
 				flags &= ~CONTEXT_SUBJECT;
 			if (more) {
 				key = BUFFER_KEY(key);
-				flags = begin_event(key, &stamp, type, flags);
+				flags = begin_event(key, NULL, &stamp, type, flags);
 			} else {
 				flags |= CONTEXT_STANDALONE;
 				tell_about(&stamp, type, here);
 			}
 		} else {
-			if (open)
-				close_silently_ended(key, TALLY_ORPHAN);
+			/* It has ended silently. */
+			if (open && !is_done(open))
+				emit_tally(open, TALLY_ORPHAN, BPF_RB_FORCE_WAKEUP);
 			/* EOE is never the first: the table was full when the event began. */
 			flags = type == AUDIT_EOE ? flags | CONTEXT_UNTRACKED
-						  : begin_event(key, &stamp, type, flags);
+						  : begin_event(key, open, &stamp, type, flags);
 		}
 		if (flags & CONTEXT_UNTRACKED)
 			key = 0;
@@ -417,8 +464,13 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(task_exit)
 {
 	__u64 key = bpf_get_current_task();
+	const struct open_event *open = bpf_map_lookup_elem(&open_events, &key);
 
-	close_silently_ended(key, TALLY_ORPHAN);
+	if (open) {
+		if (!is_done(open))
+			emit_tally(open, TALLY_ORPHAN, BPF_RB_FORCE_WAKEUP);
+		leave_place(key);
+	}
 	end_act(key);
 	return 0;
 }

@@ -10,6 +10,7 @@ const volatile __u32 cgroup_subsys = 0;
 const volatile __u32 contid_on = 0;
 __u64 told_last[TOLD_LAST] = {};
 __u64 begun_inside[BEGUN_INSIDE] = {};
+__u64 places_taken = 0;
 struct host_namespaces host = {};
 
 /* One ring per CPU: user space makes them under one memory budget and puts them in before attaching. */

@@ -44,14 +44,15 @@ struct open_event {
 	__u16 flags; /* CONTEXT_* of the context that was sent */
 	__u16 runs;  /* valid ones of run[]; the last one is the one that grows */
 	__u32 truncated;
-	__u32 told; /* its serial, once its count was told while it was still here */
+	__u32 told; /* its serial, once its count was told */
 	struct tally_run run[TALLY_RUNS];
 };
 
 /*
  * Keyed by the address of the task_struct: 5.10 has no task storage for tracing programs, and a tid
- * changes hands when a thread execs. An entry lives from an event's first record to its last, or to the
- * task's next event where a rule cut it short, so it cannot outlive the task.
+ * changes hands when a thread execs. An entry stays from a task's first event to the task's
+ * end, since to insert one costs more than all that is done with it; where many tasks have one, it lives from
+ * an event's first record to its last.
  */
 #define OPEN_EVENTS_MAX 16384
 
@@ -269,6 +270,9 @@ extern __u64 told_last[TOLD_LAST];
 /* Tasks whose event began inside of a call, by their address: see settle() in audit.bpf.c. */
 #define BEGUN_INSIDE 64
 extern __u64 begun_inside[BEGUN_INSIDE];
+
+/* Entries of open_events; roughly, where tasks are preempted between two steps. */
+extern __u64 places_taken;
 
 /*
  * The host's own namespaces, those of the kernel's threads. Of one of these pointers all is known: what they

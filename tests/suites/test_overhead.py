@@ -27,9 +27,9 @@ pytestmark = [pytest.mark.full, pytest.mark.vm]
 SECONDS = "4"
 """Of the guest's own clock."""
 
-RECORDED, BY_KPROBE = 0.05, 0.06
-"""The second where GCC has split the function that ends a record: a kprobe costs more by itself. More than the target,
-and not to become more."""
+RECORDED, BY_KPROBE = 0.05, 0.055
+"""The second where GCC has split the function that ends a record: a kprobe costs more by itself, 4.9 % was counted, and
+a boot's rates are within 0.6 % of another's."""
 LIMITS = {"fork": 0.03, "getppid": 0.05}
 
 
