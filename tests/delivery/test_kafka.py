@@ -89,6 +89,7 @@ def test_the_cluster_hangs_and_goes_on(run: Run) -> None:
     assert taken.total() - len(taken) <= driver.facts(NAME)["retries"]
 
 
+@pytest.mark.full
 def test_the_program_is_killed_at_random_moments(run: Run) -> None:
     mock = cluster(run)
     driver = run.driver_of(config(mock), chunk=5)

@@ -84,14 +84,13 @@ def test_a_flipped_bit_anywhere(whole: bytes) -> None:
     boundaries = ends(whole)
     for at in range(len(whole)):
         before = sum(end <= at for end in boundaries[1:])
-        for bit in range(8):
-            flipped = bytearray(whole)
-            flipped[at] ^= 1 << bit
-            found = read_until(bytes(flipped))
-            if at < len(MAGIC):
-                assert (found[0], type(found[1])) == ([], UsageError)
-            else:
-                expect(found, frames[:before], at)
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << at % 8
+        found = read_until(bytes(flipped))
+        if at < len(MAGIC):
+            assert (found[0], type(found[1])) == ([], UsageError)
+        else:
+            expect(found, frames[:before], at)
 
 
 @settings(max_examples=300, deadline=None)

@@ -150,7 +150,7 @@ def test_every_record_comes_once_and_each_event_has_a_name_of_its_own(
         assert len(names) == len(events)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     anything(),
     st.lists(st.integers(0, 60), max_size=8),
