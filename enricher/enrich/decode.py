@@ -61,6 +61,11 @@ def type_name(number: int) -> str:
     return name
 
 
+def is_wordwise(number: int) -> bool:
+    """Whether each word of a usual record of this type means something by itself; arguments and system calls aside."""
+    return number != _SECCOMP and not is_user(number)
+
+
 class Decoder:
     """Makes the entries of records; holds what was looked up, so keep one per pipeline.
 

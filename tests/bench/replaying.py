@@ -47,9 +47,13 @@ class _Forgetful(dict):  # type: ignore[type-arg] # whatever the memory holds
 class _Counted(dict):  # type: ignore[type-arg]
     """A memory that counts."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
     def get(self, key: object, default: object = None) -> object:
-        counts["calls"] += 1
-        counts["calls found"] += key in self
+        counts[self._name] += 1
+        counts[f"{self._name} found"] += key in self
         return super().get(key, default)
 
 
@@ -62,7 +66,7 @@ class _ForgetfulCalls(memo.CallMemo):
 class _CountedCalls(memo.CallMemo):
     def __init__(self, meanings: Meanings) -> None:
         super().__init__(meanings)
-        self._calls, self._arguments = _Counted(), _Counted()
+        self._calls, self._arguments = _Counted("calls"), _Counted("calls")
 
 
 class _CountedWords(memo.WordMemo):
@@ -88,12 +92,8 @@ class _CountedKeys(keys._Memory):
 class _CountedFragments(fragments.Fragments):
     def _forget(self) -> None:
         super()._forget()
-        self._calls = _Counted()
-
-    def _tail(self, number: int, text: bytes) -> fragments.Tail | None:
-        counts["tails"] += 1
-        counts["tails found"] += text in self._tails
-        return super()._tail(number, text)
+        self._calls = _Counted("calls")
+        self._tails, self._paths, self._wholes = _Counted("tails"), _Counted("tails"), _Counted("wholes")
 
 
 def _put(owner: object, name: str, value: object) -> None:

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sized
 from typing import Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from enricher.enrich.decode import Decoder
 from enricher.enrich.native import NativeBuilder
-from enricher.enrich.shape import NativeEvent
+from enricher.enrich.shape import Fields, NativeEvent
 from enricher.model import Context, Event, HostFacts, Record
 from enricher.route.views import fragments
 from enricher.route.views.native_json import NativeJson, render
@@ -45,7 +47,16 @@ MORE: Final = [
     (1300, EXEC[0][1].replace(b" success=yes exit=0", b"")),
     (1302, b'item=0 name="/nowhere" nametype=UNKNOWN cap_fp=0'),
     (1302, b"item=0 name=(null) inode=7 dev=00:01 mode=0100755 nametype=NORMAL key=1"),
+    (1302, b'item=0 name="/nowhere" inode=07 dev=00:01 mode=0100755 nametype=NORMAL'),
+    (1306, b"saddr=020001BBC0A80001"),
+    (1317, b"fd0=3 fd1=4"),
+    (1323, b"fd=3 flags=0x812"),
+    (1326, b"auid=0 sig=31 arch=c000003e syscall=41 compat=0 ip=0x7f code=0x0"),
+    (1334, b"prog-id=79 op=LOAD"),
     (1327, b"proctitle=3F"),
+    (1327, b'proctitle="sshd"'),
+    (1327, b'proctitle="(null)"'),
+    (1327, b"proctitle=6C73002D6"),
     (1327, b'proctitle="x\x7f\xc2\x85"'),
     (1309, b'argc=2 a0="x" a1=C3A9'),
     (1309, b'argc=2 a0="x" a2="y"'),
@@ -153,6 +164,40 @@ def test_the_usual_event_is_not_built(seen: Context | None, monkeypatch: pytest.
     assert built == 3
 
 
+def test_a_tail_that_another_type_had_before_is_its_own() -> None:
+    tail = b'auid=0 uid=0 ses=3 comm="x" subj=a'
+    records = [
+        (1302, b'item=0 name="/x" inode=7 ' + tail),
+        (1300, EXEC[0][1].partition(b" auid=")[0] + b" " + tail),
+    ]
+    short, long = both(event_of(records))
+    assert short == long
+    assert b'"ses":3' in short.partition(b'"records"')[0]
+
+
+def test_what_stood_in_another_record_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    usual = Decoder.usual
+
+    def counted(self: Decoder, number: int, body: bytes) -> Fields | None:
+        asked.append(body)
+        return usual(self, number, body)
+
+    monkeypatch.setattr(Decoder, "usual", counted)
+    short = NativeJson(NativeBuilder(HOST))
+    more = [
+        (1323, b"fd=3 flags=0x812"),
+        (1302, b"item=7 name=(null) inode=7 dev=00:01 mode=0100755 nametype=CREATE"),
+    ]
+    event = event_of([*EXEC, *more])
+    first = short.line(event)
+    assert more[0][1] in asked
+    assert b"dev=00:01 mode=0100755 nametype=CREATE" in asked
+    asked.clear()
+    assert short.line(event) == first
+    assert asked == []
+
+
 class Names:
     """Users whose names change."""
 
@@ -181,17 +226,26 @@ def test_memories_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fragments, "CALLS", 8)
     short = NativeJson(NativeBuilder(HOST))
     made = short._fragments
+
+    def memories() -> list[Sized]:
+        return [made._tails, made._calls, made._exits, made._arguments, made._paths, made._wholes]
+
     for number in range(100):
         text = EXEC[0][1].replace(b"ses=3", b"ses=%d" % number).replace(b"syscall=59", b"syscall=%d" % number)
         text = text.replace(b"exit=0", b"exit=-%d" % (number + 1)).replace(
             b"a2=55d2a9e4c500", b"a2=%x" % number
         )
-        short.line(event_of([(1300, text)]))
-        sizes = [len(made._tails), len(made._calls), len(made._exits), len(made._arguments)]
-        assert max(sizes) <= 8
+        path = b'item=0 name="/x" inode=7 dev=00:%02x mode=0100755 nametype=NORMAL' % number
+        short.line(event_of([(1300, text), (1302, path), (1323, b"fd=%d flags=0x2" % number)]))
+        assert max(map(len, memories())) <= 8
+    assert min(map(len, memories())) > 0
 
 
 def test_a_tail_too_long_is_not_kept() -> None:
     short = NativeJson(NativeBuilder(HOST))
-    short.line(event_of([(1300, EXEC[0][1] + b" x=" + b"y" * fragments.LONGEST)]))
-    assert not short._fragments._tails
+    long = b" x=" + b"y" * fragments.LONGEST
+    short.line(event_of([(1300, EXEC[0][1] + long), (1302, EXEC[3][1] + long), (1323, b"fd=3" + long)]))
+    made = short._fragments
+    assert not made._tails
+    assert not made._paths
+    assert not made._wholes

@@ -3,51 +3,67 @@
 
 cimport cython
 
+cdef int SYSCALL
+cdef int PATH
+cdef int PROCTITLE
 cdef bytes _PLAIN
 cdef bytes _TITLE_PLAIN
 cdef bytes _HEX
+cdef bytes _NULL
 cdef bytes _KEY
+cdef int _QUOTE
 cdef tuple _NAMES
-cdef tuple _SYSCALL_NAMES
+cdef dict _OUTCOMES
+
+cdef class Tail:
+    cdef readonly bytes members
+    cdef readonly object fields
+    cdef readonly object key_names
+    cdef readonly bytes keys
+    cdef readonly bytes subject
+
+@cython.freelist(8)
+cdef class Primary:
+    cdef readonly bytes pid
+    cdef readonly bytes ppid
+    cdef readonly bytes outcome
+    cdef readonly Tail tail
 
 cdef class Fragments:
     cdef public object _decoder
     cdef public object _generation
-    cdef public dict _heads
     cdef public dict _tails
+    cdef public dict _paths
+    cdef public dict _wholes
     cdef public dict _calls
     cdef public dict _exits
     cdef public dict _arguments
-    cdef public object primary
+    cdef public Primary primary
 
     @cython.locals(number=int, text=bytes, made=bytes, parts=list, syscalls=int, execves=int)
     cpdef bytes of(self, list records)
 
+    @cython.locals(end=bytes, rest=bytes, body=bytes)
     cdef bytes _usual(self, int number, bytes text)
 
-    @cython.locals(words=list, name=bytes, word=bytes, arch=bytes, number=bytes, success=bytes, code=bytes, a0=bytes,
-                   a1=bytes, a2=bytes, a3=bytes, items=bytes, ppid=bytes, pid=bytes, text=bytes, outcome=bytes,
-                   named=bytes, told=bytes, registers=bytes)
+    @cython.locals(arch=bytes, number=bytes, success=bytes, code=bytes, a0=bytes, a1=bytes, a2=bytes, a3=bytes,
+                   items=bytes, ppid=bytes, pid=bytes, text=bytes, tail=Tail, call=tuple, named=bytes, told=bytes,
+                   registers=bytes)
     cdef bytes _syscall(self, bytes body)
 
-    cdef object _tail(self, int number, bytes text)
+    cdef Tail _tail(self, bytes text)
 
-    @cython.locals(words=list, item=bytes, inode=bytes, name=bytes)
+    @cython.locals(item=bytes, written=bytes, inode=bytes, text=bytes, name=bytes, members=bytes, head=tuple)
     cdef bytes _path(self, bytes body)
 
-@cython.locals(end=Py_ssize_t)
-cdef bytes _body(bytes text)
-
-cpdef bint is_number(bytes value)
+    @cython.locals(made=bytes)
+    cdef bytes _whole(self, int number, bytes body)
 
 @cython.locals(inner=bytes)
 cpdef bytes quoted_of(bytes value)
 
-@cython.locals(value=bytes)
-cpdef bytes _directory(bytes body)
-
 @cython.locals(written=bytes, value=bytes)
-cpdef bytes _proctitle(bytes body)
+cdef bytes _proctitle(bytes body)
 
-@cython.locals(words=list, count=bytes, shown=list, name=bytes, word=bytes, text=bytes, size=Py_ssize_t)
-cpdef bytes _arguments(bytes body)
+@cython.locals(words=list, count=bytes, shown=list, name=bytes, word=bytes, written=bytes, text=bytes)
+cdef bytes _arguments(bytes body)

@@ -8,16 +8,20 @@ record to record.
 
 What makes it short: behind a record's own numbers (serial, pid, addresses, inode) stands text that stood in one
 before: who it was and what program (``auid=1000 uid=0 .. key="exec"``), what a file is (``dev=fe:01 mode=0100755
-..``). Such a tail is decoded once.
+..``). Such a tail is decoded once. Records that are nothing else (CWD, MMAP, SOCKADDR ..) are a tail as a whole.
+
+One call into C for many bytes is what is quick in both forms, interpreted and compiled: hence the expressions, and
+tables for `bytes.translate`. A slice of bytes, or ``in``, costs more than it looks.
 """
 
 from __future__ import annotations
 
+import re
 from binascii import unhexlify
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from enricher.codec import dumps
-from enricher.enrich.decode import type_name
+from enricher.enrich.decode import is_wordwise, type_name
 from enricher.enrich.keys import keys_of
 from enricher.enrich.subject import subject_of
 from enricher.enrich.values import PLACES, SAFE_DIGITS
@@ -31,42 +35,51 @@ if TYPE_CHECKING:
 
 SYSCALL: Final = 1300
 PATH: Final = 1302
-CWD: Final = 1307
-EOE: Final = 1320
 PROCTITLE: Final = 1327
 
-_SYSCALL_NAMES: Final = (
-    *(
-        b"arch=",
-        b"syscall=",
-        b"success=",
-        b"exit=",
-        b"a0=",
-        b"a1=",
-        b"a2=",
-        b"a3=",
-        b"items=",
-        b"ppid=",
-        b"pid=",
-    ),
-)
-_SYSCALL_PARTS: Final = 12  # these eleven and the tail
-_PATH_PARTS: Final = 4  # item, name, inode and the tail
+_FORMS: Final = {
+    b"number": rb"(0|[1-9][0-9]{0,%d})"
+    % (SAFE_DIGITS - 1),  # as the kernel prints it; JSON has the same digits
+    b"result": rb"(0|-?[1-9][0-9]{0,%d})" % (SAFE_DIGITS - 1),
+    b"word": rb"([0-9A-Za-z]+)",
+}
+_syscall_form = re.compile(
+    rb"arch=%(word)b syscall=%(number)b success=(yes|no) exit=%(result)b"
+    rb" a0=%(word)b a1=%(word)b a2=%(word)b a3=%(word)b"
+    rb" items=%(number)b ppid=%(number)b pid=%(number)b (.+)" % _FORMS,
+    re.DOTALL,
+).fullmatch
+_path_form = re.compile(
+    rb"item=%(number)b name=([^ ]+) (?:inode=%(number)b )?(.+)" % _FORMS, re.DOTALL
+).fullmatch
+_title_form = re.compile(rb'proctitle=(?:([0-9A-F]+)|"([^" ]*)")').fullmatch
+_count_form = re.compile(rb"argc=%(number)b" % _FORMS).fullmatch
+
 _OUTCOMES: Final = {b"yes": b"success", b"no": b"failure"}
 _NAMES: Final = tuple(b"a%d=" % index for index in range(256))
-_HEX: Final = b"0123456789ABCDEF"
 
-_HEADS: Final = frozenset(
-    "arch ARCH syscall SYSCALL success exit EXIT a0 A0 a1 A1 a2 A2 a3 A3 items ppid pid item name inode".split()
+# What stands before a tail, and what that means: in a tail such a name would be there twice.
+_BEFORE_SYSCALL: Final = frozenset(
+    "arch ARCH syscall SYSCALL success exit EXIT a0 A0 a1 A1 a2 A2 a3 A3 items ppid pid".split()
 )
-"""What stands before a tail, and what that means: in a tail such a name would be there twice."""
+_BEFORE_PATH: Final = frozenset("item name inode".split())
+_BEFORE_NOTHING: Final[frozenset[str]] = frozenset()
 
-_PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
+
+def _marks(allowed: bytes) -> bytes:
+    """Return the table with which `bytes.translate` changes every byte but the allowed ones."""
+    return bytes(byte if byte in allowed else byte ^ 0x80 for byte in range(256))
+
+
+_PLAIN_BYTES: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
+_PLAIN: Final = _marks(_PLAIN_BYTES)
 """Bytes that are in JSON what they are in a record."""
-_TITLE_PLAIN: Final = _PLAIN + b"\0"
+_TITLE_PLAIN: Final = _marks(_PLAIN_BYTES + b"\0")
+_HEX: Final = _marks(b"0123456789ABCDEF")
 
-
-_NO_ARGUMENTS: Final = (b"(null)", b"?")
+_QUOTE: Final = 0x22
+_NULL: Final = b"(null)"
+_NO_ARGUMENTS: Final = (_NULL, b"?")
 _KEY: Final = b" key="
 
 
@@ -77,23 +90,30 @@ CALLS = 4096
 """System calls that are remembered, and as many of their arguments and errors."""
 
 
-class Tail(NamedTuple):
-    """What a tail says, and of a SYSCALL's what it says of its event. ``members``, ``keys``, ``subject`` are JSON."""
+class Tail:
+    """What a SYSCALL's tail says, also of its event. ``members``, ``keys``, ``subject`` are JSON."""
 
-    members: bytes
-    fields: Fields
-    key_names: list[str]
-    keys: bytes
-    subject: bytes
+    __slots__ = ("fields", "key_names", "keys", "members", "subject")
+
+    def __init__(self, fields: Fields, key_names: list[str]) -> None:
+        self.members: bytes = dumps(fields)[1:-1]
+        self.fields = fields
+        self.key_names = key_names
+        self.keys: bytes = dumps(key_names)
+        subject: bytes = dumps(subject_of(None, fields))[1:-1]
+        self.subject = b"," + subject if subject else b""
 
 
-class Primary(NamedTuple):
-    """What a SYSCALL record says of its event. ``outcome`` is b"" where it says nothing."""
+class Primary:
+    """What a SYSCALL record says of its event."""
 
-    pid: bytes
-    ppid: bytes
-    outcome: bytes
-    tail: Tail
+    __slots__ = ("outcome", "pid", "ppid", "tail")
+
+    def __init__(self, pid: bytes, ppid: bytes, outcome: bytes, tail: Tail) -> None:
+        self.pid = pid
+        self.ppid = ppid
+        self.outcome = outcome
+        self.tail = tail
 
 
 class Fragments:
@@ -102,11 +122,12 @@ class Fragments:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
         self._generation = decoder.refresh()
-        self._heads: dict[int, bytes] = {}
         self._forget()
 
     def _forget(self) -> None:
         self._tails: dict[bytes, Tail | None] = {}
+        self._paths: dict[bytes, bytes] = {}
+        self._wholes: dict[tuple[int, bytes], bytes] = {}
         self._calls: dict[tuple[bytes, bytes], tuple[bytes, tuple[Argument, ...]]] = {}
         self._exits: dict[bytes, bytes] = {}
         self._arguments: dict[tuple[bytes, bytes, int, bytes, bytes], bytes] = {}
@@ -126,71 +147,48 @@ class Fragments:
         syscalls = execves = 0
         parts = []
         for record in records:
-            number, text, truncated = (
-                record.type,
-                record.text,
-                record.truncated,
-            )  # unpacking is slow, compiled
+            # By name: unpacking is slow, compiled.
+            number, text = record.type, record.text
             if number == SYSCALL:
                 syscalls += 1
-            elif _KEY in text:
-                return None  # a key of another record than the one whose tail is known
             elif number == EXECVE:
                 execves += 1
-            made = None if truncated else self._usual(number, text)
-            parts.append(dumps(self._decoder.entry_of(record)) if made is None else made)
+            made = None if record.truncated else self._usual(number, text)
+            if made is None:
+                if number != SYSCALL and text.find(_KEY) >= 0:
+                    return None  # a key of another record than the one whose tail is known
+                made = dumps(self._decoder.entry_of(record))
+            parts.append(made)
         return None if execves > 1 or syscalls > 1 else b",".join(parts)
 
     def _usual(self, number: int, text: bytes) -> bytes | None:
         """Make a record in its short way; None where it has none, or is not of the usual form."""
-        body = _body(text)
-        if body is None:
+        _, end, rest = text.partition(b"):")
+        if not end or not text.startswith(b"audit("):
             return None
-        if number == PATH:
-            return self._path(body)
+        body = rest.strip(b" ")
         if number == SYSCALL:
             return self._syscall(body)
-        if not body:
-            return self._head(number) + b"}}"
-        short = _SHORT.get(number)
-        return None if short is None else short(body)
-
-    def _head(self, number: int) -> bytes:
-        """Return the beginning of a record of this type."""
-        head = self._heads.get(number)
-        if head is None:
-            head = self._heads[number] = b'{"type":%b,"fields":{' % dumps(type_name(number))
-        return head
+        if number == PATH:
+            return self._path(body)
+        if number == PROCTITLE:
+            return _proctitle(body)
+        if number == EXECVE:
+            return _arguments(body)
+        return self._whole(number, body)
 
     # -- SYSCALL -------------------------------------------------------------------------------------
 
     def _syscall(self, body: bytes) -> bytes | None:
-        words = body.split(b" ", 11)
-        if len(words) != _SYSCALL_PARTS:
+        form = _syscall_form(body)
+        if form is None:
             return None
-        for name, word in zip(_SYSCALL_NAMES, words):  # noqa: B905 - the tail has none
-            if word[: len(name)] != name:
-                return None
-        arch, number, success, code = words[0][5:], words[1][8:], words[2][8:], words[3][5:]
-        a0, a1, a2, a3 = words[4][3:], words[5][3:], words[6][3:], words[7][3:]
-        items, ppid, pid, text = words[8][6:], words[9][5:], words[10][4:], words[11]
-        outcome = _OUTCOMES.get(success)
-        if outcome is None or not (
-            arch.isalnum()
-            and a0.isalnum()
-            and a1.isalnum()
-            and a2.isalnum()
-            and a3.isalnum()
-            and is_number(number)
-            and is_number(items)
-            and is_number(ppid)
-            and is_number(pid)
-            and (is_number(code) or (code[:1] == b"-" and code != b"-0" and is_number(code[1:])))
-        ):
-            return None
-        tail = self._tail(SYSCALL, text)
+        arch, number, success, code, a0, a1, a2, a3, items, ppid, pid, text = form.groups()
+        tail = self._tails.get(text)
         if tail is None:
-            return None
+            tail = self._tail(text)
+            if tail is None:
+                return None
         call = self._calls.get((arch, number))
         if call is None:
             call = self._call(arch, number)
@@ -210,10 +208,10 @@ class Fragments:
         else:
             registers = b"".join((b'"a0":"', a0, b'","a1":"', a1, b'","a2":"', a2, b'","a3":"', a3, b'"'))
         # Only an error has a name; other results are as many as there are addresses and sizes.
-        told = self._exits.get(code) if code[:1] == b"-" else b'"exit":' + code
+        told = self._exits.get(code) if code.startswith(b"-") else b'"exit":' + code
         if told is None:
             told = self._exit(code)
-        self.primary = Primary(pid, ppid, outcome, tail)
+        self.primary = Primary(pid, ppid, _OUTCOMES[success], tail)
         return b"".join(
             (
                 b'{"type":"SYSCALL","fields":{',
@@ -270,62 +268,62 @@ class Fragments:
             self._exits[code] = made
         return made
 
-    # -- tails ---------------------------------------------------------------------------------------
-
-    def _tail(self, number: int, text: bytes) -> Tail | None:
-        """Return what a tail says; None where the long way has to be taken."""
-        tail = self._tails.get(text)
-        if tail is None and text not in self._tails:
-            tail = self._new_tail(number, text)
-            if len(text) <= LONGEST and _room(self._tails, TAILS):
-                self._tails[text] = tail
+    def _tail(self, text: bytes) -> Tail | None:
+        """Return what a SYSCALL's tail says, and remember it; None where the long way has to be taken."""
+        if text in self._tails:
+            return None
+        tail = None
+        fields = self._decoder.usual(SYSCALL, text)
+        if fields and _BEFORE_SYSCALL.isdisjoint(fields):
+            keys = keys_of(Record(SYSCALL, b" " + text))
+            tail = Tail(fields, list(dict.fromkeys(key.decode("utf-8", "replace") for key in keys)))
+        if len(text) <= LONGEST and _room(self._tails, TAILS):
+            self._tails[text] = tail
         return tail
 
-    def _new_tail(self, number: int, text: bytes) -> Tail | None:
-        fields = self._decoder.usual(number, text)
-        if not fields or not _HEADS.isdisjoint(fields):
-            return None
-        keys = keys_of(Record(number, b" " + text)) if number == SYSCALL else ()
-        subject = dumps(subject_of(None, fields))[1:-1] if number == SYSCALL else b""
-        if subject:
-            subject = b"," + subject
-        names = list(dict.fromkeys(key.decode("utf-8", "replace") for key in keys))
-        return Tail(dumps(fields)[1:-1], fields, names, dumps(names), subject)
-
-    # -- PATH ----------------------------------------------------------------------------------------
+    # -- any other -----------------------------------------------------------------------------------
 
     def _path(self, body: bytes) -> bytes | None:
-        words = body.split(b" ", 3)
-        if (
-            len(words) != _PATH_PARTS
-            or words[0][:5] != b"item="
-            or words[1][:5] != b"name="
-            or words[2][:6] != b"inode="
-        ):
+        form = _path_form(body)
+        if form is None:
             return None
-        item = words[0][5:]
-        inode = words[2][6:]
-        if not is_number(item) or not is_number(inode):
-            return None
-        name = quoted_of(words[1][5:])
+        item, written, inode, text = form.groups()
+        name = b'"(null)"' if written == _NULL else quoted_of(written)
         if name is None:
             return None
-        tail = self._tail(PATH, words[3])
-        if tail is None:
+        members = self._paths.get(text)
+        if members is None:
+            members = self._members(PATH, text, _BEFORE_PATH)
+            if len(text) <= LONGEST and _room(self._paths, TAILS):
+                self._paths[text] = members
+        if not members:
             return None
-        return b"".join(
-            (
-                b'{"type":"PATH","fields":{"item":',
-                item,
-                b',"name":',
-                name,
-                b',"inode":',
-                inode,
-                b",",
-                tail.members,
-                b"}}",
-            )
+        head = (b'{"type":"PATH","fields":{"item":', item, b',"name":', name)
+        if inode is None:
+            return b"".join((*head, b",", members, b"}}"))
+        return b"".join((*head, b',"inode":', inode, b",", members, b"}}"))
+
+    def _whole(self, number: int, body: bytes) -> bytes | None:
+        """Make a record that other ones have been like, but for the stamp."""
+        made = self._wholes.get((number, body))
+        if made is None:
+            made = self._new_whole(number, body)
+            if len(body) <= LONGEST and _room(self._wholes, TAILS):
+                self._wholes[number, body] = made
+        return made or None
+
+    def _new_whole(self, number: int, body: bytes) -> bytes:
+        if not is_wordwise(number):
+            return b""
+        members = self._members(number, body, _BEFORE_NOTHING)
+        return (
+            b'{"type":%b,"fields":{%b}}' % (dumps(type_name(number)), members) if members or not body else b""
         )
+
+    def _members(self, number: int, text: bytes, before: frozenset[str]) -> bytes:
+        """Return the members that a record's text, or its tail behind those before, makes; b"" for the long way."""
+        fields = self._decoder.usual(number, text)
+        return dumps(fields)[1:-1] if fields and before.isdisjoint(fields) and "key" not in fields else b""
 
 
 def _room(memory: dict[Any, Any], most: int) -> bool:
@@ -338,34 +336,21 @@ def _room(memory: dict[Any, Any], most: int) -> bool:
 # -- what is made of one record alone ----------------------------------------------------------------
 
 
-def _body(text: bytes) -> bytes | None:
-    """Return what stands behind the stamp, without the spaces around it; None for what has none."""
-    end = text.find(b"):")
-    if end < 0 or text[:6] != b"audit(":
-        return None
-    return text[end + 2 :].strip(b" ")
-
-
-def is_number(value: bytes) -> bool:
-    """Whether this is a number as the kernel prints it, and below 2^53: JSON has the same digits."""
-    return value.isdigit() and len(value) <= SAFE_DIGITS and (value[:1] != b"0" or len(value) == 1)
-
-
 def quoted_of(value: bytes) -> bytes | None:  # noqa: PLR0911 - one for each form
     """Return the JSON of a value that is quoted or in hex; None where it is neither, or not UTF-8."""
-    if value[:1] == b'"':
-        inner = value[1:-1]
-        if value[-1:] != b'"' or len(value) == 1:
+    if value[0] == _QUOTE:
+        inner = value.strip(b'"')
+        if len(inner) != len(value) - 2 or value[-1] != _QUOTE:
             return None
-        if not inner.translate(None, _PLAIN):
+        if inner.translate(_PLAIN) == inner:
             return value  # JSON quotes it in the same way
-        if b'"' in inner or b"\x1d" in inner:
+        if inner.find(b'"') >= 0 or inner.find(b"\x1d") >= 0:
             return None
     else:
-        if not value or len(value) & 1 or value.translate(None, _HEX):
+        if len(value) & 1 or value.translate(_HEX) != value:
             return None
         inner = unhexlify(value)
-        if not inner.translate(None, _PLAIN):
+        if inner.translate(_PLAIN) == inner:
             return b"".join((b'"', inner, b'"'))
     try:
         return dumps(inner.decode())
@@ -373,21 +358,16 @@ def quoted_of(value: bytes) -> bytes | None:  # noqa: PLR0911 - one for each for
         return None
 
 
-def _directory(body: bytes) -> bytes | None:
-    if body[:4] != b"cwd=" or b" " in body:
-        return None
-    value = quoted_of(body[4:])
-    return None if value is None else b"".join((b'{"type":"CWD","fields":{"cwd":', value, b"}}"))
-
-
 def _proctitle(body: bytes) -> bytes | None:
-    if body[:10] != b"proctitle=" or b" " in body:
+    form = _title_form(body)
+    if form is None:
         return None
-    written = body[10:]
-    if written[:1] == b'"' or not written or len(written) & 1 or written.translate(None, _HEX):
-        return None
-    value = unhexlify(written)
-    if value.translate(None, _TITLE_PLAIN) or value in _NO_ARGUMENTS:
+    written, value = form.groups()
+    if value is None:
+        if len(written) & 1:
+            return None
+        value = unhexlify(written)
+    if value in _NO_ARGUMENTS or value.translate(_TITLE_PLAIN) != value:
         return None
     return b"".join(
         (
@@ -403,23 +383,16 @@ def _proctitle(body: bytes) -> bytes | None:
 def _arguments(body: bytes) -> bytes | None:
     """A command line in one record, each argument in one piece."""
     words = body.split(b" ")
-    count = words[0][5:]
-    if (
-        words[0][:5] != b"argc="
-        or not is_number(count)
-        or int(count) != len(words) - 1
-        or len(words) > len(_NAMES)
-    ):
+    form = _count_form(words[0])
+    if form is None or int(form[1]) != len(words) - 1 or len(words) > len(_NAMES):
         return None
+    count = form[1]
     del words[0]
     shown = []
     for name, word in zip(_NAMES, words):  # noqa: B905 - there are as many names as may be
-        size = len(name)
-        text = quoted_of(word[size:]) if word[:size] == name else None
+        written = word.removeprefix(name)
+        text = quoted_of(written) if written and len(written) < len(word) else None
         if text is None:
             return None
         shown.append(text)
     return b"".join((b'{"type":"EXECVE","fields":{"argc":', count, b',"ARGV":[', b",".join(shown), b"]}}"))
-
-
-_SHORT: Final = {EXECVE: _arguments, PROCTITLE: _proctitle, CWD: _directory}
