@@ -2,8 +2,8 @@
 """Which audit container identifiers containers have: as engines announced them, from their set to their drop.
 
 Owns the table, and what it says of those in a net namespace: a packet, which has no task, is told them.
-Never says more than an engine did: an identifier that was set without the name of a container, or before this run, is
-of no container here.
+Never says more than that: one that was set without the name of a container is of none here. Of those that were set
+before this run it is known by the cgroup that they are bound to.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from enricher.model import KINDS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from enricher.enrich.cgroups import CgroupTable
     from enricher.enrich.tenants import Tenants
     from enricher.facts import Fact, PacketNet
+    from enricher.sources.contid import ContidEntry
 
 LIMIT: Final = 16_384
 """Identifiers that are remembered, also after their end: records of before may be on their way. The oldest goes."""
@@ -40,13 +42,23 @@ class _Box:
 class ContidBoxes:
     """``forgotten`` counts identifiers in use that went for want of room."""
 
-    def __init__(self, tenants: Tenants, initial: tuple[int, ...], limit: int = LIMIT) -> None:
+    def __init__(
+        self, tenants: Tenants, cgroups: CgroupTable, initial: tuple[int, ...], limit: int = LIMIT
+    ) -> None:
         self._tenants = tenants
+        self._cgroups = cgroups
         self._initial = initial
         self._limit = limit
         self._boxes: OrderedDict[int, _Box] = OrderedDict()  # in the order in which they were announced
         self._of: dict[str, list[int]] = {}  # by container
         self.forgotten = 0
+
+    def take_over(self, entries: Iterable[ContidEntry]) -> None:
+        """Enter what is in use when the run begins, of a cgroup; before any of the run's facts."""
+        for entry in entries:
+            home = self._cgroups.of(entry.cgroup) if entry.cgroup else None
+            if home is not None and home.container is not None:
+                self._enter(entry.chain or (entry.contid,), home.container["id"], 0)
 
     def learn(self, facts: Iterable[Fact]) -> None:
         """Enter what was announced, and what has ended."""
@@ -57,20 +69,21 @@ class ContidBoxes:
                 if fact.old and (box := self._boxes.get(fact.old[0])) is not None:
                     box.until = min(box.until, fact.time)
             elif fact.op == "set" and not fact.res and fact.engine is not None and fact.engine.id:
-                self._enter(fact, fact.engine.id)
+                self._enter((fact.contid, *fact.old), fact.engine.id, fact.time)
 
-    def _enter(self, op: ContainerOp, container: str) -> None:
-        box = self._boxes.get(op.contid)
+    def _enter(self, chain: tuple[int, ...], container: str, since: int) -> None:
+        contid = chain[0]
+        box = self._boxes.get(contid)
         if box is not None:
             if box.until == _FOREVER:
                 return  # one process more that has it
-            self._forget(op.contid, box)
+            self._forget(contid, box)
         elif len(self._boxes) >= self._limit:
             oldest, gone = next(iter(self._boxes.items()))
             self.forgotten += gone.until == _FOREVER
             self._forget(oldest, gone)
-        self._boxes[op.contid] = _Box(container, (op.contid, *op.old), op.time)
-        self._of.setdefault(container, []).append(op.contid)
+        self._boxes[contid] = _Box(container, chain, since)
+        self._of.setdefault(container, []).append(contid)
 
     def _forget(self, contid: int, box: _Box) -> None:
         del self._boxes[contid]

@@ -26,7 +26,7 @@ class Surroundings:
         self.lives = Lives()
         self.tenants = Tenants(self.lives, self.cgroups, host.initial)
         self.users = UserMaps(self.lives)
-        self.contids = ContidBoxes(self.tenants, host.initial)
+        self.contids = ContidBoxes(self.tenants, self.cgroups, host.initial)
 
     def learn(self, batch: Batch) -> None:
         """Take in what a batch tells beside its records."""

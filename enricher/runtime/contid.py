@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from enricher.config.load import Settings
     from enricher.facts import ContainerOp
     from enricher.runtime.pipeline import Pipeline
-    from enricher.sources.contid import ContidStore
+    from enricher.sources.contid import ContidEntry, ContidStore
 
 _STORE: Final = "enricher.sources.bpf.contidstore"
 
@@ -85,6 +85,13 @@ class Contid:
     def needs(self) -> int:
         """The capabilities that are kept for the whole run, as a mask."""
         return 0 if self.store is None else privileges.CONTID_MASK
+
+    def in_use(self) -> list[ContidEntry]:
+        """Return the identifiers that an earlier run has left, none where they cannot be read."""
+        try:
+            return [] if self.store is None else self.store.entries()
+        except OSError:
+            return []
 
     def attach(self, pipeline: Pipeline) -> None:
         """Have the pipeline's loop drive this."""

@@ -233,6 +233,7 @@ class Service:
         )
         if self._contid is not None:
             self._contid.attach(pipeline)
+            self._output.around.contids.take_over(self._contid.in_use())
             pipeline.stages.fill = self._output.around.contids.fill
         self._output.followers = server
         self._tell_beginning(left)

@@ -11,6 +11,7 @@ from enricher.enrich.contidboxes import ContidBoxes
 from enricher.facts import CONTID_UNSET, ContainerOp, Engine, NamespaceOp, PacketNet
 from enricher.model import Batch, Event, Record
 from enricher.runtime.stages import Opening, Stages
+from enricher.sources.contid import ContidEntry
 from tests.unit.sample_events import HOST, HOST_INUMS, STAMP
 from tests.unit.test_packets import IDS, INUM, NET, SIDE, WEB, Host, life
 
@@ -22,7 +23,7 @@ class Boxes(Host):
 
     def __init__(self) -> None:
         super().__init__()
-        self.contids = ContidBoxes(self.tenants, HOST.initial, limit=3)
+        self.contids = ContidBoxes(self.tenants, self.cgroups, HOST.initial, limit=3)
         self.learn(life(100, NamespaceOp.MADE))
         self.member(WEB, 200)
         self.member(SIDE, 200)
@@ -82,6 +83,18 @@ def test_a_number_that_is_used_again_is_the_next_ones(host: Boxes) -> None:
     host.drop(4, 400)
     host.set(4, IDS[SIDE], 410, 2)
     assert host.at(420) == ((4, 2),)
+
+
+def test_what_is_in_use_at_the_start_is_known_by_its_cgroup(host: Boxes) -> None:
+    entries = [
+        ContidEntry(4, (1, 1), 2, WEB, (4, 2)),
+        ContidEntry(5, (1, 1), 2),
+        ContidEntry(6, (1, 1), 2, 999),
+    ]
+    host.contids.take_over(entries)
+    assert host.at(300) == ((4, 2),)
+    host.drop(4, 400)
+    assert host.at(400) == ()
 
 
 def test_the_table_is_bounded(host: Boxes) -> None:
