@@ -101,6 +101,7 @@ class Correlator:
         self._newest = 0  # time (ns since boot) of the newest context whose first record has arrived
         self._last_record = float("-inf")  # when the last batch with a record in it came
         self._reviewed = float("-inf")
+        self._parked = False  # whether a ring holds messages back, in this batch
         self.events = 0
         self.incomplete_events = 0
         self.malformed = 0
@@ -137,24 +138,33 @@ class Correlator:
         `contexts` and `tallies` must have been drained after `records` were received. `now` is
         monotonic seconds. `parked` says that a ring holds messages behind an uncommitted one.
         """
+        self._parked = parked
+        return self._feed(records, contexts, tallies, now)
+
+    def _feed(
+        self, records: Sequence[Record], contexts: Iterable[Context], tallies: Iterable[Tally], now: float
+    ) -> list[Event]:
         done: list[Event] = []
-        pending = self._open
+        pending, parked = self._open, self._parked
         for context in contexts:
-            self._add_context(context, now, done, parked=parked)
+            self._add_context(context, now, done)
         for tally in tallies:
-            self._add_tally(tally, now, done, parked=parked)
+            self._add_tally(tally, now, done)
         newest = self._newest
         if records:
             self._last_record = now
+        event: Event | None = None
+        begin = b""  # of a record's text, where it is of that event
         for record in records:
-            stamp = stamp_of(record.text)
-            if stamp is None:
-                done.append(self._malformed(record, now))
-                continue
-            event = pending.get(stamp)
-            if event is None:
-                event = self._begin(stamp, now)
-                event.part += self._finished.get(stamp) or self._finished_before.get(stamp) or 0
+            text = record.text
+            if event is None or not text.startswith(begin):
+                stamp = stamp_of(text)
+                if stamp is None:
+                    event = None
+                    done.append(self._malformed(record, now))
+                    continue
+                event = pending.get(stamp) or self._begin(stamp, now)
+                begin = b"audit(%b):" % stamp
             collected = event.records
             collected.append(record)
             context_ = event.context
@@ -162,11 +172,13 @@ class Correlator:
                 newest = context_.time
             if len(collected) == event.expected and (context_ is not None or not parked):
                 self._complete(event, CONTEXT_DROPPED, done)
+                event = None
             elif record.type == EOE and not event.expected and not parked:
                 self._give_out(event, _or_no_context(event, NOT_COUNTED), done)
+                event = None
         self._newest = newest
         if pending and (now - self._reviewed >= _REVIEW or len(pending) > self._limits.open_events):
-            self._review(now, done, parked=parked)
+            self._review(now, done)
         elif not pending:
             self.unsettled = False
         self.events += len(done)
@@ -202,9 +214,10 @@ class Correlator:
             event.context = given.context
             event.tally = given.tally
             event.expected = given.remaining(_total(event))
+        event.part += self._finished.get(stamp) or self._finished_before.get(stamp) or 0
         return event
 
-    def _add_context(self, context: Context, now: float, done: list[Event], *, parked: bool) -> None:
+    def _add_context(self, context: Context, now: float, done: list[Event]) -> None:
         stamp = context.stamp
         event = self._open.get(stamp)
         if event is None:
@@ -220,11 +233,11 @@ class Correlator:
         if event.context is None or context.flags & _SUBJECT:
             event.context = context
         if context.flags & _STANDALONE:
-            self._expect(event, 1, done, parked=parked)
+            self._expect(event, 1, done)
         elif event.records and _is_whole(event):
             self._complete(event, "", done)
 
-    def _add_tally(self, tally: Tally, now: float, done: list[Event], *, parked: bool) -> None:
+    def _add_tally(self, tally: Tally, now: float, done: list[Event]) -> None:
         stamp = tally.stamp
         event = self._open.get(stamp)
         if event is None:
@@ -232,14 +245,14 @@ class Correlator:
                 return
             event = self._begin(stamp, now)
         event.tally = tally
-        self._expect(event, tally.total, done, parked=parked)
+        self._expect(event, tally.total, done)
 
-    def _expect(self, event: Event, total: int, done: list[Event], *, parked: bool) -> None:
+    def _expect(self, event: Event, total: int, done: list[Event]) -> None:
         """Enter the kernel's count; the event may be whole by it, or all of it may be out already."""
         given = self._given.get(event.stamp)
         event.expected = total if given is None else given.remaining(total)
         if event.records:
-            if len(event.records) >= event.expected and (event.context is not None or not parked):
+            if len(event.records) >= event.expected and (event.context is not None or not self._parked):
                 self._complete(event, CONTEXT_DROPPED, done)
         elif given is not None and not event.expected:
             del self._open[event.stamp]
@@ -274,7 +287,8 @@ class Correlator:
         self.incomplete_events += 1
         return event
 
-    def _review(self, now: float, done: list[Event], *, parked: bool) -> None:
+    def _review(self, now: float, done: list[Event]) -> None:
+        parked = self._parked
         self._reviewed = now
         self.unsettled = False
         surplus = len(self._open) - self._limits.open_events
@@ -287,13 +301,14 @@ class Correlator:
                 # Without its context, or it would be out: that is waited for while a ring hides messages.
                 if not parked or now - event.opened > self._limits.context_patience:
                     self._complete(event, PARKED_TOO_LONG if parked else CONTEXT_DROPPED, done)
-            elif reason := self._overdue(event, now, parked=parked):
+            elif reason := self._overdue(event, now):
                 self._give_out(event, reason, done)
             elif now - event.opened > _CUT_SHORT and _began_inside(event):
                 self.unsettled = True
 
-    def _overdue(self, event: Event, now: float, *, parked: bool) -> str:
+    def _overdue(self, event: Event, now: float) -> str:
         """Why the event has to be given out as it is; "" while it can still become whole."""
+        parked = self._parked
         context = event.context
         if _is_counted(event):
             return _lost(event) if self._passed(event, _moment(event), _QUEUE_SKEW_NS, now) else ""

@@ -372,6 +372,17 @@ def test_eoe_without_count_is_not_waited_for(correlator: Correlator) -> None:
     assert only(feed(correlator, now=0.1)).reason == join.NOT_COUNTED
 
 
+@pytest.mark.parametrize("more", [[record(7)], [record(7), record(8)]])
+def test_a_record_behind_a_whole_event_is_a_part_of_its_own(
+    correlator: Correlator, more: list[Record]
+) -> None:
+    """In the same batch too, where records of one stamp are told by the beginning of their text."""
+    first = feed(correlator, records(7, 1300, EOE), *more, context(7), tally(7, 2))
+    assert [told(event) for event in first] == [(stamp(7), 2, True, "")]
+    part = feed(correlator, now=MOMENT + 0.1)[0]
+    assert (part.stamp, part.part, len(part.records), part.complete) == (stamp(7), 2, 1, False)
+
+
 def test_more_records_than_counted(correlator: Correlator) -> None:
     """The hook was skipped for one (re-entry): not complete, and the late one is no event of its own."""
     feed(correlator, records(7, 1300, 1307), context(7))

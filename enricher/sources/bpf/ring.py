@@ -19,6 +19,7 @@ from __future__ import annotations
 import mmap
 import struct
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from enricher.facts import NamespaceLife, NamespaceOp
@@ -33,10 +34,15 @@ _DISCARD: Final = 1 << 30
 _LENGTH: Final = _DISCARD - 1
 _HEADER: Final = 8
 _word = struct.Struct("=I").unpack_from
-_u64 = struct.Struct("=Q").unpack_from
 _DROPPED: Final = wire.COUNTERS.index("drop_namespace")
 _DROPS: Final = tuple(place for place, name in enumerate(wire.COUNTERS) if name.startswith("drop_"))
 _type_and_version = struct.Struct("=HH").unpack_from
+
+
+@cache
+def _column(cpus: int) -> struct.Struct:
+    """What takes one counter of each CPU out of the map at once, from the first CPU's on."""
+    return struct.Struct("=" + f"Q{wire.COUNTERS_SIZE - 8}x" * (cpus - 1) + "Q")
 
 
 class Ring:
@@ -69,8 +75,8 @@ class Ring:
         cgroups: list[CgroupChange],
         facts: list[Fact],
         tap: list[bytes] | None = None,
-    ) -> None:
-        """Append every committed message to the list of its kind, in the order of reservation.
+    ) -> bool:
+        """Append every committed message to the list of its kind, in the order of reservation; returns ``parked``.
 
         Each is appended to `tap`, if there is one, as it stands in the ring.
         """
@@ -78,7 +84,7 @@ class Ring:
         end = self._producer[0]
         self.parked = False
         if position == end:
-            return
+            return False
         data = self._data
         mask = self._mask
         while position < end:
@@ -87,27 +93,31 @@ class Ring:
             if word & _BUSY:
                 self.parked = True
                 break
+            length = word & _LENGTH
             if not word & _DISCARD:
+                # A copy, of which parts are had for less than of what is mapped.
+                message = bytes(data[at + _HEADER : at + _HEADER + length])
                 if tap is not None:
-                    tap.append(bytes(data[at + _HEADER : at + _HEADER + (word & _LENGTH)]))
-                kind, version = _type_and_version(data, at + _HEADER)
+                    tap.append(message)
+                kind, version = _type_and_version(message)
                 if version != wire.EVENT_VERSION:
                     self.unknown += 1
                 elif kind == wire.EVENT_CONTEXT:
-                    contexts.append(wire.decode_context(data, at + _HEADER))
+                    contexts.append(wire.decode_context(message, 0))
                 elif kind == wire.EVENT_TALLY:
-                    tallies.append(wire.decode_tally(data, at + _HEADER))
+                    tallies.append(wire.decode_tally(message, 0))
                 elif kind == wire.EVENT_CGROUP:
-                    cgroups.append(wire.decode_cgroup(data, at + _HEADER))
+                    cgroups.append(wire.decode_cgroup(message, 0))
                 elif kind == wire.EVENT_WALK:
-                    cgroups.append(wire.decode_walk(data, at + _HEADER))
+                    cgroups.append(wire.decode_walk(message, 0))
                 elif (decode := wirefacts.DECODERS.get(kind)) is not None:
-                    facts.append(decode(data, at + _HEADER))
+                    facts.append(decode(message, 0))
                 else:
                     self.unknown += 1
-            position += ((word & _LENGTH) + _HEADER + 7) & ~7
+            position += (length + _HEADER + 7) & ~7
         self._position = position
         self._consumer[0] = position
+        return self.parked
 
     def take(self) -> list[bytes]:
         """Every committed message as it stands in the ring, in the order of reservation."""
@@ -142,22 +152,29 @@ class ReadingSide:
     tap: list[bytes] | None
     cgroups: list[CgroupChange]
     facts: list[Fact]
+    parked = False
+    """See `loader.Loaded.parked`."""
     _rings: list[Ring]
     _counters_map: mmap.mmap | None
     _cpus: int
-    _dropped = 0
+    _drops: tuple[int, ...] = ()
     _missed = 0
 
     def drain(self) -> tuple[list[Context], list[Tally]]:
         """See `loader.Loaded.drain`."""
         contexts: list[Context] = []
         tallies: list[Tally] = []
+        cgroups, facts, tap = self.cgroups, self.facts, self.tap
+        parked = False
         for ring in self._rings:
-            ring.drain(contexts, tallies, self.cgroups, self.facts, self.tap)
+            if ring.drain(contexts, tallies, cgroups, facts, tap):
+                parked = True
+        self.parked = parked
         # After the rings: what could not be told happened before the context of anybody who is in it.
-        if (lost := self._count(_DROPPED)) != self._dropped:
-            self._dropped = lost
-            self._tell_loss()
+        if (drops := self._counts_of(_DROPPED)) != self._drops:
+            self._drops = drops
+            if any(drops):  # all 0 is what they begin with
+                self._tell_loss()
         return contexts, tallies
 
     def _tell_loss(self) -> None:
@@ -191,12 +208,11 @@ class ReadingSide:
             self._missed = missed
             self._tell_loss()
 
-    def _count(self, place: int) -> int:
-        """The sum over all CPUs of the counter at this place of `wire.COUNTERS`."""
+    def _counts_of(self, place: int) -> tuple[int, ...]:
+        """The counter at this place of `wire.COUNTERS`, of each CPU; () where there is none."""
         if self._counters_map is None:
-            return 0
-        ends = range(8 * place, self._cpus * wire.COUNTERS_SIZE, wire.COUNTERS_SIZE)
-        return sum(_u64(self._counters_map, at)[0] for at in ends)
+            return ()
+        return _column(self._cpus).unpack_from(self._counters_map, 8 * place)
 
     def found(self, cgroups: list[CgroupChange]) -> None:
         """See `loader.Loaded.found`."""
@@ -204,18 +220,9 @@ class ReadingSide:
         if self.tap is not None:
             self.tap += map(wire.encode_cgroup, cgroups)
 
-    @property
-    def parked(self) -> bool:
-        """See `loader.Loaded.parked`."""
-        return any(ring.parked for ring in self._rings)
-
     def drops_by_cpu(self) -> list[int]:
         """See `loader.Loaded.drops_by_cpu`."""
-        counters = self._counters_map
-        if counters is None:
-            return []
-        starts = range(0, self._cpus * wire.COUNTERS_SIZE, wire.COUNTERS_SIZE)
-        return [sum(_u64(counters, start + 8 * place)[0] for place in _DROPS) for start in starts]
+        return [sum(drops) for drops in zip(*map(self._counts_of, _DROPS), strict=True)]
 
     def run_times(self) -> dict[str, tuple[int, int]]:
         """See `loader.Loaded.run_times`."""

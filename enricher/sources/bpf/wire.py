@@ -9,6 +9,8 @@ touches a map or a ring.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
+from itertools import repeat
 from typing import Final
 
 from enricher.model import KINDS, CgroupChange, CgroupOp, Context, Level, Tally
@@ -110,16 +112,21 @@ def packed(fields: Fields) -> struct.Struct:
 
 
 _CONTEXT = packed(CONTEXT_FIELDS)
+_SCALARS = packed(CONTEXT_FIELDS[:-2])  # all but the namespaces' numbers
+_NUMBERS = packed(CONTEXT_FIELDS[-2:])
 _TALLY = packed(TALLY_FIELDS)
 _CGROUP = packed(CGROUP_FIELDS)
 _WALK = packed(WALK_FIELDS)
-_KEY_START = struct.calcsize(
-    "=" + "".join(code for name, code in CONTEXT_FIELDS if name not in {"inum", "unique"})
-)
-_LEVELS = tuple(struct.Struct(f"={2 * n}I") for n in range(LEVELS_MAX + 1))
+_LEVEL = packed(LEVEL_FIELDS)
+_STAMP = packed(STAMP)
+_STAMP_START = packed(HEADER).size
+_KEYS: Final = 8192
+"""Sets of namespaces whose numbers are remembered; the one not seen for longest goes."""
+_STAMPS: Final = 64
+"""Stamps that are remembered: a count comes soon after the context of its event."""
 _SIZE = struct.Struct("=I")
 _CONTID = packed(CONTID_FIELDS)
-_RUNS = tuple(struct.Struct(f"={2 * n}H") for n in range(TALLY_RUNS + 1))
+_RUN = packed(RUN_FIELDS)
 
 SIZES: Final = {
     "context_event": _CONTEXT.size + 8 * LEVELS_INLINE,
@@ -139,70 +146,106 @@ CONTEXT_SIZES: Final = tuple(size for name, size in SIZES.items() if name.starts
 _WITH_CONTID: Final = frozenset({SIZES["context_contid_event"], SIZES["context_deep_contid_event"]})
 
 _N = len(KINDS)
-# Where the tuple that unpack gives turns from scalars to the namespace arrays.
-_SCALARS = len(CONTEXT_FIELDS) - 2
 
 
-def size_of(data: memoryview, at: int) -> int:
+@lru_cache(maxsize=_STAMPS)
+def _stamp_of(raw: bytes) -> bytes:
+    """The stamp as records have it."""
+    return b"%d.%03d:%d" % _STAMP.unpack(raw)
+
+
+@lru_cache(maxsize=_KEYS)
+def _numbers_of(key: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The inums and the unique ids in a context's key. Few sets of them are in use at a time."""
+    numbers = _NUMBERS.unpack(key)
+    return numbers[:_N], numbers[_N:]
+
+
+def size_of(data: memoryview | bytes, at: int) -> int:
     """The size that the message which starts at byte `at` says it has."""
     size: int = _SIZE.unpack_from(data, at + 4)[0]
     return size
 
 
-def decode_chain(data: memoryview, end: int) -> tuple[int, ...]:
+def decode_chain(data: memoryview | bytes, end: int) -> tuple[int, ...]:
     """The chain that a message which ends before byte `end` of `data` has there."""
     depth, _, *numbers = _CONTID.unpack_from(data, end - _CONTID.size)
     # Inverted, so that 0 is none (bpf/include/contid.h).
     return tuple([UNSET ^ number for number in numbers[:depth]])
 
 
-def decode_context(data: memoryview, at: int) -> Context:
+def decode_context(data: memoryview | bytes, at: int) -> Context:
     """The context message that starts at byte `at` of `data`, which has to hold all of it.
 
     The message's own size tells only whether a chain is behind it: object and decoder were compared when the object
     was loaded. Raises struct.error where `data` ends before the message does: a bug, not bad input.
     """
-    values = _CONTEXT.unpack_from(data, at)
-    sec, ms, serial = values[4:7]
-    record_type, flags, _missing, pid, tid, ppid, auid, ses, levels, start, cgroup_id, comm = values[
-        7:_SCALARS
-    ]
-    pairs = _LEVELS[min(levels, LEVELS_MAX)].unpack_from(data, at + _CONTEXT.size)
-    return Context(
-        b"%d.%03d:%d" % (sec, ms, serial),
-        values[3],
+    (
+        _,
+        _,
+        size,
+        time,
+        _,
+        _,
+        _,
         record_type,
         flags,
+        _,
         pid,
         tid,
         ppid,
         auid,
         ses,
+        levels,
         start,
         cgroup_id,
-        comm.split(b"\0", 1)[0],
-        values[_SCALARS : _SCALARS + _N],
-        values[_SCALARS + _N :],
-        tuple(map(Level, pairs[::2], pairs[1::2])),
-        bytes(data[at + _KEY_START : at + _CONTEXT.size]),
-        decode_chain(data, at + values[2]) if values[2] in _WITH_CONTID else (),
+        comm,
+    ) = _SCALARS.unpack_from(data, at)
+    end = at + _CONTEXT.size
+    behind = end + _LEVEL.size * min(levels, LEVELS_MAX)
+    pairs = bytes(data[end:behind])
+    if len(pairs) != behind - end:
+        raise struct.error("the message ends before its levels do")
+    key = bytes(data[at + _SCALARS.size : end])
+    inums, ids = _numbers_of(key)
+    # Not Context(): that takes three times as long.
+    return tuple.__new__(
+        Context,
+        (
+            _stamp_of(bytes(data[at + _STAMP_START : at + _STAMP_START + _STAMP.size])),
+            time,
+            record_type,
+            flags,
+            pid,
+            tid,
+            ppid,
+            auid,
+            ses,
+            start,
+            cgroup_id,
+            comm.split(b"\0", 1)[0],
+            inums,
+            ids,
+            tuple(map(tuple.__new__, repeat(Level), _LEVEL.iter_unpack(pairs))),
+            key,
+            decode_chain(data, at + size) if size in _WITH_CONTID else (),
+        ),
     )
 
 
-def decode_tally(data: memoryview, at: int) -> Tally:
+def decode_tally(data: memoryview | bytes, at: int) -> Tally:
     """The tally message that starts at byte `at` of `data`; errors as for `decode_context`."""
-    _, _, _, time, sec, ms, serial, records, flags, runs = _TALLY.unpack_from(data, at)
-    pairs = _RUNS[min(runs, TALLY_RUNS)].unpack_from(data, at + _TALLY.size)
-    return Tally(
-        b"%d.%03d:%d" % (sec, ms, serial),
-        time,
-        flags,
-        records,
-        tuple(zip(pairs[::2], pairs[1::2], strict=True)),
-    )
+    _, _, _, time, _, _, _, records, flags, runs = _TALLY.unpack_from(data, at)
+    end = at + _TALLY.size
+    behind = end + _RUN.size * min(runs, TALLY_RUNS)
+    pairs = bytes(data[end:behind])
+    if len(pairs) != behind - end:
+        raise struct.error("the message ends before its runs do")
+    stamp = _stamp_of(bytes(data[at + _STAMP_START : at + _STAMP_START + _STAMP.size]))
+    return tuple.__new__(Tally, (stamp, time, flags, records, tuple(_RUN.iter_unpack(pairs))))
 
 
-def decode_cgroup(data: memoryview, at: int) -> CgroupChange:
+def decode_cgroup(data: memoryview | bytes, at: int) -> CgroupChange:
     """The message about a cgroup that starts at byte `at` of `data`; errors as for `decode_context`."""
     _, _, _, time, ident, op, size, _ = _CGROUP.unpack_from(data, at)
     path = bytes(data[at + _CGROUP.size : at + _CGROUP.size + size])
@@ -226,7 +269,7 @@ def encode_cgroup(change: CgroupChange) -> bytes:
     return _CGROUP.pack(*head) + path
 
 
-def decode_walk(data: memoryview, at: int) -> CgroupChange:
+def decode_walk(data: memoryview | bytes, at: int) -> CgroupChange:
     """The walk from a cgroup to the root that starts at byte `at` of `data`; errors as for `decode_context`."""
     _, _, _, time, ident, depth, whole, _ = _WALK.unpack_from(data, at)
     names = []
