@@ -56,6 +56,8 @@ class Fault(NamedTuple):
     """Afterwards there is another process, and a gap before it."""
     loses: bool = False
     """Records may be lost, or be without a context."""
+    rules: bool = False
+    """Somebody flushes audit's rules meanwhile: what is done then may leave no record."""
 
 
 def main_pid(service: Service) -> str:
@@ -143,16 +145,18 @@ def socket_directory_is_removed(service: Service, _size: Size) -> None:
 
 
 def auditd_is_killed(service: Service, _size: Size) -> None:
-    """It is started beside the service first. systemd may start it again; each of its starts flushes the rules."""
+    """It is started beside the service first. systemd starts it again, and the end of each start flushes the rules."""
     again = f"auditctl -D >/dev/null; auditctl {RULE}"
     service.sh(f"systemctl start auditd; {again}; {TRUTH} 5 auditd")
-    service.sh(
-        f"pid=$(pgrep -x auditd); kill -KILL $pid; while [ -d /proc/$pid ]; do sleep 0.1; done; {TRUTH} 5 alone"
+    shown = "systemctl show auditd -P"
+    killed = f"pid=$({shown} MainPID); kill -KILL $pid; {TRUTH} 5 alone"
+    # Seen by systemd, then over its start or given up: what flushes the rules comes behind the start itself.
+    noticed = f"while [ $({shown} MainPID) = $pid ]; do sleep 0.1; done"
+    settled = f"until {shown} SubState | grep -qxE 'running|dead|failed'; do sleep 0.2; done"
+    ended = (
+        f"until {shown} SubState | grep -qxE 'dead|failed'; do pkill -TERM -x auditd || true; sleep 0.3; done"
     )
-    # What is left of it ends as it likes to, after which nothing starts it.
-    ends = "while pgrep -x auditd >/dev/null; do pkill -TERM -x auditd; sleep 0.3; done"
-    wait = "while [ $(systemctl show -P SubState auditd) = auto-restart ]; do sleep 0.2; done"
-    service.sh(f"{wait}; {ends}; {again}; systemctl reset-failed auditd || true")
+    service.sh(f"{killed}; {noticed}; {settled}; {ended}; {again}; systemctl reset-failed auditd || true")
 
 
 def programs_are_detached(service: Service, _size: Size) -> None:
@@ -241,7 +245,7 @@ FAULTS = {
     "disk": Fault(disk_is_full, loses=True),
     "journal": Fault(journal_is_corrupted, ends=True),
     "socket": Fault(socket_directory_is_removed, ends=True),
-    "auditd": Fault(auditd_is_killed),
+    "auditd": Fault(auditd_is_killed, rules=True),
     "detached": Fault(programs_are_detached, ends=True, loses=True),
     "map": Fault(map_is_filled, loses=True),
     "serials": Fault(serials_go_round, ends=True),

@@ -82,6 +82,7 @@ def test_nobody_of_its_own_user_looks_into_it(trial: Service) -> None:
     assert limit == [b"0", b"0"]
 
 
+@pytest.mark.full
 def test_a_user_may_not_start_a_run(guest: Guest) -> None:
     done = guest.run([*USER, COMMAND, "run", "--format", "json", "--for", "1s"], timeout=60)
     assert done.returncode == 3, done.stderr.decode()
@@ -102,6 +103,7 @@ def test_names_that_look_like_records(trial: Service) -> None:
     assert all(each["id"].rpartition(":")[2] != "1" for each in events)
 
 
+@pytest.mark.full
 def test_nobody_sends_records_through_the_group(trial: Service, jail: Box) -> None:
     """The one who may, root of the host with CAP_NET_ADMIN, is not believed, and counted."""
     text = "audit(1.000:1): arch=c000003e syscall=59 comm=forged"
@@ -203,6 +205,7 @@ def test_programs_are_not_detached_through_the_kernel(trial: Service, jail: Box)
     assert all("namespaces" in event for event in seen)
 
 
+@pytest.mark.full
 def test_the_group_reads_and_changes_nothing(trial: Service) -> None:
     """Who is in the group has status and events, for which it is; there is no request that changes anything."""
     guest = trial.guest

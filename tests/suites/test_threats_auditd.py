@@ -29,14 +29,20 @@ FLOOD = 40_000
 _WRAPPER = "#!/bin/sh\npython3 /usr/local/lib/liar.py | exec /usr/bin/audit-enricher plugin\n"
 _LIES = f"""
 import sys
-out = sys.stdout.buffer
+out, done = sys.stdout.buffer, set()
+def asked(word, line):
+    # Once: programs that are started with the word have it in their records too.
+    if word not in line or word in done:
+        return False
+    done.add(word)
+    return True
 for line in sys.stdin.buffer:
     out.write(line)
-    if b"liar-lies" in line:
+    if asked(b"liar-lies", line):
         out.write(b"this is no record\\n")
         out.write(b'node=elsewhere type=SYSCALL msg=audit(1.000:77): arch=c000003e comm="foreign"\\n')
         out.write(b'type=SYSCALL msg=audit(1.000:78): comm="' + b"A" * (1 << 20) + b'"\\n')
-    if b"liar-floods" in line:
+    if asked(b"liar-floods", line):
         for number in range({FLOOD}):
             out.write(b"type=AVC msg=audit(2.000:%d): flood=%d\\n" % (900000000 + number, number))
     out.flush()
@@ -77,6 +83,7 @@ def test_auditd_lies_and_floods(guest: Guest, rules: Rules) -> None:
     guest.run(["auditctl", "-m", "liar-floods"], check=True)
     lost = f'until grep -q --text \'"cause":"netlink"\' {EVENTS}; do sleep 0.3; done'
     guest.run(["sh", "-c", lost], timeout=120, check=True)
+    say("liar-rests")  # what comes behind the flood has room again
     guest.run([TRUTH, "5", "after"], timeout=60, check=True)
     say("liar-is-done")
     status = json.loads(guest.run(["sh", "-c", STATUS], timeout=60, check=True).stdout)
