@@ -38,7 +38,8 @@ cdef class LogJoin:
     cdef public long long further_parts
     cdef public long long overfull
 
-    @cython.locals(done=list, events=dict, most="long long", node=bytes, number="long long", alone=bint, key=bytes,
+    @cython.locals(done=list, events=dict, most="long long", node=bytes, stamp=bytes, before=bytes, name=bytes,
+                   number="long long", alone=bint, key=bytes,
                    known=_Held, held=_Held, size="long long")
     cpdef list feed(self, object batch)
 

@@ -26,6 +26,7 @@ A record of an event that was given out makes a further part, marked as such.
 from __future__ import annotations
 
 from collections import deque
+from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.correlate.join import EOE, FURTHER_PART, MALFORMED, NO_STAMP, OVERFULL
@@ -112,14 +113,17 @@ class LogJoin:
         """The events that are known to be over with this batch, in the order of their first records."""
         done: list[Event] = []
         events, most = self._open, self._most_bytes
+        before = name = None  # stamp and node of the record before
+        held: _Held
         for each in batch:
-            # By name: unpacking a tuple's subclass, or an index, is slow where this is compiled.
             node, stamp, record = each.node, each.stamp, each.record
             number = record.type
             alone = False
             if stamp is None:
                 held = self._malformed()
-            else:
+            elif (
+                stamp is not before or node != name or held.over
+            ):  # else it is of the same event as the one before
                 # A node has no space in it: no two pairs make the same key.
                 key = b"%b %b" % (node, stamp) if node else stamp
                 known = events.get(key)
@@ -128,6 +132,7 @@ class LogJoin:
                     alone = is_alone(number)
                 else:
                     held = known
+            before, name = stamp, node
             held.records.append(record)
             size = len(record.text) + _RECORD
             held.size += size
@@ -225,6 +230,7 @@ class LogJoin:
             self._closed, self._closed_before = {}, self._closed
 
 
+@cache  # a type is 16 bits
 def is_alone(number: int) -> bool:
     """Whether records of this type are always an event of their own.
 

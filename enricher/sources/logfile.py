@@ -131,9 +131,9 @@ def _first_second(group: list[_Log]) -> int:
                 found = lines.feed(next(unpacked(file, name), b"")) or lines.finish()
             finally:
                 file.seek(0)
-        for _, stamp, _ in found:
-            if stamp is not None:
-                return int(stamp[: stamp.index(b".")])
+        for each in found:
+            if each.stamp is not None:
+                return int(each.stamp[: each.stamp.index(b".")])
     return _LATEST
 
 

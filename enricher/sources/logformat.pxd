@@ -3,6 +3,12 @@
 
 cimport cython
 
+@cython.freelist(1024)
+cdef class LogRecord:
+    cdef readonly bytes node
+    cdef readonly bytes stamp
+    cdef readonly object record
+
 cdef class Lines:
     cdef object _counts
     cdef dict _prefixes
@@ -17,7 +23,7 @@ cdef class Lines:
     cdef _keep(self, bytes part)
 
     @cython.locals(lines=list, prefixes=dict, short=Py_ssize_t, records=Py_ssize_t, blank=Py_ssize_t, stamp=bytes,
-                   head=bytes, line=bytes, at=Py_ssize_t, end=Py_ssize_t, text=bytes, other=bytes, known=tuple)
+                   head=bytes, line=bytes, prefix=bytes, end=Py_ssize_t, text=bytes, other=bytes, known=tuple)
     cdef _take(self, bytes block, list out)
 
     cdef tuple _known(self, bytes prefix)

@@ -22,7 +22,7 @@ Any line can be hostile. The expression has no two ways to match a byte: it take
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from enricher.model import Record
 from enricher.sources.audit.types import OWN, number_of
@@ -48,16 +48,33 @@ _STAMP: Final = len(b"audit(")  # where it begins in a record's text
 _new = tuple.__new__  # a third of the time that the class's own constructor takes
 
 
-class LogRecord(NamedTuple):
+class LogRecord:
     """One record of a log.
 
-    `node` is what stood after ``node=``, b"" without it. `stamp` is the text's. It is None where the line
-    is no audit record: then the record's type is 0 and its text the whole line.
+    `node` is what stood after ``node=``, b"" without it. `stamp` is the text's, and the same object where the record
+    before has the same. It is None where the line is no audit record: then the record's type is 0 and its text the
+    whole line.
     """
 
-    node: bytes
-    stamp: bytes | None
-    record: Record
+    __slots__ = ("node", "record", "stamp")
+
+    def __init__(self, node: bytes, stamp: bytes | None, record: Record) -> None:
+        self.node = node
+        self.stamp = stamp
+        self.record = record
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, LogRecord)
+            and self.node == other.node
+            and self.stamp == other.stamp
+            and self.record == other.record
+        )
+
+    __hash__ = None  # type: ignore[assignment] # nothing keeps them by value
+
+    def __repr__(self) -> str:
+        return f"LogRecord({self.node!r}, {self.stamp!r}, {self.record!r})"
 
 
 _LEFT_OUT: Final = frozenset(OWN) - {1391}
@@ -154,7 +171,7 @@ class Lines:
 
     def _take(self, block: bytes, out: list[LogRecord]) -> None:
         """Take whole lines apart, all at once."""
-        if b"\r\n" in block:
+        if block.find(b"\r") >= 0:  # one byte is looked for ten times as fast as two
             block = block.replace(b"\r\n", b"\n")
         counts = self._counts
         lines = block.split(b"\n")
@@ -166,11 +183,11 @@ class Lines:
         stamp, head = b"", b"\n"
         for line in lines:
             # The short way, for what `_split` would find too: a prefix that it has found, and a stamp behind it.
-            at = line.find(b"audit(")
-            if at > 0 and len(line) <= short:
-                known = prefixes.get(line[:at])
+            prefix = line.partition(b"audit(")[0]
+            if len(prefix) < len(line) <= short:
+                known = prefixes.get(prefix)
                 if known is not None and known[1]:
-                    text = line[at:]
+                    text = line.removeprefix(prefix)
                     if not text.startswith(head):
                         end = text.find(b"):")
                         other = text[_STAMP:end]
@@ -178,7 +195,7 @@ class Lines:
                             self._line(line, out)
                             continue
                         stamp, head = other, text[: end + 2]
-                    out.append(_new(LogRecord, (known[0], stamp, _new(Record, (known[1], text, False)))))
+                    out.append(LogRecord(known[0], stamp, _new(Record, (known[1], text, False))))
                     records += 1
                     continue
             if line:

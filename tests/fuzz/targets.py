@@ -209,7 +209,8 @@ def log_lines(data: bytes) -> None:
         total = counts.records + counts.own + counts.malformed + counts.blank
         require(counts.lines == total, "a line that is counted as nothing, or twice")
         require(len(given) == counts.records + counts.malformed, "records that are not counted")
-        for _, found, made in given:
+        for each in given:
+            found, made = each.stamp, each.record
             require(made.text in text, "bytes that were not there")
             require(found is None or found == stamp_of(made.text), "another stamp than the text's")
             require((found is None) == (made.type == 0), "neither a record nor malformed")

@@ -44,7 +44,11 @@ def reader(raw: io.RawIOBase | io.BytesIO) -> io.BufferedReader:
 
 
 def serials(batches: list[list[LogRecord]]) -> list[int]:
-    return [int(stamp.partition(b":")[2]) for batch in batches for _, stamp, _ in batch if stamp is not None]
+    return [
+        int(stamp.partition(b":")[2])
+        for stamp in (each.stamp for batch in batches for each in batch)
+        if stamp
+    ]
 
 
 def read(*paths: Path | str, stdin: bytes | None = None) -> list[int]:

@@ -208,15 +208,16 @@ def test_any_bytes_give_records_and_none_is_lost(data: bytes, step: int) -> None
     found = read(data, counts, step)
     assert counts.lines == counts.records + counts.own + counts.malformed + counts.blank
     assert len(found) == counts.records + counts.malformed
-    for node, stamp, record in found:
+    for each in found:
+        node, stamp, record = each.node, each.stamp, each.record
         assert stamp == stamp_of(record.text) or (stamp is None and record.type == 0)
         assert (stamp is None) == (record.type == 0)
         assert record.text in data
         assert b"node=%b " % node in data or not node
     if not counts.own:  # what is missing of the input is prefixes, line ends and nothing else
         rest = data
-        for _, _, record in found:
-            before, text, rest = rest.partition(record.text)
+        for each in found:
+            before, text, rest = rest.partition(each.record.text)
             assert text
             assert len(before) < 400 or not before.strip(b"\r\n")
 

@@ -40,21 +40,21 @@ cdef class Fragments:
     cdef public dict _arguments
     cdef public Primary primary
 
-    @cython.locals(number=int, text=bytes, made=bytes, parts=list, syscalls=int, execves=int)
-    cpdef bytes of(self, list records)
+    @cython.locals(number=int, text=bytes, head=bytes, made=bytes, parts=list, syscalls=int, execves=int)
+    cpdef bytes of(self, list records, bytes stamp)
 
-    @cython.locals(end=bytes, rest=bytes, body=bytes)
-    cdef bytes _usual(self, int number, bytes text)
+    @cython.locals(body=bytes)
+    cdef bytes _usual(self, int number, bytes text, bytes head)
 
     @cython.locals(arch=bytes, number=bytes, success=bytes, code=bytes, a0=bytes, a1=bytes, a2=bytes, a3=bytes,
-                   items=bytes, ppid=bytes, pid=bytes, text=bytes, tail=Tail, call=tuple, named=bytes, told=bytes,
+                   items=bytes, ppid=bytes, pid=bytes, rest=bytes, tail=Tail, call=tuple, named=bytes, told=bytes,
                    registers=bytes)
-    cdef bytes _syscall(self, bytes body)
+    cdef bytes _syscall(self, bytes text, Py_ssize_t begin)
 
     cdef Tail _tail(self, bytes text)
 
-    @cython.locals(item=bytes, written=bytes, inode=bytes, text=bytes, name=bytes, members=bytes, head=tuple)
-    cdef bytes _path(self, bytes body)
+    @cython.locals(item=bytes, written=bytes, inode=bytes, rest=bytes, name=bytes, members=bytes, known=bytes)
+    cdef bytes _path(self, bytes text, Py_ssize_t begin)
 
     @cython.locals(made=bytes)
     cdef bytes _whole(self, int number, bytes body)
@@ -63,7 +63,7 @@ cdef class Fragments:
 cpdef bytes quoted_of(bytes value)
 
 @cython.locals(written=bytes, value=bytes)
-cdef bytes _proctitle(bytes body)
+cdef bytes _proctitle(bytes text, Py_ssize_t begin)
 
 @cython.locals(words=list, count=bytes, shown=list, name=bytes, word=bytes, written=bytes, text=bytes)
 cdef bytes _arguments(bytes body)

@@ -50,7 +50,7 @@ _syscall_form = re.compile(
     re.DOTALL,
 ).fullmatch
 _path_form = re.compile(
-    rb"item=%(number)b name=([^ ]+) (?:inode=%(number)b )?(.+)" % _FORMS, re.DOTALL
+    rb"item=%(number)b name=([^ ]+) (?:inode=%(number)b |)(.+)" % _FORMS, re.DOTALL
 ).fullmatch
 _title_form = re.compile(rb'proctitle=(?:([0-9A-F]+)|"([^" ]*)")').fullmatch
 _count_form = re.compile(rb"argc=%(number)b" % _FORMS).fullmatch
@@ -134,8 +134,8 @@ class Fragments:
         self.primary: Primary | None = None
         """What the last SYSCALL record said, where that was made in the short way."""
 
-    def of(self, records: list[Record]) -> bytes | None:
-        """Return the elements of ``records`` of an event; None where one of them depends on another.
+    def of(self, records: list[Record], stamp: bytes) -> bytes | None:
+        """Return the elements of ``records`` of an event with this stamp; None where one of them depends on another.
 
         ``primary`` is then what its first SYSCALL record said, None if that takes the long way.
         """
@@ -145,6 +145,7 @@ class Fragments:
             self._forget()
         self.primary = None
         syscalls = execves = 0
+        head = b"".join((b"audit(", stamp, b"): "))
         parts = []
         for record in records:
             # By name: unpacking is slow, compiled.
@@ -153,7 +154,7 @@ class Fragments:
                 syscalls += 1
             elif number == EXECVE:
                 execves += 1
-            made = None if record.truncated else self._usual(number, text)
+            made = None if record.truncated or not text.startswith(head) else self._usual(number, text, head)
             if made is None:
                 if number != SYSCALL and text.find(_KEY) >= 0:
                     return None  # a key of another record than the one whose tail is known
@@ -161,32 +162,27 @@ class Fragments:
             parts.append(made)
         return None if execves > 1 or syscalls > 1 else b",".join(parts)
 
-    def _usual(self, number: int, text: bytes) -> bytes | None:
-        """Make a record in its short way; None where it has none, or is not of the usual form."""
-        _, end, rest = text.partition(b"):")
-        if not end or not text.startswith(b"audit("):
-            return None
-        body = rest.strip(b" ")
+    def _usual(self, number: int, text: bytes, head: bytes) -> bytes | None:
+        """Make a record that begins with this head in its short way; None where it has none, or another form."""
         if number == SYSCALL:
-            return self._syscall(body)
+            return self._syscall(text, len(head))
         if number == PATH:
-            return self._path(body)
+            return self._path(text, len(head))
         if number == PROCTITLE:
-            return _proctitle(body)
-        if number == EXECVE:
-            return _arguments(body)
-        return self._whole(number, body)
+            return _proctitle(text, len(head))
+        body = text.removeprefix(head)
+        return _arguments(body) if number == EXECVE else self._whole(number, body)
 
     # -- SYSCALL -------------------------------------------------------------------------------------
 
-    def _syscall(self, body: bytes) -> bytes | None:
-        form = _syscall_form(body)
+    def _syscall(self, text: bytes, begin: int) -> bytes | None:
+        form = _syscall_form(text, begin)
         if form is None:
             return None
-        arch, number, success, code, a0, a1, a2, a3, items, ppid, pid, text = form.groups()
-        tail = self._tails.get(text)
+        arch, number, success, code, a0, a1, a2, a3, items, ppid, pid, rest = form.groups()
+        tail = self._tails.get(rest)
         if tail is None:
-            tail = self._tail(text)
+            tail = self._tail(rest)
             if tail is None:
                 return None
         call = self._calls.get((arch, number))
@@ -283,25 +279,33 @@ class Fragments:
 
     # -- any other -----------------------------------------------------------------------------------
 
-    def _path(self, body: bytes) -> bytes | None:
-        form = _path_form(body)
+    def _path(self, text: bytes, begin: int) -> bytes | None:
+        form = _path_form(text, begin)
         if form is None:
             return None
-        item, written, inode, text = form.groups()
+        item, written, inode, rest = form.groups()
         name = b'"(null)"' if written == _NULL else quoted_of(written)
         if name is None:
             return None
-        members = self._paths.get(text)
+        members = self._paths.get(rest)
         if members is None:
-            members = self._members(PATH, text, _BEFORE_PATH)
-            if len(text) <= LONGEST and _room(self._paths, TAILS):
-                self._paths[text] = members
+            members = self._members(PATH, rest, _BEFORE_PATH)
+            if len(rest) <= LONGEST and _room(self._paths, TAILS):
+                self._paths[rest] = members
         if not members:
             return None
-        head = (b'{"type":"PATH","fields":{"item":', item, b',"name":', name)
-        if inode is None:
-            return b"".join((*head, b",", members, b"}}"))
-        return b"".join((*head, b',"inode":', inode, b",", members, b"}}"))
+        known = b"," if inode is None else b"".join((b',"inode":', inode, b","))
+        return b"".join(
+            (
+                b'{"type":"PATH","fields":{"item":',
+                item,
+                b',"name":',
+                name,
+                known,
+                members,
+                b"}}",
+            )
+        )
 
     def _whole(self, number: int, body: bytes) -> bytes | None:
         """Make a record that other ones have been like, but for the stamp."""
@@ -358,8 +362,8 @@ def quoted_of(value: bytes) -> bytes | None:  # noqa: PLR0911 - one for each for
         return None
 
 
-def _proctitle(body: bytes) -> bytes | None:
-    form = _title_form(body)
+def _proctitle(text: bytes, begin: int) -> bytes | None:
+    form = _title_form(text, begin)
     if form is None:
         return None
     written, value = form.groups()

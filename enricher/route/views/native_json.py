@@ -13,6 +13,7 @@ event, of which nothing but its records is known, that is text that differs in a
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from enricher.clock import LAST_SECOND, utc_second
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 
 _NONE: Final = b'"records":[],'
 _KNOWN: Final = 64
-_SECOND: Final = 10  # digits
-_MILLISECONDS: Final = 3  # digits
+_stamp_form = re.compile(rb"([0-9]{1,10})\.([0-9]{3}):[0-9]+").fullmatch
 
 
 def render(native: NativeEvent) -> bytes:
@@ -50,7 +50,7 @@ class NativeJson:
     def line(self, event: Event) -> bytes:
         """Return what `render` makes of the event that the builder builds."""
         if event.records and not self._builder.raw:
-            records = self._fragments.of(event.records)
+            records = self._fragments.of(event.records, event.stamp)
             primary = self._fragments.primary
             if records is not None and primary is not None and primary.outcome:
                 if event.context is None and event.recalled is None and event.beside is None:
@@ -73,14 +73,10 @@ class NativeJson:
     def _of_a_log(self, event: Event, records: bytes, primary: Primary) -> bytes | None:
         """Make the line of an event without a context; None where its stamp is not as the kernel writes it."""
         stamp = event.stamp
-        second, _, rest = stamp.partition(b".")
-        milliseconds = rest[:_MILLISECONDS]
-        if (
-            len(second) > _SECOND
-            or rest[_MILLISECONDS : _MILLISECONDS + 1] != b":"
-            or not milliseconds.isdigit()
-        ):
+        form = _stamp_form(stamp)
+        if form is None:
             return None
+        second, milliseconds = form.groups()
         time = self._times.get(second)
         if time is None:
             time = self._time(second)
