@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.suites import test_changes
 from tests.suites.live import Live, own, skipped, truth_of
 from tests.suites.test_changes import KINDS_TO_MAKE, NSMAKE, TRUTH
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.only_on("5.10")  # where no namespace has a number of its own
 
+box = test_changes.box
 SLEEPER = "/bin/sleep 4242"
 STORM_TASKS = 8
 STORM_EACH = 256
