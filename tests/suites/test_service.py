@@ -41,7 +41,8 @@ class Service:
         return self.guest.run(["sh", "-c", line], timeout=120, check=check)
 
     def unit(self, verb: str) -> None:
-        done = self.sh(f"systemctl {verb} {UNIT}", check=False)
+        # Longer than systemd waits for a start and an end: then there is something to be read of why.
+        done = self.guest.run(["systemctl", verb, UNIT], timeout=240)
         assert done.returncode == 0, self.sh(f"journalctl -q --no-pager -n 30 -u {UNIT}").stdout.decode()
 
     def reload(self) -> None:

@@ -62,7 +62,7 @@ def liar(guest: Guest, request: pytest.FixtureRequest) -> Iterator[None]:
     try:
         request.getfixturevalue("auditd")
         up = f"until {STATUS} >/dev/null 2>&1; do sleep 0.2; done"
-        guest.run(["sh", "-c", up], timeout=90, check=True)
+        guest.run(["sh", "-c", up], timeout=180, check=True)
         yield
     finally:
         guest.run(["rm", "-f", CONF, LIAR, DROP_IN, "/usr/local/lib/liar.py"], check=True)
