@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -31,13 +32,17 @@ WORK: Final = Path("build") / "compiled"
 SUFFIX: Final = str(sysconfig.get_config_var("EXT_SUFFIX"))
 
 MODULES: Final = """
-    correlate/logjoin
+    correlate/acts correlate/join correlate/ledger correlate/logjoin correlate/watch
     enrich/attribution enrich/decode enrich/keys enrich/memo enrich/native enrich/subject enrich/values
-    route/views/fragments route/views/native_json route/views/textlines
-    sources/audit/text sources/logformat
+    model
+    route/own route/views/fragments route/views/native_json route/views/textlines
+    runtime/pipeline runtime/serviceoutput runtime/stages
+    sinks/journal sinks/rotating sinks/stream
+    sources/audit/receiver sources/audit/text sources/bpf/ring sources/bpf/wire sources/logformat
 """.split()
 """What every record passes through. A module that runs once, or once a batch, gains nothing."""
 
+_CIMPORT: Final = re.compile(r"^from (enricher[.a-z_]+) cimport", re.MULTILINE)
 _CYTHON: Final = (
     *("-3", "--no-docstrings"),
     *("-X", "annotation_typing=False"),  # the annotations are mypy's to check: a wrong type must not raise
@@ -73,8 +78,16 @@ def is_stale(module: str) -> bool:
         return True
     then = made.stat().st_mtime_ns
     source = ROOT / source_of(module)
-    inputs = [source, source.with_suffix(".pxd"), Path(__file__)]
+    inputs = [source, *_types_of(source.with_suffix(".pxd")), Path(__file__)]
     return any(path.stat().st_mtime_ns > then for path in inputs if path.exists())
+
+
+def _types_of(pxd: Path) -> set[Path]:
+    """Return a module's types, and those of others that they are made of: an object's layout is in both."""
+    if not pxd.exists():
+        return set()
+    others = _CIMPORT.findall(pxd.read_text(encoding="ascii"))
+    return {pxd}.union(*(_types_of(ROOT / f"{other.replace('.', '/')}.pxd") for other in others))
 
 
 def make(module: str) -> float:

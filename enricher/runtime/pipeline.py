@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from enricher.correlate.ledger import Summary
     from enricher.facts import Fact
-    from enricher.model import Event
+    from enricher.model import Answer, CgroupChange, Context, Event, Record, Tally
     from enricher.runtime.prefetch import Prefetch
     from enricher.runtime.startup import Started
     from enricher.sources.capture import CaptureWriter
@@ -36,6 +36,11 @@ turn. Waiting bounds that to a few turns a second, and doubling the wait while n
 one, so that an idle host becomes idle again. The first also follows a batch in which others have a
 part, because they feed on their own noise as well: without auditd the kernel prints every record,
 and the journal that reads it is audited in turn. A full batch is work and is never made to wait.
+"""
+GATHER: Final = 0.002
+"""Seconds to let the next events gather, after a batch of more than one: a turn costs as much as the records of an
+event, and a wake-up for each record besides. As long as that brings more than one event at a time it goes on; an event
+that comes alone is given out at once.
 """
 _PENDING_WAIT: Final = 0.05
 _PARKED_WAIT: Final = 0.001
@@ -55,10 +60,10 @@ _EDGE: Final = select.EPOLLIN | select.EPOLLET
 
 def pause_after(events: list[Event], before: float) -> float:
     """Seconds to wait after a batch of finished events, given the wait after the batch before it."""
-    own = sum(event.self_caused for event in events)
+    own = sum([event.self_caused for event in events])
     if not own:
-        return 0.0
-    if own < len(events) or not before:
+        return GATHER if len(events) > 1 else 0.0
+    if own < len(events) or before < OWN_NOISE_WAIT:
         return OWN_NOISE_WAIT
     return min(2 * before, OWN_NOISE_WAIT_MAX)
 
@@ -104,7 +109,7 @@ class Pipeline:
         self.clock = clock or TurnClock()
         self._pid = opening.pid
         self.stages = Stages(opening, emit, learn)
-        self._pause = 0.0  # how long to let our own noise gather before the next batch, in seconds
+        self._pause = 0.0  # how long to let records gather before the next batch, in seconds
         # Without a kernel side the record that came back marks the end as it marked the beginning.
         self._marks = started.trial.proof is Proof.PROVED or (
             self._blind and started.trial.serial is not None
@@ -154,7 +159,7 @@ class Pipeline:
             if wait is not None and wait <= 0:
                 return
             if self._pause:
-                # Not an epoll wait: our own records are already there and would end it at once.
+                # Not an epoll wait: the first record, or our own that are there already, would end it.
                 time.sleep(self._pause if wait is None else min(self._pause, wait))
                 ready = self._epoll.poll(0) if self._serving else ()
             else:
@@ -197,8 +202,7 @@ class Pipeline:
                 # A socket that stays full says so once only: while it drops, go on asking.
                 self._seen = signs if counts.netlink_drops == self._drops else None
                 self._asked, self._drops = now, counts.netlink_drops
-        parked = self._loaded.parked
-        done = self._take(Batch(records, contexts, tallies, parked, now, now + self._wall, counts))
+        done = self._take(records, contexts, tallies, now, counts)
         if self.stages.correlator.unsettled and now - self._settled >= _SETTLE_EVERY:
             self._settled = now
             self._loaded.settle()
@@ -208,31 +212,53 @@ class Pipeline:
             self._pause = 0.0
         return len(records)
 
-    def _take(self, batch: Batch) -> list[Event]:
-        if self._loaded.cgroups:
-            batch = batch._replace(cgroups=self._loaded.cgroups)
-            self._loaded.cgroups = []
-        if self._loaded.facts:
+    def _take(
+        self,
+        records: list[Record],
+        contexts: list[Context],
+        tallies: list[Tally],
+        now: float,
+        counts: KernelCounts | None = None,
+    ) -> list[Event]:
+        """Hand on one batch, with all that has come beside it."""
+        loaded, metadata, beside = self._loaded, self._metadata, self._beside
+        cgroups: Sequence[CgroupChange] = ()
+        facts: Sequence[Fact] = ()
+        answers: Sequence[Answer] = ()
+        helpers: Sequence[tuple[int, int]] = ()
+        if loaded.cgroups:
+            cgroups, loaded.cgroups = loaded.cgroups, []
+        if loaded.facts:
             self._facts = True
-            batch = batch._replace(facts=self._loaded.facts)
-            self._loaded.facts = []
-        metadata = self._metadata
+            facts, loaded.facts = loaded.facts, []
         if metadata is not None:
-            batch = batch._replace(answers=metadata.take(), helpers=metadata.take_helpers())
-        if self._beside is not None and self._beside.pending:
-            batch = batch._replace(facts=[*batch.facts, *self._beside.take()])
+            answers, helpers = metadata.take(), metadata.take_helpers()
+        if beside is not None and beside.pending:
+            facts = [*facts, *beside.take()]
+        batch = Batch(
+            records,
+            contexts,
+            tallies,
+            loaded.parked,
+            now,
+            now + self._wall,
+            counts,
+            cgroups,
+            answers,
+            helpers,
+            facts,
+        )
         if self._capture is not None:
-            messages, self._loaded.tap = self._loaded.tap or [], []
+            messages, loaded.tap = loaded.tap or [], []
             self._capture.turn(batch, messages)
         done = self.stages.take(batch)
         if metadata is not None:
-            metadata.turn(batch.now)
+            metadata.turn(now)
         return done
 
     def _take_trial(self, trial: Trial) -> None:
         self.clock.now = now = time.monotonic()
-        parked = self._loaded.parked
-        self._take(Batch(trial.records, trial.contexts, trial.tallies, parked, now, now + self._wall))
+        self._take(trial.records, trial.contexts, trial.tallies, now)
 
     def _last_trial(self) -> Trial | None:
         """Send the stop nonce; again where its record was dropped, since only what was read proves what was not.

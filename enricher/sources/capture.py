@@ -391,19 +391,19 @@ def _decode(
         kind, version = _TYPE_AND_VERSION.unpack_from(message)
         if version != wire.EVENT_VERSION or kind not in _MESSAGE_SIZES:
             continue
-        if len(message) not in _MESSAGE_SIZES[kind] or len(message) != wire.size_of(memoryview(message), 0):
+        if len(message) not in _MESSAGE_SIZES[kind] or len(message) != wire.size_of(message, 0):
             msg = f"a message of kind {kind} with {len(message)} bytes"
             raise ValueError(msg)
         if kind == wire.EVENT_CONTEXT:
-            contexts.append(wire.decode_context(memoryview(message), 0))
+            contexts.append(wire.decode_context(message, 0))
         elif kind == wire.EVENT_CGROUP:
-            cgroups.append(wire.decode_cgroup(memoryview(message), 0))
+            cgroups.append(wire.decode_cgroup(message, 0))
         elif kind == wire.EVENT_WALK:
-            cgroups.append(wire.decode_walk(memoryview(message), 0))
+            cgroups.append(wire.decode_walk(message, 0))
         elif kind == wire.EVENT_TALLY:
-            tallies.append(wire.decode_tally(memoryview(message), 0))
+            tallies.append(wire.decode_tally(message, 0))
         else:
-            facts.append(wirefacts.DECODERS[kind](memoryview(message), 0))
+            facts.append(wirefacts.DECODERS[kind](message, 0))
     return contexts, tallies, tuple(cgroups), tuple(facts)
 
 

@@ -74,8 +74,8 @@ def best(work: Callable[[], object]) -> float:
 def main(count: int) -> None:
     events = [exec_event(number) for number in range(count)]
     raw = [messages(event) for event in events]
-    contexts = [memoryview(first) for first, _ in raw]
-    tallies = [memoryview(last) for _, last in raw]
+    contexts = [first for first, _ in raw]
+    tallies = [last for _, last in raw]
     records = interleaved(events)
     decoded_contexts = [wire.decode_context(view, 0) for view in contexts]
     decoded_tallies = [wire.decode_tally(view, 0) for view in tallies]

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from enricher.config import load as config
 from enricher.model import Batch
+from enricher.runtime import prefetch
 from enricher.runtime.metrics.endpoint import Endpoint
 from enricher.runtime.pipeline import Pipeline
 from enricher.runtime.selftest import Proof, Trial
@@ -136,6 +137,9 @@ class Turns:
         self.service = service
         names = HostNames(service._clock)
         service._output = ServiceOutput(settings, HOST, names, service._clock, print)
+        self.metadata = prefetch.start(settings, service._clock, print)
+        assert self.metadata is not None
+        service._output.cgroups.asker = self.metadata.want
         service._open_journal(HOST, cast("Any", self))
         service._sinks = ServiceSinks(service._output, HOST, names, directory, print)
         service._metrics = Endpoint(settings, service._clock, print)
@@ -149,9 +153,15 @@ class Turns:
             Opening(os.getpid(), "0badcafe", 1),
             clock=service._clock,
             learn=service._output.learn,
+            metadata=self.metadata,
         )
         around = Batch([], [], [], parked=False, now=0.0, wall=0.0, cgroups=cgroups(CONTAINERS))
         service._output.learn(around)
+
+    def close(self) -> None:
+        """End the process that was started."""
+        assert self.metadata is not None
+        self.metadata.close()
 
     def callback(self, _: object) -> None:
         """What is to be closed: the end of the process does it."""
@@ -190,6 +200,7 @@ def main() -> None:
         line.run(1 + WARM, turns)
         spent = time.process_time() - begin
         written = line.service._output.written
+        line.close()
     assert written == WARM + turns, written
     print(f"{turns} turns, {spent / turns * 1e6:.1f} us of CPU each, what makes the event included")
 

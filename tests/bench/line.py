@@ -84,8 +84,8 @@ class Made(NamedTuple):
     """One batch: what the kernel sends."""
 
     records: list[Record]
-    contexts: list[memoryview]
-    tallies: list[memoryview]
+    contexts: list[bytes]
+    tallies: list[bytes]
     events: int
 
 
@@ -125,8 +125,8 @@ def made(batch: int, containers: int = CONTAINERS) -> Made:
     ]
     return Made(
         [record for event in events for record in event.records],
-        [memoryview(context_message(event)) for event in events],
-        [memoryview(tally_message(event)) for event in events if len(event.records) > 1],
+        [context_message(event) for event in events],
+        [tally_message(event) for event in events if len(event.records) > 1],
         len(events),
     )
 

@@ -176,9 +176,9 @@ class Host:
             if self.tap is not None:
                 self.tap.append(raw)
             if isinstance(message, Context):
-                contexts.append(wire.decode_context(memoryview(raw), 0))
+                contexts.append(wire.decode_context(raw, 0))
             else:
-                tallies.append(wire.decode_tally(memoryview(raw), 0))
+                tallies.append(wire.decode_tally(raw, 0))
         return contexts, tallies
 
     def missed_facts(self) -> int:

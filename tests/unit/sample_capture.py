@@ -21,7 +21,7 @@ from tests.unit.sample_stream import alone, context, record, tally
 
 MAGIC = b"AUDENRC\x01"
 HEAD = Head(HOST, 4242, "0badcafe", "1.2.3", "6.12.0", "audit_log_end", "libbpf", 100)
-DEEP = context(102)._replace(levels=wire.decode_context(memoryview(image(context(102))), 0).levels * 7)
+DEEP = context(102)._replace(levels=wire.decode_context(image(context(102)), 0).levels * 7)
 MESSAGES = [image(each) for each in (context(101), tally(101, 2), alone(102), DEEP)]
 COUNTS = KernelCounts(3, 1, 2, 99, 90, 9, rate_limit=7, hook_misses=None, status_lost=0)
 RECORDS = [

@@ -107,7 +107,7 @@ def test_the_family_needs_the_iterator_and_the_lives() -> None:
 def test_what_is_found_is_read_as_it_was_written() -> None:
     for told in (found("user", INUM, 5_000, 77), all_found(9_000)):
         image = wirefacts.encode_namespace(told)
-        assert wirefacts.DECODERS[wirefacts.EVENT_NAMESPACE](memoryview(image), 0) == told
+        assert wirefacts.DECODERS[wirefacts.EVENT_NAMESPACE](image, 0) == told
 
 
 # -- which life ----------------------------------------------------------------------------------------

@@ -72,8 +72,9 @@ TURN = st.tuples(
 
 
 def decoded(message: bytes) -> Context | Tally:
-    view = memoryview(message)
-    return wire.decode_tally(view, 0) if message[0] == wire.EVENT_TALLY else wire.decode_context(view, 0)
+    return (
+        wire.decode_tally(message, 0) if message[0] == wire.EVENT_TALLY else wire.decode_context(message, 0)
+    )
 
 
 # -- there and back ----------------------------------------------------------------------------------

@@ -116,6 +116,30 @@ def test_a_newer_source_is_stale(tool: ModuleType, tmp_path: Path, monkeypatch: 
     assert tool.is_stale("enrich/memo")
 
 
+def test_types_of_another_module_are_a_part_of_it(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object's layout is compiled into all that look into it."""
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr(tool, "__file__", str(tmp_path / "tool"))
+    said = {
+        "tool": "",
+        "enricher/runtime/stages.py": "",
+        "enricher/runtime/stages.pxd": "from enricher.correlate.join cimport Correlator\n",
+        "enricher/correlate/join.pxd": "cimport cython\nfrom enricher.model cimport Event\n",
+        "enricher/model.pxd": "cdef class Event:\n    pass\n",
+        str(tool.made_of("runtime/stages")): "",
+    }
+    for name, text in said.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (5, 5))
+    assert not tool.is_stale("runtime/stages")
+    os.utime(tmp_path / "enricher/model.pxd", (6, 6))
+    assert tool.is_stale("runtime/stages")
+
+
 def test_no_compiler_is_said(
     tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from enricher.correlate import join
 from enricher.errors import AuditUnavailable, EnricherError
 from enricher.model import FAILED_AT, ContextFlag, Event, Record, TallyFlag
-from enricher.runtime.pipeline import OWN_NOISE_WAIT, OWN_NOISE_WAIT_MAX, Pipeline, pause_after
+from enricher.runtime.pipeline import GATHER, OWN_NOISE_WAIT, OWN_NOISE_WAIT_MAX, Pipeline, pause_after
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.stages import Opening
 from enricher.sources.audit.control import AuditStatus
@@ -142,15 +142,18 @@ def made(who: str) -> list[Event]:
 @pytest.mark.parametrize(
     ("events", "before", "after"),
     [
-        (made(".."), 0.0, 0.0),
         (made("."), 1.0, 0.0),
+        (made("."), GATHER, 0.0),
+        (made(".."), 0.0, GATHER),
+        (made(".."), GATHER, GATHER),
+        (made("oo"), GATHER, OWN_NOISE_WAIT),
         (made("o"), 0.0, OWN_NOISE_WAIT),
         (made("oo"), OWN_NOISE_WAIT, 2 * OWN_NOISE_WAIT),
         (made("o"), OWN_NOISE_WAIT_MAX, OWN_NOISE_WAIT_MAX),
         (made("o."), OWN_NOISE_WAIT_MAX, OWN_NOISE_WAIT),
     ],
 )
-def test_pause_for_our_own_noise(events: list[Event], before: float, after: float) -> None:
+def test_pause_after_a_batch(events: list[Event], before: float, after: float) -> None:
     assert pause_after(events, before) == after
 
 
@@ -161,6 +164,21 @@ def test_own_noise_is_slept_upon_and_work_is_not(run: Run, host: Host) -> None:
     run.turns(own, own, own, own, host.event, host.event)
     assert host.slept == [0.25, 0.5, 1.0, 1.0]
     assert len(host.waits) == 2
+
+
+def test_events_gather_while_more_than_one_comes_at_a_time(run: Run, host: Host) -> None:
+    """One that comes alone waits for nobody, and nor does what has filled a batch."""
+
+    def two() -> None:
+        host.event()
+        host.event()
+
+    done = run.turns(host.event, two, two, host.event, host.event)
+    assert len(done) == 7
+    assert (host.slept, len(host.waits)) == ([GATHER, GATHER], 3)
+    host.batch = 4
+    run.turns(two, None)
+    assert len(host.slept) == 2
 
 
 def test_silence_ends_the_pause(run: Run, host: Host) -> None:

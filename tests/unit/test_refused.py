@@ -62,7 +62,7 @@ def test_the_message_from_the_kernel_side_has_its_text_and_no_old_bytes(size: in
     who = who.ljust(wire.SIZES["context_deep_event"], b"\0")
     raw = who + struct.pack("=IIHHI", 100005, 100006, 1100, size, 3000) + b"x" * size + b"o" * (1024 - size)
     assert len(raw) in wirefacts.SIZES[wirefacts.EVENT_REFUSED]
-    fact = wirefacts.DECODERS[wirefacts.EVENT_REFUSED](memoryview(raw), 0)
+    fact = wirefacts.DECODERS[wirefacts.EVENT_REFUSED](raw, 0)
     assert isinstance(fact, Refused)
     assert (fact.time, fact.record_type, fact.length, fact.text) == (4711, 1100, 3000, b"x" * size)
     assert (fact.uid, fact.gid) == (100005, 100006)

@@ -273,7 +273,7 @@ def test_a_message_has_as_many_extents_as_it_says(count: int) -> None:
     uids = [Extent(2 * number, 100000 + 2 * number, 1) for number in range(count)]
     raw = message(uids, [Extent(0, 1000, 1)])
     assert len(raw) in wirefacts.SIZES[wirefacts.EVENT_USERS]
-    fact = wirefacts.DECODERS[wirefacts.EVENT_USERS](memoryview(raw), 0)
+    fact = wirefacts.DECODERS[wirefacts.EVENT_USERS](raw, 0)
     assert fact == UserMap(
         4711, DEEP, 2, 1000, 1001, (BOX, INITIAL), (52, 51, 1), tuple(uids), (Extent(0, 1000, 1),), whole=True
     )

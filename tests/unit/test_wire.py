@@ -98,8 +98,8 @@ def context_event(levels: int, comm: bytes = b"bash") -> ContextEvent:
     return made
 
 
-def at_offset(message: ctypes.Structure) -> memoryview:
-    return memoryview(b"\xff" * OFF + bytes(message) + b"\xff" * OFF)
+def at_offset(message: ctypes.Structure) -> bytes:
+    return b"\xff" * OFF + bytes(message) + b"\xff" * OFF
 
 
 def expected(levels: int, comm: bytes = b"bash") -> Context:
@@ -132,7 +132,7 @@ def test_a_chain_stands_behind_a_context(levels: int, chain: tuple[int, ...]) ->
     event.header.size = 248 + len(more) + 72
     numbers = [2**64 - 1 - contid for contid in chain] + [0] * (8 - len(chain))
     tail = struct.pack("=II8Q", len(chain), 0, *numbers)
-    memory = memoryview(b"\xff" * OFF + bytes(event) + more + tail + b"\xff" * OFF)
+    memory = b"\xff" * OFF + bytes(event) + more + tail + b"\xff" * OFF
     assert wire.decode_context(memory, OFF) == expected(levels)._replace(contid=chain)
 
 
@@ -214,9 +214,9 @@ def test_more_runs_than_fit() -> None:
 def test_a_message_cut_short_is_a_bug() -> None:
     whole = bytes(context_event(4))
     with pytest.raises(struct.error):
-        wire.decode_context(memoryview(whole[:-1]), 0)
+        wire.decode_context(whole[:-1], 0)
     with pytest.raises(struct.error):
-        wire.decode_tally(memoryview(bytes(TallyEvent(runs=32))[:-1]), 0)
+        wire.decode_tally(bytes(TallyEvent(runs=32))[:-1], 0)
 
 
 def test_every_failure_that_the_kernel_side_counts_has_a_place() -> None:

@@ -9,8 +9,6 @@ touches a map or a ring.
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
-from itertools import repeat
 from typing import Final
 
 from enricher.model import KINDS, CgroupChange, CgroupOp, Context, Level, Tally
@@ -112,21 +110,30 @@ def packed(fields: Fields) -> struct.Struct:
 
 
 _CONTEXT = packed(CONTEXT_FIELDS)
-_SCALARS = packed(CONTEXT_FIELDS[:-2])  # all but the namespaces' numbers
-_NUMBERS = packed(CONTEXT_FIELDS[-2:])
+_unpack_scalars = packed(CONTEXT_FIELDS[:-2]).unpack_from  # all but the namespaces' numbers
+_unpack_numbers = packed(CONTEXT_FIELDS[-2:]).unpack
+_KEY_START = packed(CONTEXT_FIELDS[:-2]).size
 _TALLY = packed(TALLY_FIELDS)
 _CGROUP = packed(CGROUP_FIELDS)
 _WALK = packed(WALK_FIELDS)
 _LEVEL = packed(LEVEL_FIELDS)
-_STAMP = packed(STAMP)
+_levels_in = _LEVEL.iter_unpack
+_unpack_stamp = packed(STAMP).unpack
 _STAMP_START = packed(HEADER).size
+_STAMP_END = packed((*HEADER, *STAMP)).size
+_CONTEXT_SIZE = _CONTEXT.size
+_LEVEL_SIZE = _LEVEL.size
 _KEYS: Final = 8192
-"""Sets of namespaces whose numbers are remembered; the one not seen for longest goes."""
+"""Sets of namespaces whose numbers are remembered. Beyond, all are forgotten."""
 _STAMPS: Final = 64
-"""Stamps that are remembered: a count comes soon after the context of its event."""
+"""Stamps that are remembered: a count comes soon after the context of its event. Beyond, all are forgotten."""
+_known_numbers: dict[bytes, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+_known_stamps: dict[bytes, bytes] = {}
 _SIZE = struct.Struct("=I")
 _CONTID = packed(CONTID_FIELDS)
 _RUN = packed(RUN_FIELDS)
+_runs_in = _RUN.iter_unpack
+_unpack_tally = _TALLY.unpack_from
 
 SIZES: Final = {
     "context_event": _CONTEXT.size + 8 * LEVELS_INLINE,
@@ -148,33 +155,41 @@ _WITH_CONTID: Final = frozenset({SIZES["context_contid_event"], SIZES["context_d
 _N = len(KINDS)
 
 
-@lru_cache(maxsize=_STAMPS)
 def _stamp_of(raw: bytes) -> bytes:
     """The stamp as records have it."""
-    return b"%d.%03d:%d" % _STAMP.unpack(raw)
+    stamp = _known_stamps.get(raw)
+    if stamp is None:
+        if len(_known_stamps) >= _STAMPS:
+            _known_stamps.clear()
+        stamp = _known_stamps[raw] = b"%d.%03d:%d" % _unpack_stamp(raw)
+    return stamp
 
 
-@lru_cache(maxsize=_KEYS)
 def _numbers_of(key: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The inums and the unique ids in a context's key. Few sets of them are in use at a time."""
-    numbers = _NUMBERS.unpack(key)
-    return numbers[:_N], numbers[_N:]
+    known = _known_numbers.get(key)
+    if known is None:
+        if len(_known_numbers) >= _KEYS:
+            _known_numbers.clear()
+        numbers = _unpack_numbers(key)
+        known = _known_numbers[key] = numbers[:_N], numbers[_N:]
+    return known
 
 
-def size_of(data: memoryview | bytes, at: int) -> int:
+def size_of(data: bytes, at: int) -> int:
     """The size that the message which starts at byte `at` says it has."""
     size: int = _SIZE.unpack_from(data, at + 4)[0]
     return size
 
 
-def decode_chain(data: memoryview | bytes, end: int) -> tuple[int, ...]:
+def decode_chain(data: bytes, end: int) -> tuple[int, ...]:
     """The chain that a message which ends before byte `end` of `data` has there."""
     depth, _, *numbers = _CONTID.unpack_from(data, end - _CONTID.size)
     # Inverted, so that 0 is none (bpf/include/contid.h).
     return tuple([UNSET ^ number for number in numbers[:depth]])
 
 
-def decode_context(data: memoryview | bytes, at: int) -> Context:
+def decode_context(data: bytes, at: int) -> Context:
     """The context message that starts at byte `at` of `data`, which has to hold all of it.
 
     The message's own size tells only whether a chain is behind it: object and decoder were compared when the object
@@ -200,19 +215,19 @@ def decode_context(data: memoryview | bytes, at: int) -> Context:
         start,
         cgroup_id,
         comm,
-    ) = _SCALARS.unpack_from(data, at)
-    end = at + _CONTEXT.size
-    behind = end + _LEVEL.size * min(levels, LEVELS_MAX)
-    pairs = bytes(data[end:behind])
-    if len(pairs) != behind - end:
+    ) = _unpack_scalars(data, at)
+    end = at + _CONTEXT_SIZE
+    behind = end + _LEVEL_SIZE * min(levels, LEVELS_MAX)
+    if len(data) < behind:
         raise struct.error("the message ends before its levels do")
-    key = bytes(data[at + _SCALARS.size : end])
+    key = data[at + _KEY_START : end]
     inums, ids = _numbers_of(key)
-    # Not Context(): that takes three times as long.
-    return tuple.__new__(
+    # Not Context(), nor Level(): that takes twice as long.
+    new = tuple.__new__
+    return new(
         Context,
         (
-            _stamp_of(bytes(data[at + _STAMP_START : at + _STAMP_START + _STAMP.size])),
+            _stamp_of(data[at + _STAMP_START : at + _STAMP_END]),
             time,
             record_type,
             flags,
@@ -226,26 +241,25 @@ def decode_context(data: memoryview | bytes, at: int) -> Context:
             comm.split(b"\0", 1)[0],
             inums,
             ids,
-            tuple(map(tuple.__new__, repeat(Level), _LEVEL.iter_unpack(pairs))),
+            tuple([new(Level, level) for level in _levels_in(data[end:behind])]),
             key,
             decode_chain(data, at + size) if size in _WITH_CONTID else (),
         ),
     )
 
 
-def decode_tally(data: memoryview | bytes, at: int) -> Tally:
+def decode_tally(data: bytes, at: int) -> Tally:
     """The tally message that starts at byte `at` of `data`; errors as for `decode_context`."""
-    _, _, _, time, _, _, _, records, flags, runs = _TALLY.unpack_from(data, at)
+    _, _, _, time, _, _, _, records, flags, runs = _unpack_tally(data, at)
     end = at + _TALLY.size
     behind = end + _RUN.size * min(runs, TALLY_RUNS)
-    pairs = bytes(data[end:behind])
-    if len(pairs) != behind - end:
+    if len(data) < behind:
         raise struct.error("the message ends before its runs do")
-    stamp = _stamp_of(bytes(data[at + _STAMP_START : at + _STAMP_START + _STAMP.size]))
-    return tuple.__new__(Tally, (stamp, time, flags, records, tuple(_RUN.iter_unpack(pairs))))
+    stamp = _stamp_of(data[at + _STAMP_START : at + _STAMP_END])
+    return tuple.__new__(Tally, (stamp, time, flags, records, tuple(_runs_in(data[end:behind]))))
 
 
-def decode_cgroup(data: memoryview | bytes, at: int) -> CgroupChange:
+def decode_cgroup(data: bytes, at: int) -> CgroupChange:
     """The message about a cgroup that starts at byte `at` of `data`; errors as for `decode_context`."""
     _, _, _, time, ident, op, size, _ = _CGROUP.unpack_from(data, at)
     path = bytes(data[at + _CGROUP.size : at + _CGROUP.size + size])
@@ -269,7 +283,7 @@ def encode_cgroup(change: CgroupChange) -> bytes:
     return _CGROUP.pack(*head) + path
 
 
-def decode_walk(data: memoryview | bytes, at: int) -> CgroupChange:
+def decode_walk(data: bytes, at: int) -> CgroupChange:
     """The walk from a cgroup to the root that starts at byte `at` of `data`; errors as for `decode_context`."""
     _, _, _, time, ident, depth, whole, _ = _WALK.unpack_from(data, at)
     names = []

@@ -161,19 +161,19 @@ def _stamp(sec: int, ms: int, serial: int) -> bytes:
     return b"%d.%03d:%d" % (sec, ms, serial)
 
 
-def _link(data: memoryview | bytes, at: int) -> facts.Link:
+def _link(data: bytes, at: int) -> facts.Link:
     values = _LINK.unpack_from(data, at)
     return facts.Link(_stamp(*values[4:7]), *values[7:])
 
 
-def _change(data: memoryview | bytes, at: int) -> facts.Change:
+def _change(data: bytes, at: int) -> facts.Change:
     _, link, actor_pid, actor_tid, op, _, _, *rest = _CHANGE.unpack_from(data, at)
     who = wire.decode_context(data, at)
     before, ids = tuple(rest[:_N]), tuple(rest[_N : 2 * _N])
     return facts.Change(who.time, who, link, actor_pid, actor_tid, rest[2 * _N], op, before, ids)
 
 
-def _target(data: memoryview | bytes, at: int) -> facts.Target:
+def _target(data: bytes, at: int) -> facts.Target:
     _, link, actor_tid, by_pidfd = _TARGET.unpack_from(data, at)
     who = wire.decode_context(data, at)
     if (size := wire.size_of(data, at)) > _TARGET.size:
@@ -181,7 +181,7 @@ def _target(data: memoryview | bytes, at: int) -> facts.Target:
     return facts.Target(who, link, actor_tid, bool(by_pidfd))
 
 
-def _namespace(data: memoryview | bytes, at: int) -> facts.NamespaceLife:
+def _namespace(data: bytes, at: int) -> facts.NamespaceLife:
     values = _NAMESPACE.unpack_from(data, at)
     _, _, _, time, unique, inum, kind, op, parent, owner, pid, tid, start, cgroup, uid, level, comm = values
     return facts.NamespaceLife(
@@ -204,7 +204,7 @@ def _extents(numbers: tuple[int, ...], count: int) -> tuple[facts.Extent, ...]:
     return tuple(facts.Extent(*row) for row, _ in zip(rows, range(count), strict=False))
 
 
-def _users(data: memoryview | bytes, at: int) -> facts.UserMap:
+def _users(data: bytes, at: int) -> facts.UserMap:
     values = _USERS.unpack_from(data, at)
     _, _, size, time, inum, level, uid, gid, uids, gids, *rest = values
     numbers = tuple(rest[:USERS_LEVELS])
@@ -223,18 +223,18 @@ def _users(data: memoryview | bytes, at: int) -> facts.UserMap:
     )  # fmt: skip
 
 
-def _refused(data: memoryview | bytes, at: int) -> facts.Refused:
+def _refused(data: bytes, at: int) -> facts.Refused:
     _, uid, gid, record_type, size, length, text = _REFUSED.unpack_from(data, at)
     who = wire.decode_context(data, at)
     return facts.Refused(who.time, who, record_type, length, text[:size], uid, gid)
 
 
-def _packet(data: memoryview | bytes, at: int) -> facts.PacketNet:
+def _packet(data: bytes, at: int) -> facts.PacketNet:
     _, _, _, time, sec, ms, serial, unique, inum, record_type, _ = _PACKET.unpack_from(data, at)
     return facts.PacketNet(_stamp(sec, ms, serial), time, record_type, inum, unique)
 
 
-def _member(data: memoryview | bytes, at: int) -> facts.Member:
+def _member(data: bytes, at: int) -> facts.Member:
     _, _, _, time, cgroup, *rest = _MEMBER.unpack_from(data, at)
     pid, _, start = rest[2 * _N :]
     return facts.Member(time, cgroup, pid, start, tuple(rest[:_N]), tuple(rest[_N : 2 * _N]))
@@ -248,7 +248,7 @@ def encode_member(member: facts.Member) -> bytes:
     )  # fmt: skip
 
 
-DECODERS: Final[dict[int, Callable[[memoryview | bytes, int], Fact]]] = {
+DECODERS: Final[dict[int, Callable[[bytes, int], Fact]]] = {
     EVENT_LINK: _link,
     EVENT_CHANGE: _change,
     EVENT_TARGET: _target,

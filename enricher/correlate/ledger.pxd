@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+# The types with which Cython compiles ledger.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
+
+cimport cython
+from enricher.model cimport Event
+
+cdef long long _STANDALONE
+
+cpdef long long serial_of(bytes stamp)
+
+cdef class Ledger:
+    cdef bint _blind
+    cdef object _start
+    cdef public object gap
+    cdef bint _start_marked
+    cdef object _stop
+    cdef bint _stop_marked
+    cdef object _owed
+    cdef object _missing_types
+    cdef object _missing_first
+    cdef object _missing_last
+    cdef public long long events
+    cdef public long long finished
+    cdef public long long delivered
+    cdef public long long joined
+    cdef public long long without_context
+    cdef public long long missing
+    cdef public long long incomplete_events
+    cdef public long long malformed
+    cdef public long long before
+    cdef public long long after
+    cdef public long long no_subject_events
+    cdef public long long self_events
+
+    cpdef bint is_before(self, Event event)
+
+    cpdef bint is_after(self, Event event)
+
+    @cython.locals(event=Event, records="long long")
+    cpdef account(self, object events)
+
+    @cython.locals(owed="long long", due="long long", short="long long")
+    cdef _enter(self, Event event, long long records)

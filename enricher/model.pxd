@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# The types with which Cython compiles model.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
+
+cdef class Event:
+    cdef public bytes stamp
+    cdef public double opened
+    cdef public list records
+    cdef public object context
+    cdef public object tally
+    cdef public long long expected
+    cdef public long long part
+    cdef public bint malformed
+    cdef public object complete
+    cdef public str reason
+    cdef public bint self_caused
+    cdef public object loss
+    cdef public object notice
+    cdef public str own_id
+    cdef public bytes node
+    cdef public object recalled
+    cdef public object beside
+    cdef public object told

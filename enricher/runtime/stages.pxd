@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# The types with which Cython compiles stages.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
+
+cimport cython
+from enricher.correlate.join cimport Correlator
+from enricher.correlate.ledger cimport Ledger
+from enricher.model cimport Event
+
+cdef class Stages:
+    cdef object _learn
+    cdef public object fill
+    cdef public Correlator correlator
+    cdef public object acts
+    cdef public Ledger ledger
+    cdef object _watch
+    cdef object _emit
+    cdef object _pid
+    cdef bytes _needle
+    cdef dict _helpers
+    cdef str _run
+    cdef str _degraded
+    cdef long long _made
+    cdef dict _told
+    cdef dict _limited
+    cdef bytes _last
+    cdef object _owed_since
+
+    @cython.locals(done=list)
+    cpdef list take(self, object batch)
+
+    @cython.locals(event=Event)
+    cdef _give(self, list done, double wall)

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# The types with which Cython compiles ring.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
+
+cimport cython
+
+cdef class Ring:
+    cdef public int fd
+    cdef public bint parked
+    cdef public long long unknown
+    cdef unsigned long long _mask
+    cdef object _consumer_map
+    cdef object _producer_map
+    cdef object _consumer_view
+    cdef object _consumer
+    cdef object _whole
+    cdef object _producer
+    cdef object _data
+    cdef unsigned long long _position
+
+    @cython.locals(position="unsigned long long", end="unsigned long long", at=Py_ssize_t, word="unsigned int",
+                   length="unsigned int", kind=int, version=int, message=bytes)
+    cpdef bint drain(self, list contexts, list tallies, list cgroups, list facts, object tap=*)
