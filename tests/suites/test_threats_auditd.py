@@ -55,7 +55,7 @@ def liar(guest: Guest, request: pytest.FixtureRequest) -> Iterator[None]:
     guest.run(["sh", "-c", f"systemctl stop audit-enricher; rm -f {EVENTS}*"], timeout=60)
     guest.put("/usr/local/lib/liar.py", _LIES.encode())
     guest.put(LIAR, _WRAPPER.encode(), 0o750)
-    guest.put(DROP_IN, b'[source]\nreceive_buffer = "64K"\n')
+    guest.put(DROP_IN, b'[source]\nreceive_buffer = "256K"\n')
     conf = re.sub(rb"(?m)^path = .*$", b"path = " + LIAR.encode(), SHIPPED.read_bytes())
     conf = re.sub(rb"(?m)^args = .*\n", b"", conf).replace(b"active = no", b"active = yes")
     guest.put(CONF, conf, 0o640)

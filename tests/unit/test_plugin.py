@@ -19,6 +19,7 @@ from enricher.correlate.ledger import Ledger, Summary
 from enricher.model import KernelCounts, Record
 from enricher.runtime import privileges, service
 from enricher.sources.audit.plugin import PluginReader
+from enricher.sources.logformat import LINE_MAX
 
 LINE = b"type=SYSCALL msg=audit(1.000:%d): arch=c000003e syscall=59\n"
 TEXT = b"audit(1.000:%d): arch=c000003e syscall=59"
@@ -191,13 +192,19 @@ def test_what_there_is_no_room_for_is_counted_by_whole_lines() -> None:
         pipe.reader.close()
 
 
-def test_a_line_without_an_end() -> None:
-    pipe = Pipe(buffer=100_000)
+@pytest.mark.parametrize("buffer", [1000, 100_000, 1 << 20])
+@pytest.mark.parametrize("size", [LINE_MAX + 1, 400_000])
+def test_a_line_that_is_too_long(buffer: int, size: int) -> None:
+    """Its beginning, marked as cut, whatever may wait; what comes behind it is a line of its own."""
+    pipe = Pipe(buffer)
     try:
-        pipe.say(b"x" * 400_000 + b"\n" + LINE % 1)
-        records = pipe.all()
-        assert records[-1].type in {0, 1300}
-        assert pipe.reader.truncated or pipe.reader.drops()
+        pipe.say(b"x" * size + b"\n")
+        assert pipe.until(1) == [Record(0, b"x" * LINE_MAX, truncated=True)]
+        pipe.say(LINE % 1)
+        assert pipe.until(1) == [Record(1300, TEXT % 1)]
+        pipe.say(b"y" * size)
+        assert pipe.all() == [Record(0, b"y" * LINE_MAX, truncated=True)]
+        assert (pipe.reader.truncated, pipe.reader.drops()) == (2, 0)
     finally:
         pipe.end()
         pipe.reader.close()

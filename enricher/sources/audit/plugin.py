@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from enricher.sources.audit.frames import Frames
 from enricher.sources.audit.receiver import BATCH
-from enricher.sources.logformat import Lines, LogCounts
+from enricher.sources.logformat import LINE_MAX, Lines, LogCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from enricher.sources.logformat import LogRecord
 
 _BLOCK: Final = 1 << 16
+_ENOUGH: Final = LINE_MAX + 1
+"""Bytes of one line: what is beyond is left out anyway, and that there is more marks the record as cut."""
 _DAEMON: Final = range(1200, 1300)
 _ENRICHED: Final = re.compile(rb"\x1d(?:[A-Z][A-Z0-9_]*=(?:\"[^\"']*\"|[^ \x1d'\"]*) ?)+").fullmatch
 _PATIENCE: Final = 20.0
@@ -37,7 +39,7 @@ _PATIENCE: Final = 20.0
 
 
 class PluginReader:
-    """A `Source` over a descriptor, which it closes. `receive_buffer` is what may wait, in bytes.
+    """A `Source` over a descriptor, which it closes. `receive_buffer` is what may wait, in bytes; one read always may.
 
     Ends where the other end is closed: auditd does that when it ends, or is told that there is no such plugin any more.
     `begin` is called in the thread that reads, first of all: it needs no privilege of its maker's.
@@ -145,17 +147,14 @@ class PluginReader:
 
     def _read(self) -> None:
         self._begin()
-        rest = b""  # of a line whose end has not come
+        rest = b""  # of a line whose end has not come: no more than shows that it is too long
         while block := self._read_block():
-            whole, newline, after = block.rpartition(b"\n")
-            if not newline:
-                rest += block
-                if len(rest) <= self.receive_buffer:
-                    continue
-                whole, rest = rest, b""  # no line is so long: it is taken in pieces, and told to be none
-            else:
-                whole, rest = rest + whole + newline, after
-            self._hand_on(whole)
+            end = block.rfind(b"\n") + 1
+            if end:
+                begin = block.index(b"\n") if len(rest) == _ENOUGH else 0
+                self._hand_on(rest + block[begin:end])
+                rest = b""
+            rest = (rest + block[end:])[:_ENOUGH]
         if rest:
             self._hand_on(rest)
         with self._lock:
@@ -181,7 +180,7 @@ class PluginReader:
 
     def _hand_on(self, lines: bytes) -> None:
         with self._lock:
-            if self._waiting + len(lines) > self.receive_buffer:
+            if self._waiting and self._waiting + len(lines) > self.receive_buffer:
                 self._dropped += lines.count(b"\n") or 1
                 self.overflows += 1
                 return
