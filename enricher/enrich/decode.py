@@ -93,14 +93,11 @@ class Decoder:
     def entries(self, records: Sequence[Record]) -> list[RecordEntry]:
         """Return the entries for all records of an event, ``records[]``."""
         self.refresh()
-        entries = list(map(self.entry_of, records))
-        if len(records) > 1:
-            execves = [at for at, record in enumerate(records) if record[0] == EXECVE]
-            if len(execves) > 1:
-                together = self._execve([records[at] for at in execves])
-                for at, entry in zip(execves, together, strict=True):
-                    entries[at] = entry
-        return entries
+        execves = [record for record in records if record[0] == EXECVE]
+        if len(execves) < 2:  # noqa: PLR2004 - one command line in one record
+            return list(map(self.entry_of, records))
+        together = iter(self._execve(execves))
+        return [next(together) if record[0] == EXECVE else self.entry_of(record) for record in records]
 
     def refresh(self) -> int:
         """Forget what users were called when they have other names now; returns which names these are."""

@@ -198,6 +198,40 @@ def test_what_stood_in_another_record_is_not_decoded_again(monkeypatch: pytest.M
     assert asked == []
 
 
+WORDS: Final = [b'a%d="x%d"' % (number, number) for number in range(600)]
+FIRST: Final = b"argc=600 " + b" ".join(WORDS[:300])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "usual"),
+    [
+        (FIRST, b" " + b" ".join(WORDS[300:]), True),
+        (FIRST, b" ".join(WORDS[300:]), True),
+        (FIRST, b" ".join(WORDS[301:]), False),
+        (FIRST, b" ".join(WORDS[300:-1]) + b" a599=FF", False),
+        (FIRST, b" ".join([*WORDS[301:], WORDS[300]]), False),
+        (FIRST, b" ".join(WORDS[300:]) + b" key=k", False),
+        (FIRST.partition(b" ")[2], b"argc=600 " + b" ".join(WORDS[300:]), False),
+        (b"argc=1 a0_len=8", b'a0[0]="ABCD" a0[1]="EFGH"', False),
+        (b'argc=1 a0="x"', b"", False),
+    ],
+)
+@pytest.mark.parametrize("seen", [None, context()], ids=["log", "context"])
+def test_a_command_line_in_two_records(
+    first: bytes, second: bytes, *, usual: bool, seen: Context | None
+) -> None:
+    event = event_of([EXEC[0], (1309, first), (1309, second), *EXEC[2:]], seen)
+    short, long = both(event)
+    assert short == long
+    assert not usual or b'"x598","x599"]}},{"type":"EXECVE","fields":{}}' in short
+    event.records[2] = event.records[2]._replace(truncated=True)
+    short, long = both(event)
+    assert short == long
+    event.records[2] = event.records[2]._replace(truncated=False)
+    made = fragments.Fragments(NativeBuilder(HOST).decoder)
+    assert (made.of(event.records, STAMP) is not None) == usual
+
+
 class Names:
     """Users whose names change."""
 

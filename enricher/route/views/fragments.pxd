@@ -11,6 +11,7 @@ cdef bytes _TITLE_PLAIN
 cdef bytes _HEX
 cdef bytes _NULL
 cdef bytes _KEY
+cdef bytes _FURTHER
 cdef int _QUOTE
 cdef tuple _NAMES
 cdef dict _OUTCOMES
@@ -43,7 +44,6 @@ cdef class Fragments:
     @cython.locals(number=int, text=bytes, head=bytes, made=bytes, parts=list, syscalls=int, execves=int)
     cpdef bytes of(self, list records, bytes stamp)
 
-    @cython.locals(body=bytes)
     cdef bytes _usual(self, int number, bytes text, bytes head)
 
     @cython.locals(arch=bytes, number=bytes, success=bytes, code=bytes, a0=bytes, a1=bytes, a2=bytes, a3=bytes,
@@ -65,5 +65,5 @@ cpdef bytes quoted_of(bytes value)
 @cython.locals(written=bytes, value=bytes)
 cdef bytes _proctitle(bytes text, Py_ssize_t begin)
 
-@cython.locals(words=list, count=bytes, shown=list, name=bytes, word=bytes, written=bytes, text=bytes)
-cdef bytes _arguments(bytes body)
+@cython.locals(words=list, text=bytes, shown=list, name=bytes, word=bytes, written=bytes, value=bytes)
+cdef bytes _command(list records, bytes head)

@@ -81,6 +81,8 @@ _QUOTE: Final = 0x22
 _NULL: Final = b"(null)"
 _NO_ARGUMENTS: Final = (_NULL, b"?")
 _KEY: Final = b" key="
+_FURTHER: Final = b'{"type":"EXECVE","fields":{}}'
+"""An EXECVE record whose arguments are in the first one's ARGV."""
 
 
 TAILS = 2048
@@ -150,17 +152,22 @@ class Fragments:
         for record in records:
             # By name: unpacking is slow, compiled.
             number, text = record.type, record.text
-            if number == SYSCALL:
-                syscalls += 1
-            elif number == EXECVE:
+            if number == EXECVE:
                 execves += 1
-            made = None if record.truncated or not text.startswith(head) else self._usual(number, text, head)
+                made = _command(records, head) if execves == 1 else _FURTHER
+            else:
+                syscalls += number == SYSCALL
+                made = (
+                    None if record.truncated or not text.startswith(head) else self._usual(number, text, head)
+                )
             if made is None:
+                if number == EXECVE and [other.type for other in records].count(EXECVE) > 1:
+                    return None
                 if number != SYSCALL and text.find(_KEY) >= 0:
                     return None  # a key of another record than the one whose tail is known
                 made = dumps(self._decoder.entry_of(record))
             parts.append(made)
-        return None if execves > 1 or syscalls > 1 else b",".join(parts)
+        return None if syscalls > 1 else b",".join(parts)
 
     def _usual(self, number: int, text: bytes, head: bytes) -> bytes | None:
         """Make a record that begins with this head in its short way; None where it has none, or another form."""
@@ -170,8 +177,7 @@ class Fragments:
             return self._path(text, len(head))
         if number == PROCTITLE:
             return _proctitle(text, len(head))
-        body = text.removeprefix(head)
-        return _arguments(body) if number == EXECVE else self._whole(number, body)
+        return self._whole(number, text.removeprefix(head))
 
     # -- SYSCALL -------------------------------------------------------------------------------------
 
@@ -384,19 +390,28 @@ def _proctitle(text: bytes, begin: int) -> bytes | None:
     )
 
 
-def _arguments(body: bytes) -> bytes | None:
-    """A command line in one record, each argument in one piece."""
-    words = body.split(b" ")
+def _command(records: list[Record], head: bytes) -> bytes | None:
+    """Make the first EXECVE record, with the whole command line of an event; None where it is not the usual one.
+
+    It may go on in further records, but each argument is in one piece.
+    """
+    words: list[bytes] = []
+    for record in records:
+        if record.type == EXECVE:
+            text = record.text
+            if record.truncated or not text.startswith(head):
+                return None
+            words += text.removeprefix(head).strip(b" ").split(b" ")
     form = _count_form(words[0])
-    if form is None or int(form[1]) != len(words) - 1 or len(words) > len(_NAMES):
+    if form is None or int(form[1]) != len(words) - 1:
         return None
-    count = form[1]
-    del words[0]
     shown = []
-    for name, word in zip(_NAMES, words):  # noqa: B905 - there are as many names as may be
+    names = _NAMES if len(words) <= len(_NAMES) else map(b"a%d=".__mod__, range(len(words)))
+    del words[0]
+    for name, word in zip(names, words):  # noqa: B905 - there are as many names as may be
         written = word.removeprefix(name)
-        text = quoted_of(written) if written and len(written) < len(word) else None
-        if text is None:
+        value = quoted_of(written) if written and len(written) < len(word) else None
+        if value is None:
             return None
-        shown.append(text)
-    return b"".join((b'{"type":"EXECVE","fields":{"argc":', count, b',"ARGV":[', b",".join(shown), b"]}}"))
+        shown.append(value)
+    return b"".join((b'{"type":"EXECVE","fields":{"argc":', form[1], b',"ARGV":[', b",".join(shown), b"]}}"))
