@@ -18,14 +18,15 @@ import sys
 import zlib
 from array import array
 from functools import cache
-from itertools import accumulate, pairwise, starmap
+from itertools import accumulate
+from operator import sub
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.model import KINDS
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 NAME: Final = "journal.sqlite"
 APPLICATION_ID: Final = 0x41454A31
@@ -163,28 +164,19 @@ _HEAD: Final = _COLUMNS + 2
 _LARGEST: Final = _HEAD + SEGMENT_MAX * (8 + 8 + 8 + 8)
 
 
-def _column(values: Iterable[int]) -> tuple[int, bytes]:
+def _column(values: Sequence[int]) -> tuple[int, bytes]:
     """Return the bytes of one number, and those of all."""
-    listed = list(values)
-    most = max(listed, default=0)
+    most = max(values, default=0)
     width = next(width for width in sorted(_CODES) if most < 1 << 8 * width)
-    column = array(_CODES[width], listed)
+    column = array(_CODES[width], values)
     if sys.byteorder == "big":
         column.byteswap()
     return width, column.tobytes()
 
 
-def _folded(change: int) -> int:
-    """Return a change in either direction as a number that is not negative, small where the change is."""
-    return 2 * change if change >= 0 else -2 * change - 1
-
-
 def _unfolded(number: int) -> int:
+    """Return the change that `pack` has folded: in either direction, and small where the number is."""
     return -(number + 1 >> 1) if number & 1 else number >> 1
-
-
-def _step(before: Entry, after: Entry) -> tuple[int, int]:
-    return after.serial - before.serial, _folded(after.ms - before.ms)
 
 
 def pack(entries: Sequence[Entry], ms: int) -> bytes:
@@ -192,14 +184,16 @@ def pack(entries: Sequence[Entry], ms: int) -> bytes:
 
     Where they begin is not in it: the first one's serial and the earliest time, `ms`, are columns of the row.
     """
-    contexts = sorted({entry.context for entry in entries})
+    # Whole columns at a time: thousands of entries, while events wait.
+    serials, times, numbers = zip(*entries, strict=True)
+    contexts = sorted(set(numbers))
     place = {context: at for at, context in enumerate(contexts)}
-    steps = [(0, _folded(entries[0].ms - ms)), *starmap(_step, pairwise(entries))]
+    changes = map(sub, times, (ms, *times[:-1]))
     columns = [
-        _column(step[0] for step in steps),
-        _column(step[1] for step in steps),
+        _column([0, *map(sub, serials[1:], serials)]),
+        _column([2 * change if change >= 0 else -2 * change - 1 for change in changes]),
         _column(contexts),
-        _column(place[entry.context] for entry in entries),
+        _column(list(map(place.__getitem__, numbers))),
     ]
     widths = bytes(width for width, _ in columns)
     head = widths + len(contexts).to_bytes(2, "little")

@@ -167,11 +167,12 @@ def _put_segment(db: sqlite3.Connection, boot: int, segment: Segment) -> None:
 def _spans(segments: list[Segment]) -> dict[int, _Span]:
     spans: dict[int, _Span] = {}
     for segment in segments:
-        for entry in segment.fresh:
-            span = spans.get(entry.context)
-            spans[entry.context] = (
-                _Span(entry, entry, segment.number)
-                if span is None
-                else _Span(span.first, entry, max(span.segment, segment.number))
-            )
+        # In order: of each context the last one stays, and the first one where they are taken from the end.
+        last = {entry.context: entry for entry in segment.fresh}
+        for context, first in {entry.context: entry for entry in reversed(segment.fresh)}.items():
+            span = spans.get(context)
+            if span is None:
+                spans[context] = _Span(first, last[context], segment.number)
+            else:
+                spans[context] = _Span(span.first, last[context], max(span.segment, segment.number))
     return spans
