@@ -3,6 +3,9 @@
 
 cimport cython
 
+from enricher.model cimport Event
+from enricher.sources.logformat cimport LogRecord
+
 cdef long long PROCTITLE
 cdef long long _RECORD
 cdef long long _GENERATION
@@ -10,7 +13,7 @@ cdef long long _GENERATION
 @cython.freelist(1024)
 cdef class _Held:
     cdef bytes key
-    cdef object event
+    cdef Event event
     cdef list records
     cdef long long size
     cdef bint over
@@ -38,15 +41,15 @@ cdef class LogJoin:
     cdef public long long further_parts
     cdef public long long overfull
 
-    @cython.locals(done=list, events=dict, most="long long", node=bytes, stamp=bytes, before=bytes, name=bytes,
+    @cython.locals(each=LogRecord, done=list, events=dict, most="long long", node=bytes, stamp=bytes, before=bytes, name=bytes,
                    number="long long", alone=bint, key=bytes,
                    known=_Held, held=_Held, size="long long")
     cpdef list feed(self, object batch)
 
-    @cython.locals(held=_Held)
+    @cython.locals(event=Event, held=_Held)
     cdef _Held _begin(self, bytes key, bytes node, bytes stamp, list done)
 
-    @cython.locals(held=_Held)
+    @cython.locals(event=Event, held=_Held)
     cdef _Held _malformed(self)
 
     cdef _tick(self, object second)

@@ -23,7 +23,7 @@ cdef class Lines:
     cdef _keep(self, bytes part)
 
     @cython.locals(lines=list, prefixes=dict, short=Py_ssize_t, records=Py_ssize_t, blank=Py_ssize_t, stamp=bytes,
-                   head=bytes, line=bytes, prefix=bytes, end=Py_ssize_t, text=bytes, other=bytes, known=tuple)
+                   head=bytes, line=bytes, prefix=bytes, text=bytes, known=tuple, each=LogRecord)
     cdef _take(self, bytes block, list out)
 
     cdef tuple _known(self, bytes prefix)

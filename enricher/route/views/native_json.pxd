@@ -3,6 +3,8 @@
 
 cimport cython
 
+from enricher.model cimport Event
+
 cdef class NativeJson:
     cdef readonly object _builder
     cdef readonly object _fragments
@@ -11,16 +13,16 @@ cdef class NativeJson:
     cdef dict _hosts
 
     @cython.locals(records=bytes, line=bytes)
-    cpdef bytes line(self, object event)
+    cpdef bytes line(self, Event event)
 
     @cython.locals(line=bytes, at=Py_ssize_t)
-    cdef bytes _around(self, object event, bytes records, object primary)
+    cdef bytes _around(self, Event event, bytes records, object primary)
 
     @cython.locals(stamp=bytes, second=bytes, milliseconds=bytes, time=bytes, host=tuple, about=tuple, enrichment=bytes)
-    cdef bytes _of_a_log(self, object event, bytes records, object primary)
+    cdef bytes _of_a_log(self, Event event, bytes records, object primary)
 
     cdef bytes _time(self, bytes second)
 
-    cdef tuple _host(self, object event)
+    cdef tuple _host(self, Event event)
 
-    cdef bytes _enrichment(self, object event, tuple about)
+    cdef bytes _enrichment(self, Event event, tuple about)

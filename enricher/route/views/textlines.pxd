@@ -3,6 +3,8 @@
 
 cimport cython
 
+from enricher.model cimport Event
+
 cdef bytes _BEGIN
 cdef bytes _SPACED
 cdef dict _prefixes
@@ -12,7 +14,7 @@ cpdef bytes prefix_of(object record_type)
 
 @cython.locals(records=list, parts=list, texts=list, text=bytes, joined=bytes, syscall=bint, title=Py_ssize_t, end=Py_ssize_t, number="long long",
                prefix=bytes, place=Py_ssize_t, last=bytes)
-cpdef bytes bare(object event)
+cpdef bytes bare(Event event)
 
 cdef Py_ssize_t _place(Py_ssize_t title, Py_ssize_t end, Py_ssize_t last)
 
