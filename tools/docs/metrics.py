@@ -94,6 +94,7 @@ example what a kernel does not count, or anything about a journal that is not ke
 - `{PREFIX}event_latency_seconds` has {len(BOUNDS)} buckets, from {BOUNDS[0]:g} to {BOUNDS[-1]:g} s.
   It is measured only where metrics are asked for. Under rules that record the service's own system calls, up to 0.25 s
   of it are the [wait](operations.md#running) that keeps its own noise down, on an idle host up to 1 s.
+  Where several events come at a time, those behind them gather for 2 ms.
 - `{PREFIX}bpf_run_seconds_total` and `{PREFIX}bpf_runs_total` are there while `sysctl kernel.bpf_stats_enabled` is 1.
   Measuring costs each run of each program on the host a little; switch it off afterwards.
 - The two sides of the join: a record that netlink brought and the hook did not tell of is in
