@@ -68,6 +68,9 @@ def yard(guest: Guest) -> Iterator[Yard]:
     made = Yard(guest)
     yield made
     guest.run(["sh", "-c", f"pkill -f {BOX}; rm -rf /srv/yard/users*; true"], timeout=60)
+    # The user's own manager and what podman keeps for him stay for a while, and others look at who is there.
+    gone = "pkill -KILL -u tester; while pgrep -u tester >/dev/null; do sleep 0.1; done"
+    guest.run(["sh", "-c", gone], timeout=60, check=True)
 
 
 @again_where_skipped
