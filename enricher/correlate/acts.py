@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 1.0
 """Seconds after which a change has no record: its call is over, and said of no stamp. One that waits longer inside
-its call is told twice, by itself and with its event. A call whose stamp was said waits for its records, however far
-behind the reader is."""
+its call, or whose task waits for a processor, is told twice, by itself and with its event. A call whose stamp was said
+waits for its records, however far behind the reader is."""
 
 SETTLED: Final = 0.05
 """Seconds after which a namespace's beginning and end are told, in the order of time: one ring may have been read
@@ -62,6 +62,7 @@ class Acts:
 
     def __init__(self) -> None:
         self._calls: OrderedDict[_Call, _Facts] = OrderedDict()
+        self._told: OrderedDict[_Call, _Facts] = OrderedDict()  # whose changes were told by themselves
         self._linked: OrderedDict[_Call, _Facts] = OrderedDict()  # whose stamp was said
         self._links: OrderedDict[bytes, Link] = OrderedDict()
         self._packets: OrderedDict[bytes, PacketNet] = OrderedDict()
@@ -101,7 +102,8 @@ class Acts:
         key = link.link, link.tid
         if key not in self._linked:
             # Its facts may be in a ring that is read later.
-            self._linked[key] = self._calls.pop(key, _Facts(now))
+            waited = self._calls if key in self._calls else self._told
+            self._linked[key] = waited.pop(key, _Facts(now))
             self._bound_calls(self._linked)
         self._links[link.stamp] = link
         self._bound(self._links, STAMPS_MAX)
@@ -144,6 +146,9 @@ class Acts:
                 break
             del calls[key]
             self._due += [(change, call.since) for change in call.changes]
+            self._told[key] = call
+            if len(self._told) > CALLS_MAX:
+                self._told.popitem(last=False)
         if self._lives and now - self._lives[0][1] >= SETTLED:
             self._settle(now - SETTLED)
         due, self._due = self._due, []

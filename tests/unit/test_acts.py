@@ -38,10 +38,12 @@ def test_a_change_without_a_record_is_told_by_itself() -> None:
     assert acts.due(1.0) == [(unlinked, 1.0)]
     assert acts.due(1.0 + PATIENCE / 2) == []
     assert acts.due(1.0 + PATIENCE) == [(waiting, 1.0)]
-    acts.learn([link(number=5)], 3.0)
+    assert acts.due(9.0) == []
+    # Its task had no processor for so long: its event has it, too.
+    acts.learn([link(number=5)], 9.0)
     beside = acts.of(STAMP)
     assert beside is not None
-    assert beside.changes == ()
+    assert beside.changes == (waiting,)
 
 
 def test_it_says_while_a_change_waits() -> None:
@@ -100,6 +102,21 @@ def test_at_the_limit_the_oldest_goes_and_its_change_is_told(monkeypatch: pytest
     acts.learn(changes, 1.0)
     assert acts.forgotten == 1
     assert acts.due(1.0) == [(changes[0], 1.0)]
+
+
+def test_what_was_told_is_kept_for_so_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CALLS_MAX", 2)
+    acts = Acts()
+    for number in (5, 6, 7):
+        acts.learn([change(link=number)], 1.0)
+        acts.due(1.0 + PATIENCE)
+    kept = []
+    for number in (5, 6, 7):
+        acts.learn([link(number=number)], 3.0)
+        beside = acts.of(STAMP)
+        assert beside is not None
+        kept.append(len(beside.changes))
+    assert kept == [0, 1, 1]
 
 
 def test_stamps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
