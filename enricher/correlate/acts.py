@@ -41,6 +41,9 @@ CALLS_MAX: Final = 8192
 STAMPS_MAX: Final = 8192
 """As many events may be under way between kernel and reader; the oldest goes, and its event tells less."""
 
+TOLD_MAX: Final = 1024
+"""Of as many calls a change is kept after it was told by itself; signals and traces change nothing, and are not."""
+
 TARGETS_MAX: Final = 256
 
 _Call = tuple[int, int]  # link, tid
@@ -146,9 +149,10 @@ class Acts:
                 break
             del calls[key]
             self._due += [(change, call.since) for change in call.changes]
-            self._told[key] = call
-            if len(self._told) > CALLS_MAX:
-                self._told.popitem(last=False)
+            if call.changes:
+                self._told[key] = call
+                if len(self._told) > TOLD_MAX:
+                    self._told.popitem(last=False)
         if self._lives and now - self._lives[0][1] >= SETTLED:
             self._settle(now - SETTLED)
         due, self._due = self._due, []

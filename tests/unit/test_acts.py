@@ -105,10 +105,10 @@ def test_at_the_limit_the_oldest_goes_and_its_change_is_told(monkeypatch: pytest
 
 
 def test_what_was_told_is_kept_for_so_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CALLS_MAX", 2)
+    monkeypatch.setattr(module, "TOLD_MAX", 2)
     acts = Acts()
     for number in (5, 6, 7):
-        acts.learn([change(link=number)], 1.0)
+        acts.learn([change(link=number), target(context(), number + 10, 1)], 1.0)
         acts.due(1.0 + PATIENCE)
     kept = []
     for number in (5, 6, 7):
@@ -117,6 +117,10 @@ def test_what_was_told_is_kept_for_so_many_calls(monkeypatch: pytest.MonkeyPatch
         assert beside is not None
         kept.append(len(beside.changes))
     assert kept == [0, 1, 1]
+    acts.learn([link(number=17)], 3.0)
+    beside = acts.of(STAMP)
+    assert beside is not None
+    assert beside.targets == ()
 
 
 def test_stamps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
