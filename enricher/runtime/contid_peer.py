@@ -144,16 +144,6 @@ def gone(pidfd: int) -> bool:
     return bool(poll.poll(0))
 
 
-def pid_of(fd: int, proc: Path = PROC) -> int:
-    """Return the number of a pidfd's process, 0 where it has ended, -1 where the descriptor is no pidfd."""
-    try:
-        lines = (proc / "self" / "fdinfo" / str(fd)).read_text("ascii").splitlines()
-    except (OSError, ValueError):
-        return -1
-    found = [line.removeprefix("Pid:") for line in lines if line.startswith("Pid:")]
-    return max(0, _number(found[0].strip())) if found else -1
-
-
 def _status(pidfd: int, pid: int, proc: Path) -> Mapping[str, str]:
     """Return the lines of /proc/PID/status, which is of the pidfd's process: that is alive after it was read."""
     try:

@@ -61,6 +61,9 @@ _HINTS: Final = {
 }
 
 
+_NO_TARGET: Final = "needs the pidfd of the target, sent with the request"
+
+
 class _Client:
     def __init__(self, connection: socket.socket, peer: Peer) -> None:
         self.socket = connection
@@ -215,10 +218,11 @@ class ContidServer:
             return _failed(errno.EAGAIN, "too many attempts")
         if request.op == "list":
             return self._list(client.peer)
-        opid = -1 if client.target < 0 else contid_peer.pid_of(client.target, self.proc)
-        if opid < 0:
+        try:
+            opid = self._number(client.target)
+        except OSError as error:
             self.refused += 1
-            return _failed(errno.EBADF, f"{request.op} needs the pidfd of the target, sent with the request")
+            return _failed(error.errno or errno.EIO, f"{request.op}: {error.strerror}")
         try:
             if request.op == "get":
                 chain = self._kept().get(client.target)
@@ -267,6 +271,17 @@ class ContidServer:
         if error is not None:
             return _failed(number, error.strerror or error_name(number))
         return {"ok": True, "contid": str(request.contid)} if request.op == "set" else {"ok": True}
+
+    def _number(self, target: int) -> int:
+        """Return the number of the target's process, 0 where it is gone or nobody can say it."""
+        if target < 0:
+            raise OSError(errno.EBADF, _NO_TARGET)
+        try:
+            return self._store.number(target) if self._store is not None else 0
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise OSError(errno.EBADF, _NO_TARGET) from error
+            raise
 
     def _kept(self) -> ContidStore:
         if self._store is None:

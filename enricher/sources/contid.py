@@ -97,6 +97,13 @@ class ContidStore(Protocol):
         """The chain of a process, its own identifier first; empty where it has none. ESRCH where it is gone."""
         ...
 
+    def number(self, target: int) -> int:
+        """The number of a process in the initial pid namespace, 0 where it is gone. EBADF for what is no pidfd.
+
+        The kernel side says it: before 5.14 a process that is not dumpable may not read its own /proc/self/fdinfo.
+        """
+        ...
+
     def entries(self) -> list[ContidEntry]:
         """All identifiers in use, in no order."""
         ...

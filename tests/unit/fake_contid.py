@@ -12,10 +12,11 @@ from enricher.sources.contid import UNSET, ContidEntry, ContidOp
 
 
 def pid_of(pidfd: int) -> int:
-    for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines():
+    lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines() if pidfd >= 0 else []
+    for line in lines:
         if line.startswith("Pid:"):
-            return int(line.removeprefix("Pid:"))
-    raise AssertionError("no pidfd")
+            return max(0, int(line.removeprefix("Pid:")))
+    raise OSError(errno.EBADF, "no pidfd")
 
 
 class FakeStore:
@@ -49,6 +50,9 @@ class FakeStore:
     def get(self, target: int) -> tuple[int, ...]:
         self._fail(self.fails)
         return self.chains.get(pid_of(target), ())
+
+    def number(self, target: int) -> int:
+        return pid_of(target)
 
     def entries(self) -> list[ContidEntry]:
         self._fail(self.fails)

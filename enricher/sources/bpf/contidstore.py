@@ -222,6 +222,12 @@ class KernelStore:
         self._conclude(answer, "the identifier was not found out")
         return shapes.chain(answer.chain, answer.depth)
 
+    def number(self, target: int) -> int:
+        """See `ContidStore.number`."""
+        with self._lock:
+            answer = self._ask(shapes.Request(op=shapes.REQUEST_GET), None, target)
+        return int(answer.target.tgid) if answer.step == shapes.STEP_DONE else 0
+
     def _ask(self, request: shapes.Request, caller: int | None, target: int) -> shapes.Request:
         """Make a request and return it with the answer; where a process is gone its step is not STEP_DONE."""
         request.service = os.getpid() << 32 | threading.get_native_id()
