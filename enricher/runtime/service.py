@@ -8,6 +8,7 @@ said to the service manager, and what is left for the next run. Never touches an
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import time
 from contextlib import ExitStack
@@ -241,9 +242,15 @@ class Service:
         pipeline.serve(server.fileno(), server.serve)
         self._metrics.begin(self._status, life.started, pipeline)
         self._save(closed=False)
+        gc.collect()
         self._notifier.ready(self._in_one_line())
         self._say("ready")
-        pipeline.run(self._between_turns)
+        # What is there by now stays: the search for cycles of garbage would go over all of it, while events wait.
+        gc.freeze()
+        try:
+            pipeline.run(self._between_turns)
+        finally:
+            gc.unfreeze()
         self._notifier.stopping()
         is_daemon = life.started.socket.way == "daemon"
         if is_daemon:
