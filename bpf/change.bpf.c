@@ -28,9 +28,9 @@ static __always_inline int within_limit(void)
 }
 
 /* A message to be filled in, or NULL. */
-static __always_inline struct change_event *begin_change(void)
+static __always_inline struct change_contid_event *begin_change(void)
 {
-	struct change_event *event;
+	struct change_contid_event *event;
 	void *ring;
 
 	if (!within_limit()) {
@@ -47,7 +47,7 @@ static __always_inline struct change_event *begin_change(void)
 static __always_inline void fill_change(struct change_event *event, __u64 link, __u16 op,
 					const struct task_struct *actor)
 {
-	fill_header(&event->who.c.header, EVENT_CHANGE, sizeof(*event));
+	fill_header(&event->who.c.header, EVENT_CHANGE, sizeof(struct change_contid_event));
 	event->link = link;
 	event->actor_pid = BPF_CORE_READ(actor, tgid);
 	event->actor_tid = BPF_CORE_READ(actor, pid);
@@ -79,14 +79,16 @@ VERIFIED_ALONE int tell_change(__u64 link, __u32 op)
 	const struct task_struct *task = (const void *)bpf_get_current_task();
 	__u64 key = (__u64)task;
 	const struct place *place = bpf_map_lookup_elem(&places, &key);
+	struct change_contid_event *with;
 	struct change_event *event;
 	int changed = 0;
 
 	if (!place)
 		return 0;
-	event = begin_change();
-	if (!event)
+	with = begin_change();
+	if (!with)
 		return 1;
+	event = &with->c;
 	fill_facts(&event->who, task);
 	fill_change(event, link, op, task);
 	event->actor_cgroup = event->who.c.cgroup_id;
@@ -100,10 +102,11 @@ VERIFIED_ALONE int tell_change(__u64 link, __u32 op)
 		changed |=
 			place->inum[i] != event->who.c.inum[i] || place->unique[i] != event->who.c.unique[i];
 	if (changed) {
+		fill_actors_chain(&with->contid, task);
 		COUNT(facts);
-		bpf_ringbuf_submit(event, 0);
+		bpf_ringbuf_submit(with, 0);
 	} else {
-		bpf_ringbuf_discard(event, BPF_RB_NO_WAKEUP);
+		bpf_ringbuf_discard(with, BPF_RB_NO_WAKEUP);
 	}
 	return 0;
 }
@@ -203,11 +206,13 @@ VERIFIED_ALONE int tell_clone(__u64 made, __u64 link)
 	const struct pid *pid = BPF_CORE_READ(maker, group_leader, thread_pid);
 	__u32 level = pid ? BPF_CORE_READ(pid, level) : 0;
 	const struct task_struct *child = (const void *)made;
-	struct change_event *event = begin_change();
+	struct change_contid_event *with = begin_change();
+	struct change_event *event;
 	struct namespaces to;
 
-	if (!event)
+	if (!with)
 		return 1;
+	event = &with->c;
 	if (level >= LEVELS_MAX)
 		level = LEVELS_MAX - 1;
 	fill_facts(&event->who, child);
@@ -218,8 +223,9 @@ VERIFIED_ALONE int tell_clone(__u64 made, __u64 link)
 	__builtin_memset(event->before_unique, 0, sizeof(event->before_unique));
 	to = (struct namespaces){event->before_inum, event->before_unique, &event->before_missing};
 	read_namespaces(to, maker, pid, level);
+	fill_actors_chain(&with->contid, maker);
 	COUNT(facts);
-	bpf_ringbuf_submit(event, 0);
+	bpf_ringbuf_submit(with, 0);
 	return 0;
 }
 

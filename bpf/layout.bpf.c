@@ -28,3 +28,6 @@ const struct contid_tail *layout_contid;
 const struct context_contid_event *layout_context_contid;
 const struct context_deep_contid_event *layout_context_deep_contid;
 const struct target_contid_event *layout_target_contid;
+const struct change_contid_event *layout_change_contid;
+const struct namespace_contid_event *layout_namespace_contid;
+const struct refused_contid_event *layout_refused_contid;

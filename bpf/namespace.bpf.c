@@ -15,15 +15,17 @@ static __always_inline int tell_made(__u16 kind, __u32 inum, __u64 unique, __u32
 				     const struct user_namespace *owner)
 {
 	const struct task_struct *task = (const void *)bpf_get_current_task();
+	struct namespace_contid_event *with;
 	struct namespace_event *event;
 	void *ring = ring_of_cpu();
 
-	event = ring ? bpf_ringbuf_reserve(ring, sizeof(*event), 0) : NULL;
-	if (!event) {
+	with = ring ? bpf_ringbuf_reserve(ring, sizeof(*with), 0) : NULL;
+	if (!with) {
 		COUNT(drop_namespace);
 		return 0;
 	}
-	fill_header(&event->header, EVENT_NAMESPACE, sizeof(*event));
+	event = &with->n;
+	fill_header(&event->header, EVENT_NAMESPACE, sizeof(*with));
 	event->unique = unique;
 	event->inum = inum;
 	event->kind = kind;
@@ -37,8 +39,9 @@ static __always_inline int tell_made(__u16 kind, __u32 inum, __u64 unique, __u32
 	event->creator_cgroup = tell_cgroup(task);
 	event->creator_uid = BPF_CORE_READ(task, real_cred, uid.val);
 	bpf_core_read(event->creator_comm, sizeof(event->creator_comm), &task->comm);
+	fill_actors_chain(&with->contid, task);
 	COUNT(facts);
-	bpf_ringbuf_submit(event, 0);
+	bpf_ringbuf_submit(with, 0);
 	return 0;
 }
 

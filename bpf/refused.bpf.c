@@ -50,6 +50,7 @@ int BPF_PROG(message_received, struct sk_buff *skb, const unsigned char *message
 {
 	const struct task_struct *task = (const void *)bpf_get_current_task();
 	const struct user_namespace *ns = BPF_CORE_READ(task, cred, user_ns);
+	struct refused_contid_event *with;
 	struct refused_event *event;
 	__u32 length = 0;
 	__u16 type = 0;
@@ -65,16 +66,17 @@ int BPF_PROG(message_received, struct sk_buff *skb, const unsigned char *message
 	}
 	tell_users(task);
 	ring = ring_of_cpu();
-	event = ring ? bpf_ringbuf_reserve(ring, sizeof(*event), 0) : NULL;
-	if (!event) {
+	with = ring ? bpf_ringbuf_reserve(ring, sizeof(*with), 0) : NULL;
+	if (!with) {
 		if (ring)
 			COUNT(drop_fact);
 		return 0;
 	}
+	event = &with->r;
 	bpf_probe_read_kernel(&length, sizeof(length), message);
 	bpf_probe_read_kernel(&type, sizeof(type), message + NLMSG_TYPE_OFFSET);
 	size = length > NLMSG_HDRLEN ? length - NLMSG_HDRLEN : 0;
-	fill_header(&event->who.c.header, EVENT_REFUSED, sizeof(*event));
+	fill_header(&event->who.c.header, EVENT_REFUSED, sizeof(*with));
 	fill_facts(&event->who, task);
 	event->uid = BPF_CORE_READ(task, real_cred, uid.val);
 	event->gid = BPF_CORE_READ(task, real_cred, gid.val);
@@ -88,7 +90,8 @@ int BPF_PROG(message_received, struct sk_buff *skb, const unsigned char *message
 	if (size > REFUSED_TEXT || bpf_probe_read_kernel(event->text, size, message + NLMSG_HDRLEN))
 		size = 0;
 	event->size = size;
+	fill_actors_chain(&with->contid, task);
 	COUNT(facts);
-	bpf_ringbuf_submit(event, 0);
+	bpf_ringbuf_submit(with, 0);
 	return 0;
 }

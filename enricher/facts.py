@@ -59,7 +59,8 @@ class Change(NamedTuple):
     """A task's namespaces are others than they were. ``who`` is the task after it; for a clone the child.
 
     ``before`` and ``before_ids`` are the actor's own (who called), which is ``who`` itself but for a clone. ``link``
-    0: no record can come of it.
+    0: no record can come of it. ``contid`` is the chain of audit container identifiers of the actor, own first, () for
+    none; None where a capture of an earlier version does not say.
     """
 
     time: int
@@ -71,6 +72,7 @@ class Change(NamedTuple):
     op: int
     before: tuple[int, ...]
     before_ids: tuple[int, ...]
+    contid: tuple[int, ...] | None = None
 
 
 class Target(NamedTuple):
@@ -87,7 +89,8 @@ class NamespaceLife(NamedTuple):
 
     ``id`` is never used again, 0 where the kernel has none. ``parent`` (of a pid or user namespace) and ``owner``
     (the user namespace) are inums. The creator is the task that made it: ``creator_pid`` 0 for none. One is found
-    where a task had it when the start looked at all tasks; ``time`` is then a moment of its life.
+    where a task had it when the start looked at all tasks; ``time`` is then a moment of its life. ``contid`` is the
+    creator's, as a `Change` has it of its actor, and None also where there is no creator.
     """
 
     time: int
@@ -104,6 +107,7 @@ class NamespaceLife(NamedTuple):
     creator_cgroup: int
     creator_uid: int
     creator_comm: bytes
+    contid: tuple[int, ...] | None = None
 
 
 class Extent(NamedTuple):
@@ -137,7 +141,8 @@ class Refused(NamedTuple):
     """An audit message that the kernel refused, since its sender is not in the initial user namespace.
 
     ``text`` is what the sender wrote, to be believed by nobody, b"" for a type that no program sends as a record;
-    ``length`` is the bytes that it had. ``uid`` and ``gid`` are the sender's, in the initial user namespace.
+    ``length`` is the bytes that it had. ``uid`` and ``gid`` are the sender's, in the initial user namespace; so is
+    ``contid``, as a `Change` has it.
     """
 
     time: int
@@ -147,6 +152,7 @@ class Refused(NamedTuple):
     text: bytes
     uid: int = 0xFFFFFFFF
     gid: int = 0xFFFFFFFF
+    contid: tuple[int, ...] | None = None
 
 
 class PacketNet(NamedTuple):

@@ -21,6 +21,8 @@ static __always_inline void end_act(__u64 key)
 
 #else
 
+#include "contid.h"
+
 /*
  * Of an earlier call: nothing looks at the end of one that is not recorded, since that would be a look at
  * every system call of the host. Two calls are told apart by the serial, or before the records by what was
@@ -125,6 +127,29 @@ static __always_inline void fill_facts(struct task_facts *who, const struct task
 	who->c.record_type = 0;
 	who->c.flags = 0;
 	fill_context(&who->c, who->more, task, pid, level);
+}
+
+/*
+ * The chain of a task that acts, so is not through with its end; depth 0 where it has none or there is no
+ * store. Filled in last: behind its branches the verifier has little left to look at once for each.
+ */
+static __always_inline void fill_actors_chain(struct contid_tail *to, const struct task_struct *actor)
+{
+	struct contid_key key = {};
+	__u64 contid = 0;
+
+	if (contid_on) {
+		key.tgid = BPF_CORE_READ(actor, tgid);
+		key.start = BPF_CORE_READ(actor, group_leader, start_boottime);
+		contid = contid_of(&key);
+	}
+	if (contid) {
+		fill_chain(to, &key, contid);
+	} else {
+		to->pad = 0;
+		to->depth = 0;
+		__builtin_memset(to->chain, 0, sizeof(to->chain));
+	}
 }
 
 #endif

@@ -18,12 +18,12 @@
 #define EVENT_CGROUP  3 /* struct cgroup_event */
 #define EVENT_WALK    4 /* struct walk_event */
 /* Facts beside the records (enricher/sources/bpf/wirefacts.py). */
-#define EVENT_CHANGE	5  /* struct change_event */
+#define EVENT_CHANGE	5  /* struct change_contid_event; struct change_event in older captures */
 #define EVENT_TARGET	6  /* struct target_event, or struct target_contid_event: size tells */
 #define EVENT_LINK	7  /* struct link_event */
-#define EVENT_NAMESPACE 8  /* struct namespace_event */
+#define EVENT_NAMESPACE 8  /* struct namespace_event, or struct namespace_contid_event: size tells */
 #define EVENT_USERS	9  /* struct users_event, or struct users_large_event: size tells */
-#define EVENT_REFUSED	10 /* struct refused_event */
+#define EVENT_REFUSED	10 /* struct refused_contid_event; struct refused_event in older captures */
 #define EVENT_PACKET	11 /* struct packet_event */
 #define EVENT_MEMBER	12 /* struct member_event */
 #define EVENT_CONTID	13 /* struct contid_event, in the store's own ring */
@@ -236,6 +236,11 @@ struct change_event {
 	__u64 actor_cgroup;
 };
 
+struct change_contid_event {
+	struct change_event c;
+	struct contid_tail contid; /* of who called */
+};
+
 /* A signal was sent to a task, it was traced, or it was aimed at by a pidfd, which no record tells. */
 struct target_event {
 	struct task_facts who;
@@ -264,6 +269,12 @@ struct namespace_event {
 	__u32 creator_uid;
 	__u32 level; /* of a pid or user namespace below the initial one */
 	__u8 creator_comm[COMM_SIZE];
+};
+
+/* As one that is made is told. */
+struct namespace_contid_event {
+	struct namespace_event n;
+	struct contid_tail contid; /* of the creator */
 };
 
 struct id_extent {
@@ -304,6 +315,11 @@ struct refused_event {
 	__u16 size;   /* bytes of text that are valid */
 	__u32 length; /* of what was sent behind the header */
 	__u8 text[REFUSED_TEXT];
+};
+
+struct refused_contid_event {
+	struct refused_event r;
+	struct contid_tail contid;
 };
 
 /* The net namespace that a record without a subject is about. */
@@ -400,12 +416,15 @@ CHECK_SIZE(struct tally_event, 168);
 CHECK_SIZE(struct task_facts, 480);
 CHECK_SIZE(struct link_event, 56);
 CHECK_SIZE(struct change_event, 632);
+CHECK_SIZE(struct change_contid_event, 704);
 CHECK_SIZE(struct target_event, 496);
 CHECK_SIZE(struct target_contid_event, 568);
 CHECK_SIZE(struct namespace_event, 88);
+CHECK_SIZE(struct namespace_contid_event, 160);
 CHECK_SIZE(struct users_event, 568);
 CHECK_SIZE(struct users_large_event, 8728);
 CHECK_SIZE(struct refused_event, 1520);
+CHECK_SIZE(struct refused_contid_event, 1592);
 CHECK_SIZE(struct packet_event, 48);
 CHECK_SIZE(struct member_event, 160);
 CHECK_SIZE(struct contid_event, 104);

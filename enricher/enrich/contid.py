@@ -13,13 +13,14 @@ import re
 from typing import TYPE_CHECKING, Final, cast
 
 from enricher.enrich.attribution import SYSCALL, attribute
-from enricher.facts import CONTID_UNSET, ContainerOp
+from enricher.facts import CONTID_UNSET, Change, ContainerOp, NamespaceLife, Refused
 from enricher.model import UNSET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from enricher.enrich.shape import ContainerOpEntry, EngineEntry, NativeEvent
+    from enricher.facts import Told
     from enricher.model import Context, Event, Record
 
 CONTAINER_ID: Final = 1391
@@ -64,7 +65,7 @@ def contids_of(event: Event) -> tuple[int, ...] | None:
     Of a packet, which has no subject, those in its net namespace; of a CONTAINER_OP those that it is about.
     """
     if event.own_id:
-        return _of_op(event.told) if isinstance(event.told, ContainerOp) else None
+        return _of_op(event.told) if isinstance(event.told, ContainerOp) else chain_of(event.told)
     context = attribute(event).context
     if context is not None:
         return context.contid
@@ -74,6 +75,11 @@ def contids_of(event: Event) -> tuple[int, ...] | None:
     if event.complete is None:
         return _flat(recorded) if (recorded := _recorded(event.records)) else None
     return None
+
+
+def chain_of(told: Told | None) -> tuple[int, ...] | None:
+    """Return the chain of the subject of an event of our own; () where it has none, None where it is not known."""
+    return told.contid if isinstance(told, (Change, NamespaceLife, Refused)) else None
 
 
 def _of_op(op: ContainerOp) -> tuple[int, ...]:
@@ -131,6 +137,13 @@ def enter(native: dict[str, object], event: Event, context: Context | None) -> N
         native["contid"] = shown(recorded[0])
     if found := container_ids(event, context):
         native["container_ids"] = [{"record": place, "contid": chains} for place, chains in found]
+
+
+def enter_own(made: dict[str, object], told: Told) -> None:
+    """Enter both for an event of our own. It has no records: 1 is the place of the one that it is itself."""
+    if chain := chain_of(told):
+        made["contid"] = shown(chain)
+        made["container_ids"] = [{"record": 1, "contid": joined((chain,))}]
 
 
 def op_event(native: NativeEvent, op: ContainerOp) -> NativeEvent:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from enricher.correlate.lives import Life
 from enricher.enrich.beside import child_of
-from enricher.enrich.contid import op_event
+from enricher.enrich.contid import enter_own, op_event
 from enricher.enrich.refused import refused_entry
 from enricher.enrich.subject import subject_of
 from enricher.enrich.values import text_of
@@ -62,6 +62,7 @@ def enter(native: NativeEvent, told: Told, where: Whereabouts) -> NativeEvent:
         if missing:
             enrichment["reason"] = missing
     where.enter(made, home, cgroup)
+    enter_own(made, told)
     made |= _what(told, where)
     if home is not None:
         enrichment["container"] = home.provenance

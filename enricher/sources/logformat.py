@@ -3,7 +3,7 @@
 
 Owns what may stand before a record in a log and what to do with a line that is none. Never opens or reads
 a file, never looks into a record's text, never changes a byte of it, and drops nothing but what it counts:
-empty lines, our own lines but CONTAINER_ID, and what is beyond `LINE_MAX`.
+empty lines, our own lines but CONTAINER_ID of the kernel's events, and what is beyond `LINE_MAX`.
 
 The forms; the record's text begins at ``audit(``:
 
@@ -76,8 +76,12 @@ class LogRecord:
         return f"LogRecord({self.node!r}, {self.stamp!r}, {self.record!r})"
 
 
-_LEFT_OUT: Final = frozenset(OWN) - {1391}
-"""What our text output says beside the records. CONTAINER_ID is read: in a log it is all that tells an identifier."""
+_OWN: Final = frozenset(OWN)
+"""What our text output says beside the records."""
+_CONTAINER_ID: Final = 1391
+"""Is read, since in a log it is all that tells an identifier, but of an event of our own: those are left out, whole."""
+_NO_SERIAL: Final = b":0"
+"""Ends the stamp of an event of our own, and of no record of the kernel's."""
 
 
 class LogCounts:
@@ -115,7 +119,7 @@ class Lines:
 
     def __init__(self, counts: LogCounts) -> None:
         self._counts = counts
-        # Node and type number by what stands before a record; 0 for what is no kernel record.
+        # Node and type number by what stands before a record; 0 for what is no kernel record, or ours.
         self._prefixes: dict[bytes, tuple[bytes, int]] = {}
         # A line whose end has not come: its parts, the bytes in them, the bytes beyond LINE_MAX.
         self._parts: list[bytes] = []
@@ -222,7 +226,12 @@ class Lines:
             rest = line
         ((_, prefix, text, stamp, _),) = _split(rest)
         node, number = self._known(prefix)
-        own = not number and (found := _prefix(prefix)) is not None and _type_of(found[2]) in _LEFT_OUT
+        own = False
+        if not number and (found := _prefix(prefix)) is not None:
+            kind = _type_of(found[2])
+            own = kind in _OWN
+            if kind == _CONTAINER_ID and not stamp.endswith(_NO_SERIAL):
+                own, number = False, kind
         if not (number or own):
             self._malformed(line.removeprefix(_NO_RECORD) or line, out, truncated=truncated)
             return
@@ -244,7 +253,7 @@ class Lines:
             node = (found[1] if found else None) or b""
             if len(self._prefixes) >= _PREFIXES:
                 self._prefixes.clear()
-            known = self._prefixes[prefix] = (node, 0 if number in _LEFT_OUT else number)
+            known = self._prefixes[prefix] = (node, 0 if number in _OWN else number)
         return known
 
     def _malformed(self, line: bytes, out: list[LogRecord], *, truncated: bool = False) -> None:

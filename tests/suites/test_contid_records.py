@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """On which records of an event a container identifier is: the subject, whom it signals or traces, who writes as a user.
 
-Nor is it on any other: a task without one has none on the same event.
+Nor is it on any other: a task without one has none on the same event. And on the events of our own that no rule asked
+for: namespaces that are changed and made, messages that the kernel refuses.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.suites.contid_bench import contids, of_true, ops, settled
+from tests.suites.live import own
 from tests.suites.staging import COMMAND, SHARE
 
 if TYPE_CHECKING:
@@ -24,11 +27,17 @@ pytestmark = [pytest.mark.vm, pytest.mark.full]
 Json = dict[str, Any]
 _PROVOKE = f"python3 {SHARE}/guest/provoke.py uring-rule"
 _TARGET = "echo $$ >/run/suite-target; exec sleep 60"
+_ALL = '[namespaces]\nchanges = "all"\nlives = true\n'
+_NESTED = f"{COMMAND} exec --contid 61 -- {COMMAND} exec --contid 62 --"
+_TIMES = 5
+"""Of each act: a kernel that preempts tasks inside of programs leaves a program out now and then."""
+_TOLD = 30.0
+"""Seconds until a change has to be told by itself: it waits one for a record."""
 
 
 @pytest.fixture(scope="module")
 def bench(guest: Guest) -> Iterator[Bench]:
-    with contids(guest) as made:
+    with contids(guest, _ALL) as made:
         yield made
 
 
@@ -128,3 +137,62 @@ def test_operations_of_io_uring_have_it(bench: Bench) -> None:
     found = [event for event in settled(bench) if any(r["type"] == "URINGOP" for r in event["records"])]
     assert len(found) >= 2
     assert [event for event in found if event.get("contid") != ["51"]] == []
+
+
+def until_all(bench: Bench, wanted: dict[str, int]) -> list[Json]:
+    """Every event since the last call, up to when there are so many of each of these types, or the limit."""
+    events: list[Json] = []
+    limit = time.monotonic() + _TOLD
+    while time.monotonic() < limit:
+        events += settled(bench)
+        if all(len(own(events, kind)) >= count for kind, count in wanted.items()):
+            break
+    return events
+
+
+def with_chain(events: list[Json], *chain: str) -> list[Json]:
+    """Those of a subject with this chain; each says the same in both ways."""
+    found = [event for event in events if event.get("contid") == list(chain)]
+    for event in found:
+        assert event["container_ids"] == [{"record": 1, "contid": ",^".join(chain)}]
+    return found
+
+
+def test_changes_and_makings_of_namespaces_have_it(bench: Bench) -> None:
+    """Of the same three acts outside and two levels deep: unshare, a clone into a pid namespace, setns back."""
+    settled(bench)
+    acts = "unshare --uts --pid --fork nsenter -t 1 -u /bin/true"
+    for _ in range(_TIMES):
+        bench.sh(f"{acts}; {_NESTED} {acts}")
+    # Both times three changes and two namespaces, and an end for each of these.
+    events = until_all(bench, {"NS_CHANGE": 6 * _TIMES, "NS_INIT": 4 * _TIMES, "NS_DEL": 4 * _TIMES})
+    changes, born = own(events, "NS_CHANGE"), own(events, "NS_INIT")
+    inside, outside = with_chain(changes, "62", "61"), [event for event in changes if "contid" not in event]
+    for found in (inside, outside):
+        ops_of = [event["namespaces"]["change"]["op"] for event in found]
+        assert {"unshare", "clone", "setns"} <= set(ops_of), changes
+    for op in ("unshare", "clone", "setns"):
+        # No more than were made: nobody else's has it.
+        assert sum(event["namespaces"]["change"]["op"] == op for event in inside) <= _TIMES
+    made = with_chain(born, "62", "61")
+    assert {event["namespace"]["kind"] for event in made} == {"uts", "pid"}
+    assert len(made) <= 2 * _TIMES
+    assert {event["subject"]["comm"] for event in made} == {"unshare"}
+    # Whatever has an identifier is one of these, and neither the start's nor an end has any.
+    assert {tuple(event["contid"]) for event in changes + born if "contid" in event} == {("62", "61")}
+    assert [event for event in born if "contid" in event and "baseline" in event["namespace"]] == []
+    assert [event for event in own(events, "NS_DEL") if "contid" in event] == []
+
+
+def test_a_refused_message_has_the_senders(bench: Bench) -> None:
+    settled(bench)
+    say = f"unshare --user --map-root-user {SHARE}/workload/auditsay 1112"
+    for number in range(_TIMES):
+        bench.sh(f"{say} outside-{number}; {_NESTED} {say} 'contid=9 inside-{number}'")
+    refused = own(until_all(bench, {"USER_REFUSED": 2 * _TIMES}), "USER_REFUSED")
+    inside = [event for event in refused if "inside-" in event["refused"]["text"]]
+    assert inside
+    assert with_chain(inside, "62", "61") == inside
+    outside = [event for event in refused if "outside-" in event["refused"]["text"]]
+    assert outside
+    assert [event for event in outside if "contid" in event or "container_ids" in event] == []

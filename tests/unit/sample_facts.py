@@ -54,9 +54,10 @@ def change(  # noqa: PLR0913 - each is a fact a test may want to vary
     before_ids: Sequence[int] = (0,) * 10,
     link: int = 0,
     cgroup: int = 7312,
+    contid: tuple[int, ...] | None = None,
 ) -> Change:
     who = context(inums=BOX_INUMS) if who is None else who
-    return Change(who.time, who, link, who.pid, who.tid, cgroup, op, tuple(before), tuple(before_ids))
+    return Change(who.time, who, link, who.pid, who.tid, cgroup, op, tuple(before), tuple(before_ids), contid)
 
 
 def link(stamp: bytes = STAMP, number: int = 5, tid: int = 4712, *, untold: int = 0, child: int = 0) -> Link:

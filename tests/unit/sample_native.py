@@ -276,6 +276,18 @@ def packet_of_contained() -> Json:
     return _read(NativeBuilder(HOST, around=around()).build(made_event))
 
 
+def changed_in_contained() -> Json:
+    return own(change(contid=(4, 2, 1)))
+
+
+def born_in_contained() -> Json:
+    return own(made("net", 206, 1_206)._replace(contid=(4, 2)))
+
+
+def refused_in_contained() -> Json:
+    return own(refusal(b"op=login")._replace(contid=(4,)))
+
+
 ENGINE = Engine("ab" * 32, "web", "registry.example/web:1", "podman")
 SET = ContainerOp(
     81_000_000_000,
@@ -357,6 +369,7 @@ SAMPLES = {
         ),
         *(lost, lost_messages, lost_by_a_sink, gap, open_gap, reload),
         *(packet, changing, signalling, cloned, born, baseline, ended, refused_message),
+        *(changed_in_contained, born_in_contained, refused_in_contained),
         *(contained, packet_of_contained, contid_set, contid_refused, contid_dropped),
     )
 }

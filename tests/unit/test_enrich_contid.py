@@ -14,14 +14,16 @@ from enricher.enrich import contid
 from enricher.enrich.describe import told
 from enricher.enrich.native import NativeBuilder
 from enricher.errors import UsageError
-from enricher.facts import CONTID_UNSET, Beside, ContainerOp, Engine, PacketNet
+from enricher.facts import CONTID_UNSET, Beside, ChangeOp, ContainerOp, Engine, PacketNet, Told
 from enricher.model import ContextFlag, Event
 from enricher.route.expression import compile_filter
 from enricher.route.views.audit_text import AuditText
 from enricher.route.views.native_json import NativeJson, render
+from enricher.sources.logformat import Lines, LogCounts
 from tests.unit import sample_native
 from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, STAMP, SYSCALL, USER_LOGIN, context, event
-from tests.unit.sample_facts import link, target
+from tests.unit.sample_facts import change, found, freed, link, refusal, target
+from tests.unit.sample_facts import made as namespace
 
 CHAINS = st.lists(st.lists(st.integers(0, CONTID_UNSET - 1), min_size=1, max_size=8), min_size=1, max_size=8)
 
@@ -216,13 +218,13 @@ def test_a_refusal_says_why() -> None:
     assert contid.error_name(60_000) == "errno 60000"
 
 
-def own(op: ContainerOp) -> Event:
-    made = event()
-    made.stamp = b"1772366400.042:0"
-    made.records = []
-    made.own_id = "5eed0001/12"
-    made.told = op
-    return made
+def own(fact: Told) -> Event:
+    its = event()
+    its.stamp = b"1772366400.042:0"
+    its.records = []
+    its.own_id = "5eed0001/12"
+    its.told = fact
+    return its
 
 
 def test_the_line_of_a_set_and_of_a_drop() -> None:
@@ -264,3 +266,64 @@ def test_operations_are_told_as_they_came() -> None:
     acts.learn(ops, 5.0)
     assert acts.due(5.0) == [(op, 5.0) for op in ops]
     assert acts.due(9.0) == []
+
+
+# -- other events of our own -------------------------------------------------------------------------
+
+
+def of(chain: tuple[int, ...] | None) -> list[Told]:
+    """One of each kind that has a subject, with this chain."""
+    return [
+        change(contid=chain),
+        change(op=ChangeOp.CLONE, contid=chain),
+        namespace("net", 205)._replace(contid=chain),
+        refusal(b"op=login contid=9")._replace(contid=chain),
+    ]
+
+
+@pytest.mark.parametrize("fact", of((4, 2, 1)))
+def test_what_no_rule_asked_for_has_its_subjects(fact: Told) -> None:
+    native = NativeBuilder(HOST).build(own(fact))
+    assert native["contid"] == ["4", "2", "1"]
+    assert native["container_ids"] == [{"record": 1, "contid": "4,^2,^1"}]
+    assert passes("contid == 4 and contid == 2 and contid < 2 and has contid", own(fact))
+    assert not passes("contid == 9 or contid == unset", own(fact))
+
+
+def test_of_a_clone_it_is_the_callers() -> None:
+    child = context(inums=BOX_INUMS)._replace(contid=(9,))
+    native = NativeBuilder(HOST).build(own(change(child, op=ChangeOp.CLONE, contid=(4,))))
+    assert native["contid"] == ["4"]
+
+
+@pytest.mark.parametrize("fact", of(()))
+def test_without_an_identifier_there_is_no_member(fact: Told) -> None:
+    assert not {"contid", "container_ids"} & set(NativeBuilder(HOST).build(own(fact)))
+    assert b"UNKNOWN[1391]" not in AuditText(HOST).render(own(fact))
+    assert passes("contid == unset and not has contid", own(fact))
+
+
+@pytest.mark.parametrize("fact", [*of(None), freed(205, 1), found("net", 205)])
+def test_where_it_is_not_known_it_is_not_said_to_be_unset(fact: Told) -> None:
+    assert not {"contid", "container_ids"} & set(NativeBuilder(HOST).build(own(fact)))
+    assert not passes("contid == unset or has contid", own(fact))
+
+
+@pytest.mark.parametrize("fact", of((4, 2, 1)))
+def test_its_line_is_tied_to_the_event_by_the_uid(fact: Told) -> None:
+    first, second = AuditText(HOST).render(own(fact)).splitlines()
+    uid = b'event_uid="%b/5eed0001/12"' % HOST.boot_id.encode()
+    assert second == b'type=UNKNOWN[1391] msg=audit(1772366400.042:0): %b record="1" contid="4,^2,^1"' % uid
+    assert uid in first
+    assert b" contid" not in first
+    assert b"container_ids" not in first
+
+
+def test_a_log_reader_leaves_such_an_event_out_whole() -> None:
+    """It has no serial: with those of the same millisecond it would be an event of theirs."""
+    counts = LogCounts()
+    text = b"".join(AuditText(HOST).render(own(fact)) for fact in of((4,)))
+    kept = b'type=UNKNOWN[1391] msg=audit(%b): record="1" contid="4"\n' % STAMP
+    [record] = Lines(counts).feed(text + kept + text)
+    assert (record.stamp, record.record.type) == (STAMP, 1391)
+    assert (counts.records, counts.own, counts.malformed) == (1, 16, 0)

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from enricher.model import FAILED_AT, Context, KernelCounts, Level, Tally
-from enricher.sources.bpf import wire
+from enricher.sources.bpf import wire, wirefacts
 
 U8, U16, U32, U64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
 EVENT_CONTEXT, EVENT_TALLY = 1, 2
@@ -134,6 +134,28 @@ def test_a_chain_stands_behind_a_context(levels: int, chain: tuple[int, ...]) ->
     tail = struct.pack("=II8Q", len(chain), 0, *numbers)
     memory = b"\xff" * OFF + bytes(event) + more + tail + b"\xff" * OFF
     assert wire.decode_context(memory, OFF) == expected(levels)._replace(contid=chain)
+
+
+TOLD = {5: 632, 8: 88, 10: 1520}
+"""Bytes of the messages about a change, a namespace and a refused message, by type, without a chain."""
+
+
+@pytest.mark.parametrize(("kind", "size"), sorted(TOLD.items()))
+@pytest.mark.parametrize("chain", [(), (0,), (4, 2, 2**64 - 2), tuple(range(8))])
+def test_a_chain_stands_behind_what_no_rule_asked_for(kind: int, size: int, chain: tuple[int, ...]) -> None:
+    numbers = [2**64 - 1 - contid for contid in chain] + [0] * (8 - len(chain))
+    tail = struct.pack("=II8Q", len(chain), 0, *numbers)
+    message = struct.pack("=HHIQ", kind, 1, size + len(tail), 5).ljust(size, b"\1") + tail
+    assert len(message) in wirefacts.SIZES[kind]
+    fact = wirefacts.DECODERS[kind](b"\xff" * OFF + message + b"\xff" * OFF, OFF)
+    assert fact.contid == chain  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("kind", "size"), sorted(TOLD.items()))
+def test_an_older_captures_message_says_nothing_of_a_chain(kind: int, size: int) -> None:
+    message = struct.pack("=HHIQ", kind, 1, size, 5).ljust(size, b"\1")
+    assert len(message) in wirefacts.SIZES[kind]
+    assert wirefacts.DECODERS[kind](message + b"\xff" * 72, 0).contid is None  # type: ignore[union-attr]
 
 
 def test_sizes_are_those_of_the_header() -> None:

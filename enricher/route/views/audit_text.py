@@ -19,7 +19,8 @@ every event has: who the subject is inside of a user namespace, targets, a packe
   everything after it another one. What stands before is of the same event to all.
 
 An event of our own is one line, ``type=UNKNOWN[1394]`` (LOST), with serial 0, which no record of the kernel
-has, and an ``event_uid=`` that is the event's ``uid`` in JSON: what is named ``uid`` is a user to ausearch.
+has, and an ``event_uid=`` that is the event's ``uid`` in JSON: what is named ``uid`` is a user to ausearch. Where its
+subject has audit container identifiers a line CONTAINER_ID with the same ``event_uid=`` is behind it.
 
 Control characters: the kernel encodes most names that hold any, but not a network device's, and it passes
 on what a program with CAP_AUDIT_WRITE puts inside ``msg='...'``. A newline there would forge a line, a
@@ -64,7 +65,10 @@ _NS_CHANGE = b"type=UNKNOWN[1393] msg=audit(%b):"
 _NUMBERS = {
     name: number_of(name) or 0 for name in ("NS_CHANGE", "NS_INIT", "NS_DEL", "USER_REFUSED", "CONTAINER_OP")
 }
-_NOT_IN_LINES = frozenset({"schema", "time", "id", "uid", "host", "type", "keys", "records"})
+_OWN_CONTAINER_ID = b'type=UNKNOWN[1391] msg=audit(%b): %b record="1" contid="%b"'
+_NOT_IN_LINES = frozenset(
+    {"schema", "time", "id", "uid", "host", "type", "keys", "records", "contid", "container_ids"}
+)
 _LOST = b"type=UNKNOWN[1394] msg=audit(%b): "
 _TOLD = b"type=UNKNOWN[1398] msg=audit(%b): "
 _NOTICE = b'type=UNKNOWN[1398] msg=audit(%b): op="control-bytes"'
@@ -272,7 +276,10 @@ class AuditText:
         return [b" ".join(parts) for parts in lines]
 
     def _fact(self, event: Event, fact: Told) -> bytes:
-        """Return the line of an event of our own about namespaces or a refused message."""
+        """Return the line of an event of our own about namespaces or a refused message, and its CONTAINER_ID's.
+
+        Serial 0 ties no two lines together, since others may be of the same millisecond: the uid does.
+        """
         native = self._builder.build(event)
         members: dict[str, object] = {
             name: value for name, value in native.items() if name not in _NOT_IN_LINES
@@ -290,7 +297,11 @@ class AuditText:
             event.stamp,
         )
         uid = told(b"event_uid", native["uid"].encode("ascii"))
-        return b" ".join([head, uid, *op, *flat(members)]) + b"\n"
+        line = b" ".join([head, uid, *op, *flat(members)]) + b"\n"
+        if chain := contid.chain_of(fact):
+            chains = contid.joined((chain,)).encode("ascii")
+            line += _OWN_CONTAINER_ID % (event.stamp, uid, chains) + b"\n"
+        return line
 
     def _own(self, event: Event, prefix: bytes, facts: dict[str, str]) -> bytes:
         facts = {"event_uid": f"{self._host.boot_id}/{event.own_id}", **facts}

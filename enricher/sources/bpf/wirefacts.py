@@ -134,11 +134,14 @@ STRUCTS: Final[dict[str, wire.Fields]] = {
     "change_event": CHANGE_FIELDS,
     "target_event": TARGET_FIELDS,
     "target_contid_event": (("t", f"{_TARGET.size}s"), ("contid", f"{_TAIL}s")),
+    "change_contid_event": (("c", f"{_CHANGE.size}s"), ("contid", f"{_TAIL}s")),
     "namespace_event": NAMESPACE_FIELDS,
+    "namespace_contid_event": (("n", f"{_NAMESPACE.size}s"), ("contid", f"{_TAIL}s")),
     "users_event": USERS_FIELDS,
     "users_large_event": (("u", f"{_USERS.size}s"), ("uid", _EXTENTS_MAX), ("gid", _EXTENTS_MAX)),
     "id_extent": EXTENT_FIELDS,
     "refused_event": REFUSED_FIELDS,
+    "refused_contid_event": (("r", f"{_REFUSED.size}s"), ("contid", f"{_TAIL}s")),
     "packet_event": PACKET_FIELDS,
     "member_event": MEMBER_FIELDS,
 }
@@ -146,11 +149,11 @@ STRUCTS: Final[dict[str, wire.Fields]] = {
 
 SIZES: Final = {
     EVENT_LINK: (_LINK.size,),
-    EVENT_CHANGE: (_CHANGE.size,),
+    EVENT_CHANGE: (_CHANGE.size, _CHANGE.size + _TAIL),
     EVENT_TARGET: (_TARGET.size, _TARGET.size + _TAIL),
-    EVENT_NAMESPACE: (_NAMESPACE.size,),
+    EVENT_NAMESPACE: (_NAMESPACE.size, _NAMESPACE.size + _TAIL),
     EVENT_USERS: (_USERS.size, _USERS.size + 2 * _LARGE.size),
-    EVENT_REFUSED: (_REFUSED.size,),
+    EVENT_REFUSED: (_REFUSED.size, _REFUSED.size + _TAIL),
     EVENT_PACKET: (_PACKET.size,),
     EVENT_MEMBER: (_MEMBER.size,),
 }
@@ -159,6 +162,12 @@ SIZES: Final = {
 
 def _stamp(sec: int, ms: int, serial: int) -> bytes:
     return b"%d.%03d:%d" % (sec, ms, serial)
+
+
+def _chain_behind(data: bytes, at: int, size: int) -> tuple[int, ...] | None:
+    """Return the chain behind the first `size` bytes of the message at `at`; None where that is all of it."""
+    whole = wire.size_of(data, at)
+    return wire.decode_chain(data, at + whole) if whole > size else None
 
 
 def _link(data: bytes, at: int) -> facts.Link:
@@ -170,14 +179,15 @@ def _change(data: bytes, at: int) -> facts.Change:
     _, link, actor_pid, actor_tid, op, _, _, *rest = _CHANGE.unpack_from(data, at)
     who = wire.decode_context(data, at)
     before, ids = tuple(rest[:_N]), tuple(rest[_N : 2 * _N])
-    return facts.Change(who.time, who, link, actor_pid, actor_tid, rest[2 * _N], op, before, ids)
+    contid = _chain_behind(data, at, _CHANGE.size)
+    return facts.Change(who.time, who, link, actor_pid, actor_tid, rest[2 * _N], op, before, ids, contid)
 
 
 def _target(data: bytes, at: int) -> facts.Target:
     _, link, actor_tid, by_pidfd = _TARGET.unpack_from(data, at)
     who = wire.decode_context(data, at)
-    if (size := wire.size_of(data, at)) > _TARGET.size:
-        who = who._replace(contid=wire.decode_chain(data, at + size))
+    if (contid := _chain_behind(data, at, _TARGET.size)) is not None:
+        who = who._replace(contid=contid)
     return facts.Target(who, link, actor_tid, bool(by_pidfd))
 
 
@@ -186,7 +196,7 @@ def _namespace(data: bytes, at: int) -> facts.NamespaceLife:
     _, _, _, time, unique, inum, kind, op, parent, owner, pid, tid, start, cgroup, uid, level, comm = values
     return facts.NamespaceLife(
         time, op, inum, min(kind, _N - 1), unique, parent, owner, level, pid, tid, start, cgroup, uid,
-        comm.split(b"\0", 1)[0],
+        comm.split(b"\0", 1)[0], _chain_behind(data, at, _NAMESPACE.size),
     )  # fmt: skip
 
 
@@ -226,7 +236,8 @@ def _users(data: bytes, at: int) -> facts.UserMap:
 def _refused(data: bytes, at: int) -> facts.Refused:
     _, uid, gid, record_type, size, length, text = _REFUSED.unpack_from(data, at)
     who = wire.decode_context(data, at)
-    return facts.Refused(who.time, who, record_type, length, text[:size], uid, gid)
+    contid = _chain_behind(data, at, _REFUSED.size)
+    return facts.Refused(who.time, who, record_type, length, text[:size], uid, gid, contid)
 
 
 def _packet(data: bytes, at: int) -> facts.PacketNet:
