@@ -29,7 +29,7 @@ from tests.suites.faults import FAULTS, FULL, SMALL, Size, load, main_pid
 from tests.suites.reckoning import Reckoning
 from tests.suites.rules import Rules
 from tests.suites.staging import installed, stage
-from tests.suites.test_service import serving
+from tests.suites.test_service import UNIT, serving
 from tests.vm.kernels import SLOTS
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ class Soak:
     def _step(self, service: Service, reckoning: Reckoning, name: str, size: Size) -> Step:
         begin = time.monotonic()
         number = len(self.steps)
+        # Faults start it by hand, more often in a minute than systemd lets anybody.
+        service.sh(f"systemctl reset-failed {UNIT}")
         with load(service, f"soak-{number}"):
             FAULTS[name].make(service, size)
         told = reckoning.told()
