@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.vm.guest import Guest
 
 
-@pytest.mark.only_on("6.1", "newest")
+@pytest.mark.only_on("newest")
 def test_every_event(guest: Guest, record_property: Callable[[str, object], None]) -> None:
     outcome = perform(guest, reduced_runtimes(), REDUCED)
     ours = outcome.scores[OURS]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.suites.test_metadata import Bench
     from tests.vm.guest import Guest
 
-pytestmark = [pytest.mark.vm, pytest.mark.full]
+pytestmark = pytest.mark.vm
 
 Json = dict[str, Any]
 BOXES = {False: 5, True: 25}
@@ -50,6 +50,7 @@ def of_box(events: list[Json], ident: str) -> list[Json]:
     return [event for event in theirs if event.get("container", {}).get("id") == ident]
 
 
+@pytest.mark.only_on("6.12")
 @pytest.mark.timeout(1500)
 def test_podman_with_the_hook(
     bench: Bench, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
@@ -94,6 +95,7 @@ def test_podman_with_the_hook(
     record_property("containers with the hook", f"{boxes}, {len(joined)} sets, {events_of_boxes} events")
 
 
+@pytest.mark.full
 def test_docker_with_the_runtime(bench: Bench) -> None:
     """As with Podman: before the first instruction, for what is executed in it later as well; and balanced."""
     before = bench.sh(f"cat {DAEMON}", check=False).stdout
@@ -134,6 +136,7 @@ def test_docker_with_the_runtime(bench: Bench) -> None:
     balanced(events)
 
 
+@pytest.mark.full
 def test_a_packet_has_those_of_its_net_namespace(bench: Bench) -> None:
     """A packet has no task: what an engine announced of the containers in its net namespace, and of no other."""
     settled(bench)
@@ -163,6 +166,7 @@ def test_a_packet_has_those_of_its_net_namespace(bench: Bench) -> None:
     balanced(events)
 
 
+@pytest.mark.full
 def test_a_kill_of_the_service_loses_no_inheritance(bench: Bench) -> None:
     """Maps and links are pinned: what a container makes while nobody runs has its identifier."""
     lacking = unkept(bench)
@@ -201,6 +205,7 @@ def test_a_kill_of_the_service_loses_no_inheritance(bench: Bench) -> None:
     balanced(before + events)
 
 
+@pytest.mark.full
 def test_off_takes_everything_away(bench: Bench) -> None:
     """Only root may look at what is pinned; after a start with contid off nothing is."""
     assert bench.sh(f"find {PINS} -type f | head -1").stdout
@@ -217,6 +222,7 @@ def test_off_takes_everything_away(bench: Bench) -> None:
     assert bench.status()["contid"]["state"] == "on"
 
 
+@pytest.mark.full
 def test_without_the_service_a_container_starts(bench: Bench) -> None:
     bench.unit("stop")
     assert bench.sh(f"podman run --rm {IMAGE} true").returncode == 0
