@@ -182,7 +182,8 @@ class ContainerOp(NamedTuple):
     ``op`` is set, drop, grant or revoke. ``opid`` is the process it was done to, 0 where that was gone. ``contid``
     is what was to be set, `CONTID_UNSET` for none; ``old`` the chain before; ``res`` 0 or an errno. The caller is who
     asked, 0 and `model.UNSET` where nobody did (a drop, a bound cgroup) or he is not known. ``engine`` is what the
-    orchestrator announced with the number: its word.
+    orchestrator announced with the number: its word. ``caller_contid`` is the chain that the caller itself has, as a
+    `Change` has it of its actor.
     """
 
     time: int
@@ -195,6 +196,7 @@ class ContainerOp(NamedTuple):
     caller_pid: int = 0
     caller_uid: int = 0xFFFFFFFF
     engine: Engine | None = None
+    caller_contid: tuple[int, ...] | None = None
 
 
 CONTID_UNSET: Final = 2**64 - 1

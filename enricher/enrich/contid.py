@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Final, cast
 
 from enricher.enrich.attribution import SYSCALL, attribute
-from enricher.facts import CONTID_UNSET, Change, ContainerOp, NamespaceLife, Refused
+from enricher.facts import CONTID_UNSET, ContainerOp
 from enricher.model import UNSET
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def parse(text: str) -> tuple[tuple[int, ...], ...]:
 def contids_of(event: Event) -> tuple[int, ...] | None:
     """Return all identifiers that a filter finds at an event, () where its subject has none, None where not known.
 
-    Of a packet, which has no subject, those in its net namespace; of a CONTAINER_OP those that it is about.
+    Of a packet, which has no subject, those in its net namespace; of a CONTAINER_OP those that it is about and
+    those of who asked.
     """
     if event.own_id:
         return _of_op(event.told) if isinstance(event.told, ContainerOp) else chain_of(event.told)
@@ -79,11 +80,13 @@ def contids_of(event: Event) -> tuple[int, ...] | None:
 
 def chain_of(told: Told | None) -> tuple[int, ...] | None:
     """Return the chain of the subject of an event of our own; () where it has none, None where it is not known."""
-    return told.contid if isinstance(told, (Change, NamespaceLife, Refused)) else None
+    if isinstance(told, ContainerOp):
+        return told.caller_contid
+    return None if told is None else told.contid
 
 
 def _of_op(op: ContainerOp) -> tuple[int, ...]:
-    return _flat(((op.contid,) if op.contid != CONTID_UNSET else (), op.old))
+    return _flat(((op.contid,) if op.contid != CONTID_UNSET else (), op.old, op.caller_contid or ()))
 
 
 def _flat(chains: Iterable[Iterable[int]]) -> tuple[int, ...]:
@@ -155,7 +158,9 @@ def op_event(native: NativeEvent, op: ContainerOp) -> NativeEvent:
         made["subject"] = {"pid": op.caller_pid}
         if op.caller_uid != UNSET:
             made["subject"] = {"pid": op.caller_pid, "uid": op.caller_uid}
-    made |= {"where": where, "container_op": op_entry(op), "records": records, "enrichment": enrichment}
+    made["where"] = where
+    enter_own(made, op)
+    made |= {"container_op": op_entry(op), "records": records, "enrichment": enrichment}
     return cast("NativeEvent", made)
 
 

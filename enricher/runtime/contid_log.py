@@ -25,7 +25,10 @@ FACTS_MAX: Final = 65_536
 
 
 class Attempt(NamedTuple):
-    """One request that was answered: who asked, of whom, for what, and how it ended (0 or an errno)."""
+    """One request that was answered: who asked, of whom, for what, and how it ended (0 or an errno).
+
+    ``caller_contid`` is the chain of who asked, None where that is not known.
+    """
 
     op: str
     opid: int
@@ -35,6 +38,7 @@ class Attempt(NamedTuple):
     caller_uid: int = UNSET
     orchestrator: bool = False
     engine: Engine | None = None
+    caller_contid: tuple[int, ...] | None = None
 
 
 class ContidLog:
@@ -75,6 +79,7 @@ class ContidLog:
                     caller_pid=attempt.caller_pid,
                     caller_uid=attempt.caller_uid,
                     engine=attempt.engine or fact.engine,
+                    caller_contid=attempt.caller_contid,
                 )
             self._tell(fact)
         if mine is None:
@@ -89,6 +94,7 @@ class ContidLog:
                     caller_pid=attempt.caller_pid,
                     caller_uid=attempt.caller_uid,
                     engine=attempt.engine,
+                    caller_contid=attempt.caller_contid,
                 )
             )
 

@@ -263,14 +263,22 @@ class ContidServer:
         number = 0 if error is None else error.errno or errno.EIO
         if request.op != "get":
             contid = CONTID_UNSET if request.contid == contid_request.AUTO else request.contid
-            self._log.attempt(
-                Attempt(
-                    request.op, opid, contid, number, peer.pid, peer.uid, request.orchestrator, request.engine
-                )
+            attempt = Attempt(
+                request.op, opid, contid, number, peer.pid, peer.uid, request.orchestrator, request.engine
             )
+            self._log.attempt(attempt._replace(caller_contid=self._chain_of(peer)))
         if error is not None:
             return _failed(number, error.strerror or error_name(number))
         return {"ok": True, "contid": str(request.contid)} if request.op == "set" else {"ok": True}
+
+    def _chain_of(self, peer: Peer) -> tuple[int, ...] | None:
+        """Return what the peer's own process has, None where it is gone or nobody can say it."""
+        if self._store is None:
+            return None
+        try:
+            return self._store.get(peer.pidfd)
+        except OSError:
+            return None
 
     def _number(self, target: int) -> int:
         """Return the number of the target's process, 0 where it is gone or nobody can say it."""

@@ -196,3 +196,17 @@ def test_a_refused_message_has_the_senders(bench: Bench) -> None:
     outside = [event for event in refused if "outside-" in event["refused"]["text"]]
     assert outside
     assert [event for event in outside if "contid" in event or "container_ids" in event] == []
+
+
+def test_an_attempt_has_that_of_who_asked(bench: Bench) -> None:
+    """The outer command is in no container when it sets 61; the inner one is in that, and sets 62."""
+    settled(bench)
+    bench.sh(f"{_NESTED} /bin/true")
+    told = own(settled(bench), "CONTAINER_OP")
+    assert [
+        (op["container_op"]["contid"], op.get("contid")) for op in told if op["container_op"]["op"] == "set"
+    ] == [
+        ("61", None),
+        ("62", ["61"]),
+    ]
+    assert len(with_chain(told, "61")) == 1

@@ -307,7 +307,7 @@ def contid_set() -> Json:
 
 
 def contid_refused() -> Json:
-    return own(ContainerOp(81_000_000_000, "set", 8730, 4, res=errno.EBUSY))
+    return own(ContainerOp(81_000_000_000, "set", 8730, 4, res=errno.EBUSY, caller_contid=(2, 1)))
 
 
 def contid_dropped() -> Json:

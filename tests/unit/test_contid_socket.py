@@ -136,7 +136,7 @@ def test_set_is_for_the_peer_and_is_told(rig: Rig, store: FakeStore, child: Chil
     assert store.asked == [("set", os.getpid(), child.pid, 4, False, 0)]
     [fact] = rig.log.take()
     assert fact == ContainerOp(
-        fact.time, "set", child.pid, 4, caller_pid=os.getpid(), caller_uid=os.geteuid()
+        fact.time, "set", child.pid, 4, caller_pid=os.getpid(), caller_uid=os.geteuid(), caller_contid=()
     )
     assert rig.ask({"op": "get"}, target) == {"ok": True, "contid": ["4"]}
     assert rig.log.take() == []
@@ -166,6 +166,25 @@ def test_every_refusal_is_answered_with_a_hint_and_told(
     assert [(op.op, op.opid, op.contid, op.res, op.caller_pid) for op in rig.log.take()] == [
         ("set", child.pid, 4, number, os.getpid())
     ]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("request_", [{"op": "set", "contid": "4"}, {"op": "grant"}])
+def test_an_attempt_has_the_identifiers_of_who_asked(  # noqa: PLR0913 - what an attempt depends on
+    rig: Rig, store: FakeStore, child: Child, target: int, request_: Json, *, silent: bool
+) -> None:
+    """Whether the kernel has told of it or not: those of the peer, and not those of the target."""
+    store.silent = silent
+    store.chains = {os.getpid(): (2, 1), child.pid: (9,)}
+    rig.ask(request_, target)
+    assert [op.caller_contid for op in rig.log.take()] == [(2, 1)]
+
+
+def test_of_whom_nothing_can_be_found_out_nothing_is_said(rig: Rig, store: FakeStore, target: int) -> None:
+    store.fails = errno.ESRCH
+    with pytest.raises(ContidRefused, match="ESRCH"):
+        rig.ask({"op": "set", "contid": "4"}, target)
+    assert [op.caller_contid for op in rig.log.take()] == [None]
 
 
 def test_unset_is_the_stores_to_refuse(rig: Rig, target: int) -> None:

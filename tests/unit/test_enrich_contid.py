@@ -281,6 +281,11 @@ def of(chain: tuple[int, ...] | None) -> list[Told]:
     ]
 
 
+def asked_for(chain: tuple[int, ...] | None) -> ContainerOp:
+    """From within, for a process beside it."""
+    return ContainerOp(1, "set", 8730, 7, (6,), caller_pid=700, caller_uid=0, caller_contid=chain)
+
+
 @pytest.mark.parametrize("fact", of((4, 2, 1)))
 def test_what_no_rule_asked_for_has_its_subjects(fact: Told) -> None:
     native = NativeBuilder(HOST).build(own(fact))
@@ -288,6 +293,26 @@ def test_what_no_rule_asked_for_has_its_subjects(fact: Told) -> None:
     assert native["container_ids"] == [{"record": 1, "contid": "4,^2,^1"}]
     assert passes("contid == 4 and contid == 2 and contid < 2 and has contid", own(fact))
     assert not passes("contid == 9 or contid == unset", own(fact))
+
+
+def test_of_an_operation_it_is_that_of_who_asked() -> None:
+    its = own(asked_for((4, 2)))
+    native = NativeBuilder(HOST).build(its)
+    assert native["contid"] == ["4", "2"]
+    assert native["container_ids"] == [{"record": 1, "contid": "4,^2"}]
+    assert native["container_op"]["contid"] == "7"
+    assert passes("contid == 2 and contid == 4 and contid == 6 and contid == 7", its)
+    first, second = AuditText(HOST).render(its).splitlines()
+    assert first.count(b" contid=") == 1
+    assert b' contid="7" old-contid="6" ' in first
+    assert second.endswith(b' record="1" contid="4,^2"')
+
+
+@pytest.mark.parametrize("chain", [(), None])
+def test_of_an_operation_from_outside_there_is_none(chain: tuple[int, ...] | None) -> None:
+    native = NativeBuilder(HOST).build(own(asked_for(chain)))
+    assert not {"contid", "container_ids"} & set(native)
+    assert contid.contids_of(own(asked_for(chain))) == (7, 6)
 
 
 def test_of_a_clone_it_is_the_callers() -> None:
