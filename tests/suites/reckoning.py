@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Serial by serial: what there was, what was written, and whether what is between them was told.
 
-Owns a second reader of the multicast group (guest/serials.py), the service's file as it grows, and the comparison. A
-record counts as told where it is in the file, where its serial is in a NOTICE of a gap, or where a LOST event has room
-for it. Never decides what happens meanwhile.
+Owns a second reader of the multicast group (guest/second_reader.py), the service's file as it grows, and the
+comparison. A record counts as told where it is in the file, where its serial is in a NOTICE of a gap, or where a LOST
+event has room for it. Never decides what happens meanwhile.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Reckoning:
         self._read = 0  # bytes of the second reader's
         self._events: list[Json] = []
         self._seen: list[tuple[int, int]] = []
-        self._reader = service.guest.popen(["python3", f"{SHARE}/guest/serials.py", SEEN], stdin=True)
+        script = f"{SHARE}/guest/second_reader.py"
+        self._reader = service.guest.popen(["python3", script, "serials", SEEN], stdin=True)
 
     def __enter__(self) -> Self:
         assert self._reader.read_line(60) == b"ready\n"

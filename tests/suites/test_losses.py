@@ -43,7 +43,7 @@ class SecondReader:
         self._guest = guest
         self._path = f"/run/second-{next(_numbers)}.json"
         script = f"{SHARE}/guest/second_reader.py"
-        self._process = guest.popen(["python3", script, self._path], stdin=True)
+        self._process = guest.popen(["python3", script, "count", self._path], stdin=True)
         self.counted: Json = {}
 
     def __enter__(self) -> Self:

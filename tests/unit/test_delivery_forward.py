@@ -173,7 +173,7 @@ def test_a_receiver_that_has_closed_costs_nothing() -> None:
     with Receiver(first, second) as receiver:
         sender = sender_for(receiver)
         assert sender.send(messages(1)) == ALL_TAKEN
-        while sender._session is not None and sender._session.alive():
+        while sender._held.alive():
             pass
         assert sender.send(messages(1, 1)) == ALL_TAKEN
         sender.close()

@@ -323,10 +323,10 @@ def test_numbers_of_transactions_begin_again_at_one() -> None:
     with Receiver(relp) as receiver:
         sender = sender_for(receiver)
         sender.send(messages(1))
-        assert sender._session is not None
-        sender._session._txnr = 999_999_998
+        assert sender._held.session is not None
+        sender._held.session._txnr = 999_999_998
         assert sender.send(messages(3, 1)) == ALL_TAKEN
-        assert sender._session._txnr == 2
+        assert sender._held.session._txnr == 2
         sender.close()
         receiver.join()
 

@@ -44,6 +44,7 @@ from enricher.sinks.delivery.forward_wire import (
 )
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Receipt, Unreachable
 from enricher.sinks.delivery.secret import read_secret, secret_path
+from enricher.sinks.delivery.session import Held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -177,15 +178,11 @@ class _Session:
                 raise ProtocolError("it acknowledges a chunk that it was not sent")
             yield chunk
 
-    def alive(self) -> bool:
-        """Whether the receiver has said nothing since the last acknowledgement: all it can say is that it closes."""
-        return self._connection.pending() is None
-
 
 class ForwardSender:
     """A `Sender` for one receiver; it connects at the first `send`. Raises UsageError and ConfigInvalid.
 
-    ``sessions`` counts the connections that were opened, ``chunks`` those that were acknowledged.
+    ``chunks`` counts those that were acknowledged.
     """
 
     acknowledged = True
@@ -203,9 +200,20 @@ class ForwardSender:
             password = self._secret(options.password_file, "password_file") if options.password_file else ""
             hostname = options.hostname or socket.gethostname()
             self._keys = Keys(hostname, shared, options.username, password)
-        self._connection: Connection | None = None
-        self._session: _Session | None = None
-        self.sessions = self.chunks = 0
+        self._held = Held(self._connect, self._begin)
+        self.chunks = 0
+
+    @property
+    def sessions(self) -> int:
+        """Connections that were opened."""
+        return self._held.begun
+
+    def _connect(self) -> Connection:
+        options = self._options
+        return Connection(self._where, options.timeout, self._context, options.tls_server_name)
+
+    def _begin(self, connection: Connection) -> _Session:
+        return _Session(connection, self._options.timeout, self._keys)
 
     def _secret(self, name: str, key: str) -> str:
         secret, advice = read_secret(secret_path(name, key), key)
@@ -223,7 +231,7 @@ class ForwardSender:
             if todo:
                 self._exchange(todo, taken)
         except (Unreachable, ProtocolError) as error:
-            self._abandon()
+            self._held.abandon()
             if not taken:
                 raise self._unreachable(error) from error
         left = [chunk for chunk in todo if chunk.id not in taken]
@@ -235,7 +243,7 @@ class ForwardSender:
         end = time.monotonic() + _WAITS * self._options.ack_timeout
         left = list(todo)
         while left:
-            session = self._opened()
+            session = self._held.opened()
             # Who closes after each chunk is given one; the others get all, which they may acknowledge in any order.
             now = left if session.keepalive else left[:1]
             left = left[len(now) :]
@@ -248,33 +256,13 @@ class ForwardSender:
                     taken.add(chunk.id)
                     self.chunks += 1
             if not session.keepalive:
-                self._abandon()
-
-    def _opened(self) -> _Session:
-        """Return the session, a new one where the receiver has closed the last: nothing of ours is open in it."""
-        if self._session is not None:
-            try:
-                if self._session.alive():
-                    return self._session
-            except Unreachable:
-                pass
-            self._abandon()
-        options = self._options
-        self._connection = Connection(self._where, options.timeout, self._context, options.tls_server_name)
-        self._session = _Session(self._connection, options.timeout, self._keys)
-        self.sessions += 1
-        return self._session
+                self._held.abandon()
 
     def _unreachable(self, error: Exception) -> Unreachable:
         if isinstance(error, Unreachable):
             return error
         return Unreachable(f"{self._where} does not take events over Forward: {error}")
 
-    def _abandon(self) -> None:
-        connection, self._connection, self._session = self._connection, None, None
-        if connection is not None:
-            connection.close()
-
     def close(self) -> None:
         """See `Sender`. The protocol has no farewell, and nothing is open that was not told to be."""
-        self._abandon()
+        self._held.abandon()

@@ -37,6 +37,7 @@ from enricher.sinks.delivery.connection import (
 )
 from enricher.sinks.delivery.message import ALL_TAKEN, Message, Receipt, Unreachable
 from enricher.sinks.delivery.rfc5424 import LENGTH_MIN, SD_ID, Formatter, SdId
+from enricher.sinks.delivery.session import Held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -179,10 +180,6 @@ class _Session:
                 raise ProtocolError(f"an answer to the command {frame.txnr}, which waits for none")
             yield name, _code_of(frame)
 
-    def alive(self) -> bool:
-        """Whether the receiver has said nothing since the last answer: all it can say then is that it closes."""
-        return self._connection.pending() is None
-
     def end(self) -> None:
         """Close in good order."""
         self._command(b"close", b"")
@@ -198,7 +195,7 @@ def _code_of(frame: Frame) -> int:
 class RelpSender:
     """A `Sender` for one receiver; it connects at the first `send`. Raises UsageError for options that cannot be.
 
-    ``errors`` counts answers other than 200, ``sessions`` the sessions opened, ``split`` lines sent in parts.
+    ``errors`` counts answers other than 200.
     """
 
     acknowledged = True
@@ -224,10 +221,20 @@ class RelpSender:
             facility=options.facility,
             sd_id=options.sd_id,
         )
-        self._connection: Connection | None = None
-        self._session: _Session | None = None
+        self._held = Held(self._connect, self._begin)
         self._errors_of: OrderedDict[str, int] = OrderedDict()
-        self.errors = self.sessions = 0
+        self.errors = 0
+
+    def _connect(self) -> Connection:
+        return Connection(self._address, self._timeout, self._context, self._server_name)
+
+    def _begin(self, connection: Connection) -> _Session:
+        return _Session(connection, self._timeout)
+
+    @property
+    def sessions(self) -> int:
+        """Sessions that were opened."""
+        return self._held.begun
 
     @property
     def split(self) -> int:
@@ -249,9 +256,9 @@ class RelpSender:
         failed: dict[int, int] = {}
         try:
             if parts:
-                self._exchange(self._opened(), parts, open_parts, failed)
+                self._exchange(self._held.opened(), parts, open_parts, failed)
         except (Unreachable, ProtocolError) as error:
-            self._abandon()
+            self._held.abandon()
             answered = any(not left and index not in refused for index, left in enumerate(open_parts))
             if not answered and not failed:
                 raise self._unreachable(error) from error
@@ -307,33 +314,14 @@ class RelpSender:
             return ALL_TAKEN
         return Receipt(refused, again, _WAIT if failed and again else None)
 
-    def _opened(self) -> _Session:
-        """Return the session, a new one where the receiver has ended the last: nothing of ours is open in it."""
-        if self._session is not None:
-            try:
-                if self._session.alive():
-                    return self._session
-            except Unreachable:
-                pass
-            self._abandon()
-        self._connection = Connection(self._address, self._timeout, self._context, self._server_name)
-        self._session = _Session(self._connection, self._timeout)
-        self.sessions += 1
-        return self._session
-
     def _unreachable(self, error: Exception) -> Unreachable:
         if isinstance(error, Unreachable):
             return error
         return Unreachable(f"no RELP session with {self._address}: {error}")
 
-    def _abandon(self) -> None:
-        connection, self._connection, self._session = self._connection, None, None
-        if connection is not None:
-            connection.close()
-
     def close(self) -> None:
         """See `Sender`. Nothing waits for an answer then, so it does not matter how the farewell ends."""
-        if self._session is not None:
+        if self._held.session is not None:
             with contextlib.suppress(Unreachable, ProtocolError):
-                self._session.end()
-        self._abandon()
+                self._held.session.end()
+        self._held.abandon()

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs in a guest: a second reader of the audit multicast group, to hold the account against.
 
-Usage: second_reader.py RESULT. Prints "ready", reads until its standard input ends and the group has been
-still, then writes a JSON object to RESULT: what was read between the two self-test records of the run beside
-it. It imports nothing of the project on purpose: what both have wrong, no comparison finds.
+    second_reader.py count RESULT
+    second_reader.py serials FILE
+
+Prints "ready" and reads until its standard input ends and the group has been still. With "count" it then writes a JSON
+object to RESULT: what was read between the two self-test records of the run beside it. With "serials" FILE grows by
+six bytes for each record, its serial and its type, and at the end it prints how many datagrams it lost itself.
+
+It imports nothing of the project on purpose: what both have wrong, no comparison finds.
 """
 
 from __future__ import annotations
@@ -17,52 +22,96 @@ import struct
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 NETLINK_AUDIT, SOL_NETLINK, ADD_MEMBERSHIP, READLOG = 9, 270, 1, 1
 RCVBUFFORCE, MEMINFO, DROPS = 33, 55, 8
 BUFFER = 256 << 20
 STILL = 1.5
-EOE = 1320
+AT_ONCE = 512
+"""Datagrams that are taken before what came of them is written."""
 
-stamp = re.compile(rb"audit\((\d+)\.(\d+):(\d+)\)")
+stamp = re.compile(rb"audit\(\d+\.\d+:(\d+)\)")
 nonce = re.compile(rb"op=audit-enricher-(start|stop)[ ']")
 
 
-def main(result: str) -> None:
-    """Read, then count."""
+def group() -> socket.socket:
+    """Join it. Says so."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_AUDIT)
     sock.setsockopt(socket.SOL_SOCKET, RCVBUFFORCE, BUFFER)
     sock.bind((0, 0))  # unbound it has the kernel's own port, and is skipped as the sender
     sock.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, READLOG)
     print("ready", flush=True)
-    seen: list[tuple[int, int]] = []  # type, serial
-    bounds: dict[bytes, int] = {}
+    return sock
+
+
+def datagrams(sock: socket.socket) -> Iterator[list[bytes]]:
+    """What there is, again and again, until the standard input has ended and nothing came for a while."""
     ended = False
     while True:
-        wanted = [sock] if ended else [sock, sys.stdin]
-        ready, _, _ = select.select(wanted, [], [], STILL if ended else None)
+        ready, _, _ = select.select([sock] if ended else [sock, sys.stdin], [], [], STILL if ended else None)
         if not ready:
-            break
+            return
         if sys.stdin in ready and not os.read(0, 65536):
             ended = True
-        if sock not in ready:
-            continue
-        data = sock.recv(65536)
-        found = stamp.search(data[16:80])
-        serial = int(found[3]) if found else -1
-        seen.append((struct.unpack_from("=H", data, 4)[0], serial))
-        mark = nonce.search(data)
-        if mark:
-            bounds[mark[1]] = serial
+        found: list[bytes] = []
+        while sock in ready and len(found) < AT_ONCE:
+            try:
+                found.append(sock.recv(65536, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                break
+            except OSError:
+                continue  # ENOBUFS: the kernel's count tells
+        yield found
+
+
+def record_of(data: bytes) -> tuple[int, int]:
+    """Its type and its serial, -1 where it has none."""
+    found = stamp.search(data[16:80])
+    return struct.unpack_from("=H", data, 4)[0], int(found[1]) if found else -1
+
+
+def drops(sock: socket.socket) -> int:
+    """How many datagrams found no room."""
+    lost: int = struct.unpack("=9I", sock.getsockopt(socket.SOL_SOCKET, MEMINFO, 36))[DROPS]
+    return lost
+
+
+def count(result: Path) -> None:
+    """Read, then count."""
+    sock = group()
+    seen: list[tuple[int, int]] = []
+    bounds: dict[bytes, int] = {}
+    for found in datagrams(sock):
+        for data in found:
+            kind, serial = record_of(data)
+            seen.append((kind, serial))
+            mark = nonce.search(data)
+            if mark:
+                bounds[mark[1]] = serial
     inside = [(kind, serial) for kind, serial in seen if bounds[b"start"] <= serial <= bounds[b"stop"]]
-    drops = struct.unpack("=9I", sock.getsockopt(socket.SOL_SOCKET, MEMINFO, 36))[DROPS]
     counted = {
         "records": len(inside),
         "events": len({serial for _, serial in inside}),
         "types": Counter(kind for kind, _ in inside),
-        "drops": drops,
+        "drops": drops(sock),
     }
-    Path(result).write_text(json.dumps(counted))
+    result.write_text(json.dumps(counted))
 
 
-main(sys.argv[1])
+def serials(path: Path) -> None:
+    """Read and write."""
+    sock = group()
+    with path.open("wb", buffering=0) as file:
+        for found in datagrams(sock):
+            records = [record_of(data) for data in found]
+            file.write(b"".join(struct.pack("=IH", serial, kind) for kind, serial in records if serial >= 0))
+    print(drops(sock), flush=True)
+
+
+WAYS: dict[str, Callable[[Path], None]] = {"count": count, "serials": serials}
+
+WAYS[sys.argv[1]](Path(sys.argv[2]))
