@@ -32,6 +32,7 @@ from enricher.runtime.serviceoutput import RETRY, ServiceOutput
 from enricher.runtime.servicesinks import ServiceSinks
 from enricher.runtime.servicesources import open_source, start_sources
 from enricher.runtime.stages import Opening
+from enricher.sinks.aside import Aside
 from enricher.sources.host import read_host_facts
 from enricher.sources.names import HostNames
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from enricher.runtime.prefetch import Prefetch
     from enricher.runtime.startup import Started
     from enricher.runtime.state import Left
+    from enricher.sinks.aside import Task
     from enricher.sinks.journal import Journal
     from enricher.sources.audit.source import Source
 
@@ -108,6 +110,8 @@ class Service:
         self._saved: int | None = None  # the serial of the last entry
         self._save_at = self._alive_at = self._retry_at = 0.0
         self._journal: Journal | None = None
+        self._aside = Aside("disk")
+        self._saving: Task[None] | None = None
         self._life: _Life
         self._metadata: Prefetch | None = None
         self._contid: Contid | None = None
@@ -120,6 +124,7 @@ class Service:
         """Run until a signal ends it; returns the account."""
         with ExitStack() as stack:
             stack.callback(self._notifier.close)
+            stack.callback(self._aside.close)
             # First of all: while there is nothing that its processes must not have, and what they need is still held.
             self._metadata = prefetch.start(self._settings, self._clock, self._say)
             if self._metadata is not None:
@@ -209,6 +214,7 @@ class Service:
             lives=self._output.around.lives,
             max_size=settings[rows.JOURNAL_SIZE],
             max_age=settings[rows.JOURNAL_AGE],
+            aside=self._aside,
         )
         stack.callback(lambda: journal.close(time.time()))
 
@@ -321,7 +327,7 @@ class Service:
             self._save(closed=False)
         journal = self._journal
         if journal is not None and journal.due(now):
-            journal.flush(time.time())
+            journal.begin(time.time())
         if self._output.waits and now >= self._retry_at:
             self._retry_at = now + RETRY
             if (loss := self._output.settle()) is not None:
@@ -353,14 +359,28 @@ class Service:
             return
         life = self._life
         left = state.Left(life.facts.boot_id, serial, closed, life.started.hook_name, os.uname().release)
-        try:
-            state.save(self._state, left)
-        except OSError as error:
-            if self._saved is None or closed:
-                self._say(
-                    f"cannot write to {self._state}: {error.strerror}; the next start will not know its gap"
-                )
+        told = self._saved is None or closed
+        if told:
+            self._settle_save()
+        elif self._saving is not None and not self._saving.done:
+            return  # the disk takes its time: the next one is in its place
+        # It waits for the disk, and of events that wait meanwhile none needs it.
+        self._saving = self._aside.start(lambda: state.save(self._state, left))
+        if told and (error := self._settle_save()) is not None:
+            self._say(
+                f"cannot write to {self._state}: {error.strerror}; the next start will not know its gap"
+            )
         self._saved = serial
+
+    def _settle_save(self) -> OSError | None:
+        """Wait for the entry that is being made; returns why it could not be."""
+        saving, self._saving = self._saving, None
+        try:
+            if saving is not None:
+                saving.result()
+        except OSError as error:
+            return error
+        return None
 
     def _reload(self) -> None:
         """Read the settings again. Wrong ones leave all as it is."""

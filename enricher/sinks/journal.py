@@ -6,6 +6,9 @@ oldest go first, and it is counted. Nothing here raises: the service does not fa
 
 For each event a number is noted, that of its context: the rest is made when it is written. Nothing is written for the
 sake of our own events alone: writing makes more of them where every system call is audited.
+
+It is written beside the loop, which events must not wait for; one write at a time. What it comes to is taken in by the
+loop: until then what it has of events, contexts and cgroups is as much ours as what came since.
 """
 
 from __future__ import annotations
@@ -18,10 +21,10 @@ from typing import TYPE_CHECKING, Final
 from enricher.clock import rfc3339
 from enricher.enrich.attribution import attribute
 from enricher.enrich.metadata import said_text
-from enricher.journalformat import NAME, Entry, numbers_of
+from enricher.journalformat import NAME
 from enricher.model import CgroupOp, ContextFlag
-from enricher.sinks.journal_file import Gone, JournalFile, Unfit, is_damage, set_aside
-from enricher.sinks.journal_rows import CgroupRow, ContextRow, Draft
+from enricher.sinks.journal_file import JournalFile, Unfit, is_damage, set_aside
+from enricher.sinks.journal_rows import CgroupRow, ContextRow, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from enricher.correlate.lives import Born, Lives
     from enricher.enrich.cgroups import CgroupTable
     from enricher.model import Batch, Context, Event, HostFacts
+    from enricher.sinks.aside import Aside, Task
+    from enricher.sinks.journal_file import Gone
 
 FLUSH_EVERY: Final = 5.0
 """Seconds for which an event waits."""
@@ -40,18 +45,25 @@ HELD_MAX: Final = 65_536
 KNOWN_MAX: Final = 16_384
 """Contexts whose numbers are remembered. Beyond, all are forgotten and get new ones."""
 FRESH_MAX: Final = 512 << 10
-"""Bytes of contexts and cgroups that are not written yet."""
+"""Bytes of contexts and cgroups that are not written yet; as many again are being written."""
+TAKE_IN: Final = 0.25
+"""Seconds after which to ask for the outcome of a write though nothing happens."""
 
 _AFTER_SERVING: Final = int(ContextFlag.AFTER_SERVING)
 _GONE: Final = (CgroupOp.REMOVED, CgroupOp.RELEASED)
 _CONTEXT_SIZE: Final = 416
 _FAILURES: Final = (sqlite3.Error, OSError, Unfit, UnicodeError)
 
+_NOTHING: Final = Waiting([], {}, {}, {}, 0)
+
 _Key = tuple[bytes, int, int, tuple[int | None, ...]]  # the context's, its cgroup, flags, and which lives
 
 
 class Journal:
-    """One run's part of the journal in `directory`. ``lost`` events were given up; ``failed`` counts writes."""
+    """One run's part of the journal in `directory`. ``lost`` events were given up; ``failed`` counts writes.
+
+    Without `aside` the caller of `begin` waits for the write. `close` is to come before that of `aside`.
+    """
 
     def __init__(  # noqa: PLR0913 - what it stands between
         self,
@@ -64,7 +76,12 @@ class Journal:
         lives: Lives,
         max_size: int,
         max_age: float,
+        aside: Aside | None = None,
     ) -> None:
+        self._disk = aside
+        self._task: Task[Gone] | None = None
+        self._writing = _NOTHING  # what the task has
+        self._used: dict[int, tuple[_Key, Context]] | None = None  # since it has it, by the context's number
         self.path = str(Path(directory, NAME))
         self._facts = facts
         self._cgroups = cgroups
@@ -95,6 +112,7 @@ class Journal:
         """Note which context each event had, where one may stand for its subject."""
         known, note = self._known, self._waiting.append
         births, epoch = self._born, self._lives.epoch
+        used = self._used
         others = False
         for event in events:
             if event.context is None:
@@ -112,10 +130,16 @@ class Journal:
                 if not number:
                     continue
             note((event.stamp, number))
+            if used is not None:
+                used[number] = key, context
             others = others or not event.self_caused
         if others and self._at is None:
             self._at = self._clock.now + FLUSH_EVERY
-        if (over := len(self._waiting) - HELD_MAX) > 0:
+        self._bound()
+
+    def _bound(self) -> None:
+        over = len(self._waiting) + len(self._writing.events) - HELD_MAX
+        if over > 0:
             del self._waiting[:over]
             self.lost += over
 
@@ -195,63 +219,125 @@ class Journal:
     @property
     def patience(self) -> float:
         """Seconds after which to ask `due` again though nothing happens."""
+        if self._task is not None:
+            return TAKE_IN
         return math.inf if self._at is None else FLUSH_EVERY
 
     def due(self, now: float) -> bool:
-        """Whether to `flush`."""
+        """Whether to `begin`. Takes in what was written meanwhile."""
+        if self._task is not None:
+            if not self._task.done:
+                return False
+            self._take_in()
         if self._at is not None and now >= self._at:
             return True
         return len(self._waiting) >= FLUSH_AT and not self.error
 
+    def begin(self, wall: float) -> None:
+        """Have what waits written, beside the caller; does nothing while a write is under way.
+
+        What cannot be written goes on waiting; `wall` is seconds since the epoch.
+        """
+        if self._disk is None:
+            self.flush(wall)
+        elif self._task is None and (file := self._ready()) is not None:
+            writing, wall_ms = self._hand_over(), int(wall * 1000)
+            self._used = {}
+            self._task = self._disk.start(lambda: file.write_all(writing, wall_ms))
+
     def flush(self, wall: float) -> None:
-        """Write what waits. What cannot be written goes on waiting; `wall` is seconds since the epoch."""
+        """Write what waits, at once: waits for a write that is under way, and for this one."""
+        self._take_in()
+        if (file := self._ready()) is None:
+            return
+        writing = self._hand_over()
+        try:
+            gone = file.write_all(writing, int(wall * 1000))
+        except _FAILURES as error:
+            self._take_back(error)
+        else:
+            self._let_go(gone)
+
+    def _ready(self) -> JournalFile | None:
+        """Return the file, where there is one and anything to write."""
         if not (self._waiting or self._removed):
             self._at = None
-            return
+            return None
         if self._file is None:
             self._open()
         if self._file is None:
             self._at = self._clock.now + FLUSH_EVERY
-            return
-        draft = self._draft()
-        try:
-            if draft.entries or draft.removed:
-                self._let_go(self._file.write(draft, int(wall * 1000)))
-        except _FAILURES as error:
-            self._failed(error)
-            return
-        self._at = None
-        self._waiting.clear()
-        self._removed.clear()
-        if len(draft.contexts) < len(self._fresh):
-            self._forget()  # of some no event is left: they are not in the file
-        self._fresh.clear()
-        self._fresh_cgroups.clear()
+        return self._file
+
+    def _hand_over(self) -> Waiting:
+        """Return what waits; from now on nothing does."""
+        self._writing = Waiting(
+            self._waiting, self._fresh_cgroups, self._fresh, self._removed, self._fresh_size
+        )
+        self._waiting, self._fresh_cgroups, self._fresh, self._removed = [], {}, {}, {}
         self._fresh_size = 0
-        if self.error:
-            self.error = ""
-            self._say(f"{self.path} can be written again")
+        self._at = None
+        return self._writing
+
+    def _take_in(self) -> None:
+        """Wait for the write that is under way, and see what came of it."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        try:
+            gone = task.result()
+        except _FAILURES as error:
+            self._take_back(error)
+        else:
+            self._let_go(gone)
+
+    def _take_back(self, error: Exception) -> None:
+        """All that was handed over waits again, before what came since."""
+        old, self._writing, self._used = self._writing, _NOTHING, None
+        self._waiting = old.events + self._waiting
+        self._fresh_cgroups = {**old.cgroups, **self._fresh_cgroups}
+        self._fresh = {**old.contexts, **self._fresh}
+        self._removed = {**self._removed, **old.removed}  # of two times the first is right
+        self._fresh_size += old.size
+        self._bound()
+        self._failed(error)
 
     def _let_go(self, gone: Gone) -> None:
-        """Forget the numbers of rows that are not in the file any more."""
+        """Forget the numbers of rows that are not in the file: they went, or no event was left that needs them."""
+        self._writing = _NOTHING
+        used, self._used = self._used or {}, None
         if gone.contexts:
             self._known = {key: number for key, number in self._known.items() if number not in gone.contexts}
         if gone.cgroups:
             self._known_cgroups = {
                 ident: known for ident, known in self._known_cgroups.items() if known[0] not in gone.cgroups
             }
+        if (gone.contexts or gone.cgroups) and used:
+            self._renew(used, gone)
+        if self.error:
+            self.error = ""
+            self._say(f"{self.path} can be written again")
 
-    def _draft(self) -> Draft:
-        entries = {
-            Entry(*numbers, context)
-            for stamp, context in self._waiting
-            if (numbers := numbers_of(stamp)) is not None
+    def _renew(self, used: dict[int, tuple[_Key, Context]], gone: Gone) -> None:
+        """Give numbers of rows that will be there to what was noted with one that is not, while it was written."""
+        absent: dict[int, tuple[_Key, Context]] = {}
+        for number, noted in used.items():
+            row = self._fresh.get(number)
+            if number in gone.contexts or (row is not None and row.cgroup in gone.cgroups):
+                absent[number] = noted
+                if row is not None:
+                    del self._fresh[number]
+                    self._fresh_size -= _CONTEXT_SIZE
+                if self._known.get(noted[0]) == number:
+                    del self._known[noted[0]]
+        others = {
+            number: self._known.get(key) or self._enter(key, context)
+            for number, (key, context) in absent.items()
         }
-        used = {entry.context for entry in entries}
-        contexts = {number: row for number, row in self._fresh.items() if number in used}
-        homes = {row.cgroup for row in contexts.values()}
-        cgroups = {number: row for number, row in self._fresh_cgroups.items() if number in homes}
-        return Draft(sorted(entries), cgroups, contexts, self._removed)
+        if others:
+            waiting = [(stamp, others.get(number, number)) for stamp, number in self._waiting]
+            self._waiting = [(stamp, number) for stamp, number in waiting if number]
+            self.lost += len(waiting) - len(self._waiting)
 
     def _failed(self, error: Exception) -> None:
         self._at = self._clock.now + FLUSH_EVERY
@@ -328,7 +414,7 @@ class Journal:
         if self._file is not None:
             events = self._file.events
             try:
-                oldest = self._file.oldest_ms()
+                oldest = self._file.oldest_ms
                 size = sum(
                     path.stat().st_size
                     for path in (Path(self.path), Path(self.path + "-wal"))
@@ -342,7 +428,7 @@ class Journal:
             "max_bytes": self._max_size,
             "events": events,
             "oldest": None if oldest is None else rfc3339(*divmod(oldest, 1000)),
-            "waiting": len(self._waiting),
+            "waiting": len(self._waiting) + len(self._writing.events),
             "lost": self.lost,
             "failed": self.failed,
             "error": self.error,

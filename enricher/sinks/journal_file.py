@@ -2,6 +2,7 @@
 """The journal's file as its only writer sees it: opened, made, moved aside, written to and kept within its bounds.
 
 Owns the connection. Never decides when to write, and never blocks for another process: what is locked is tried again.
+A write may be in another thread than the others, but not beside anything else.
 
 What the bound is made of: the database's own pages, which `PRAGMA max_page_count` keeps SQLite itself from exceeding,
 and the write-ahead log beside it, which is emptied when it reaches its share. A reader that holds a transaction open
@@ -28,13 +29,14 @@ from enricher.journalformat import (
     upgrade,
     version_of,
 )
-from enricher.sinks.journal_rows import Draft, Segment, put, segments_for
+from enricher.sinks.journal_rows import Segment, draft_of, put, segments_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from enricher.journalformat import Entry
     from enricher.model import HostFacts
+    from enricher.sinks.journal_rows import Draft, Waiting
 
 PAGE: Final = 4096
 ASIDE_MAX: Final = 3
@@ -90,7 +92,9 @@ def is_damage(error: Exception) -> bool:
 class JournalFile:
     """Opening raises sqlite3.Error, OSError or Unfit; so does everything else. After Unfit or damage: `set_aside`.
 
-    ``events`` in the file; ``next_cgroup``, ``next_context`` are the first numbers that nothing in it had.
+    ``events`` in the file, of which the oldest began at ``oldest_ms``, milliseconds since the epoch, None without any
+    or where that cannot be told: both as of the last write, to be read by any thread. ``next_cgroup``, ``next_context``
+    are the first numbers that nothing in it had.
     """
 
     def __init__(self, path: str, facts: HostFacts, max_size: int, max_age: float) -> None:
@@ -128,7 +132,7 @@ class JournalFile:
         else:
             if not stat.S_ISREG(found.st_mode):
                 raise Unfit("it is not a file")
-        db = sqlite3.connect(self.path, timeout=0.0, isolation_level=None)
+        db = sqlite3.connect(self.path, timeout=0.0, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA trusted_schema = OFF")
         return db
 
@@ -161,6 +165,7 @@ class JournalFile:
         if self._pages() > self._max_pages:
             self._shrink()
         self.events = self._one("SELECT ifnull(sum(events), 0) FROM segments")
+        self.oldest_ms = self._oldest()
 
     def _upgrade(self) -> None:
         """Go on with what the version before has written."""
@@ -198,6 +203,17 @@ class JournalFile:
 
     # -- writing -------------------------------------------------------------------------------------
 
+    def write_all(self, waiting: Waiting, wall_ms: int) -> Gone:
+        """Write what waits, or nothing of it; returns what is not in the file, whether it was or only waited."""
+        draft = draft_of(waiting)
+        gone = Gone(set(), set())
+        if draft.entries or draft.removed:
+            gone = self.write(draft, wall_ms)
+        return Gone(
+            gone.contexts | (waiting.contexts.keys() - draft.contexts.keys()),
+            gone.cgroups | (waiting.cgroups.keys() - draft.cgroups.keys()),
+        )
+
     def write(self, draft: Draft, wall_ms: int) -> Gone:
         """Write all of it or nothing. The entries are sorted, and there are some, or removed cgroups."""
         self._empty_log()
@@ -227,6 +243,7 @@ class JournalFile:
         if segments:
             self._open = segments[-1]  # of the highest serials: it is the one that grows
             self._next_segment = max(self._next_segment, *(segment.number + 1 for segment in segments))
+        self.oldest_ms = self._oldest()
         with suppress(sqlite3.Error, OSError):  # all is written: this is another time's matter
             if self._pages() > self._max_pages:
                 self._give_back(_VACUUM)
@@ -358,10 +375,11 @@ class JournalFile:
 
     # -- what is told --------------------------------------------------------------------------------
 
-    def oldest_ms(self) -> int | None:
-        """Return when the oldest event that is kept began, milliseconds since the epoch; None without any."""
-        found = self._db.execute("SELECT first_ms FROM segments ORDER BY number LIMIT 1").fetchone()
-        return _whole(found[0]) if found else None
+    def _oldest(self) -> int | None:
+        with suppress(sqlite3.Error, Unfit):  # the next write tells it
+            found = self._db.execute("SELECT first_ms FROM segments ORDER BY number LIMIT 1").fetchone()
+            return _whole(found[0]) if found else None
+        return None
 
 
 def _whole(value: object) -> int:

@@ -18,6 +18,7 @@ from enricher.journalformat import (
     Entry,
     checksum,
     context_sum,
+    numbers_of,
     pack,
     signed,
 )
@@ -48,6 +49,19 @@ class ContextRow(NamedTuple):
     born: tuple[int | None, ...]
 
 
+class Waiting(NamedTuple):
+    """What is to be written: stamps with the numbers of their contexts, rows by their numbers, `size` bytes of them.
+
+    ``removed`` has the times at which cgroups went, in milliseconds since the epoch. Not changed while it is written.
+    """
+
+    events: list[tuple[bytes, int]]
+    cgroups: dict[int, CgroupRow]
+    contexts: dict[int, ContextRow]
+    removed: dict[int, int]
+    size: int
+
+
 class Draft(NamedTuple):
     """What one transaction writes; rows by their numbers. ``removed`` has the times at which cgroups went."""
 
@@ -71,6 +85,20 @@ class _Span(NamedTuple):
     first: Entry
     last: Entry
     segment: int
+
+
+def draft_of(waiting: Waiting) -> Draft:
+    """Return what of it goes into the file: what no event refers to does not."""
+    entries = {
+        Entry(*numbers, context)
+        for stamp, context in waiting.events
+        if (numbers := numbers_of(stamp)) is not None
+    }
+    used = {entry.context for entry in entries}
+    contexts = {number: row for number, row in waiting.contexts.items() if number in used}
+    homes = {row.cgroup for row in contexts.values()}
+    cgroups = {number: row for number, row in waiting.cgroups.items() if number in homes}
+    return Draft(sorted(entries), cgroups, contexts, waiting.removed)
 
 
 def segments_for(entries: list[Entry], grown: Segment | None, number: int) -> list[Segment]:

@@ -105,7 +105,9 @@ def attach(line: Turns, watch: Watch) -> None:
     pipeline._epoll = _Waits(pipeline._epoll, watch)
     service._save = watch.timed("state", service._save)
     journal = service._journal
-    service._journal = _Timed(journal, watch.timed("journal", journal.flush))
+    service._journal = _Timed(
+        journal, watch.timed("journal", journal.begin), watch.timed("journal", journal.due)
+    )
     metadata = line.metadata
     assert metadata is not None
     pipeline._serving[metadata.fileno()] = watch.timed("containers", metadata.serve)
@@ -113,11 +115,12 @@ def attach(line: Turns, watch: Watch) -> None:
 
 
 class _Timed:
-    """The journal, with another `flush`."""
+    """The journal, with its write and the question for it timed."""
 
-    def __init__(self, journal: object, flush: Callable[[float], None]) -> None:
+    def __init__(self, journal: object, begin: Callable[[float], None], due: Callable[[float], bool]) -> None:
         self._journal = journal
-        self.flush = flush
+        self.begin = begin
+        self.due = due
 
     def __getattr__(self, name: str) -> object:
         found: object = getattr(self._journal, name)

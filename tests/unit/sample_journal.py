@@ -27,6 +27,7 @@ from enricher.model import (
     HostFacts,
     Recalled,
 )
+from enricher.sinks.aside import Aside
 from enricher.sinks.journal import FLUSH_EVERY, Journal
 from enricher.sources.journal import JournalReader
 from tests.unit.sample_events import BOX_INUMS, EXEC, HOST, HOST_INUMS, context, event
@@ -64,7 +65,9 @@ class Kept:
         *,
         size: int = SIZE,
         age: float = 30 * 86_400.0,
+        aside: Aside | None = None,
     ) -> None:
+        self._aside = aside
         self.path = directory / NAME
         self.clock = TurnClock()
         self.clock.now = 1000.0
@@ -80,6 +83,7 @@ class Kept:
             lives=self.lives,
             max_size=size,
             max_age=age,
+            aside=aside,
         )
         self.learn(
             CgroupChange(BOX.cgroup_id, CgroupOp.MADE, BOX_PATH, 0),
@@ -101,6 +105,8 @@ class Kept:
 
     def close(self) -> None:
         self.journal.close(WALL)
+        if self._aside is not None:
+            self._aside.close()
 
 
 NOBODY: tuple[int | None, ...] = (None,) * len(KINDS)
