@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from enricher.sources.bpf import features
@@ -30,7 +30,7 @@ from enricher.sources.bpf.contidstore import KernelStore
 from enricher.sources.bpf.hook import Hook
 from enricher.sources.bpf.libbpf import library
 from enricher.sources.bpf.loader import LibbpfLoader
-from enricher.sources.contid import UNSET
+from enricher.sources.contid import UNSET, ContidOp
 
 EIGHT = 8
 AT_A_TIME = 250
@@ -91,12 +91,12 @@ def pidfd(pid: int) -> Iterator[int]:
         os.close(fd)
 
 
-def left(store: KernelStore) -> dict[str, object]:
-    """What there is at the end: nothing, after the last drop."""
+def left(store: KernelStore, before: Sequence[ContidOp] = ()) -> dict[str, object]:
+    """What there is at the end: nothing, after the last drop. `before` is what the store told up to now."""
     deadline = time.monotonic() + 20
     while (store.held() or store.entries()) and time.monotonic() < deadline:
         os.sched_yield()
-    ops = store.take_ops()
+    ops = [*before, *store.take_ops()]
     return {
         "held": store.held(),
         "ids": len(store.entries()),
@@ -144,8 +144,10 @@ def race(store: KernelStore, rounds: str) -> dict[str, object]:
     """Tasks that fork while they are set: a set that succeeded has the child, one that was refused has not."""
     outcomes: Counter[str] = Counter()
     wrong: list[object] = []
+    ops: list[ContidOp] = []  # taken in time: the ring has no room for those of all rounds
     yard = Yard(store)
     for number in range(int(rounds) // EIGHT):
+        ops += store.take_ops()
         tasks = [Task(partial(racer, 100 * ((5 * number + 7 * i) % 60))) for i in range(EIGHT)]
         for task in tasks:
             task.go()
@@ -161,7 +163,7 @@ def race(store: KernelStore, rounds: str) -> dict[str, object]:
                 wrong.append((number, result, chains))
             os.kill(child, signal.SIGKILL)
             task.end()
-    return {"outcomes": outcomes, "wrong": wrong, **left(store)}
+    return {"outcomes": outcomes, "wrong": wrong, **left(store, ops)}
 
 
 def in_thread() -> int:
