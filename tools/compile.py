@@ -33,7 +33,8 @@ SUFFIX: Final = str(sysconfig.get_config_var("EXT_SUFFIX"))
 
 MODULES: Final = """
     correlate/acts correlate/join correlate/ledger correlate/logjoin correlate/watch
-    enrich/attribution enrich/decode enrich/keys enrich/memo enrich/native enrich/subject enrich/values
+    enrich/attribution enrich/cgroups enrich/decode enrich/keys enrich/memo enrich/namespaces enrich/native
+    enrich/subject enrich/tenants enrich/users enrich/values enrich/whereabouts
     model
     route/own route/views/fragments route/views/native_json route/views/textlines
     runtime/pipeline runtime/serviceoutput runtime/stages

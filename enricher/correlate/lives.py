@@ -131,8 +131,9 @@ class Lives:
         `oldest` is when the oldest event was that is not given out yet, 0 where there is none.
         """
         for fact in facts:
-            if isinstance(fact, Member):
+            if isinstance(fact, Member) and not self.watched:
                 self.watched = True
+                self.epoch += 1
             if not isinstance(fact, NamespaceLife):
                 continue
             self.watched = True
@@ -185,6 +186,13 @@ class Lives:
         if not ident and (life.born < self._doubted or time > ended):
             return None
         return life if ended == FOREVER else life._replace(ended=ended)
+
+    def steady(self, inum: int, ident: int) -> bool:
+        """Whether `at` says the same of this number, whose own unique one is known, of every moment of this epoch."""
+        number = self._numbers.get(inum)
+        if number is None or any(life.id == ident for life in number.births):
+            return True
+        return number.older() is not None
 
     def born_of(self, inums: Sequence[int], ids: Sequence[int], time: int) -> Born:
         """Return when the namespaces were made that a task had at that moment, 0 for before this program.

@@ -98,6 +98,7 @@ class Home:
         "cgroup",
         "container",
         "ended",
+        "ending",
         "inquiry",
         "open",
         "path",
@@ -105,6 +106,7 @@ class Home:
         "reason",
         "removed",
         "where",
+        "written",
     )
 
     def __init__(self, ident: int, path: bytes, place: Place, inquiry: Inquiry) -> None:
@@ -134,6 +136,8 @@ class Home:
         self.reason = ""
         """Why the path was not enough."""
         self._doubted: Home | None = None
+        self.written = self.ending = b""
+        """The same as JSON, and what it makes of the usual event's end: for the view that makes both."""
 
     def seen_by(self, inums: tuple[int, ...], initial: tuple[int, ...]) -> Home:
         """Return this cgroup as it is to be told of a task in it that has these namespaces, as in `KINDS`.
@@ -217,6 +221,8 @@ class CgroupTable:
         self._known: dict[bytes, Inquiry] = {}  # of those, the ones whose path does not tell
         self._limit = limit
         self.forgotten = 0  # for want of room, while they were there
+        self.epoch = 0
+        """Changes whenever an answer of `of` may."""
         self.asker: Callable[[Inquiry], bool] | None = None
         """Who sees to inquiries: it is told of each as its cgroup is made, and says whether it has room. Without
         one nothing is ever wanted, as in a replay."""
@@ -240,6 +246,8 @@ class CgroupTable:
 
     def learn(self, batch: Batch) -> None:
         """Enter what a batch tells of cgroups and containers, and forget what was removed long ago."""
+        if batch.cgroups or batch.answers:
+            self.epoch += 1
         for change in batch.cgroups:
             self._enter(change, batch.now)
         for answer in batch.answers:
@@ -251,6 +259,7 @@ class CgroupTable:
             ident = removed.popleft()[2]
             if (home := self._homes.pop(ident, None)) is not None:
                 self._unlink(ident, home)
+                self.epoch += 1
 
     def _enter(self, change: CgroupChange, now: float) -> None:
         known = self._homes.get(change.id)

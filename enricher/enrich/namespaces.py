@@ -7,14 +7,16 @@ and where it does not know there is no ``life``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from enricher.correlate.lives import Lives
 from enricher.enrich.attribution import not_read
+from enricher.enrich.tenants import OWNED
 from enricher.facts import ChangeOp
 from enricher.model import KINDS, Recalled
 
 if TYPE_CHECKING:
+    from enricher.enrich.cgroups import Home
     from enricher.enrich.shape import Namespaces, NsChange, NsEntry
     from enricher.facts import Change
     from enricher.model import Context, HostFacts
@@ -26,15 +28,54 @@ each event makes its own anew, and a record costs a quarter more."""
 _OPS: Final = {op.value: op.name.lower() for op in ChangeOp}
 
 
-class _Known(NamedTuple):
-    """What was made of one set of numbers, of which lives they were, and between which times that holds."""
+class Known:
+    """What was made of one set of numbers, of which lives they were, and between which times that holds.
 
-    namespaces: Namespaces
-    missing: str
-    born: tuple[int | None, ...]
-    epoch: int
-    since: int
-    until: int
+    ``owned`` says whether any of them may be another container's. The rest is for the view that makes JSON:
+    ``written`` is the member, ``with_others`` the same as a task at ``home`` has it, while both epochs stay.
+    """
+
+    __slots__ = (
+        "born",
+        "cgroups_epoch",
+        "epoch",
+        "home",
+        "missing",
+        "namespaces",
+        "owned",
+        "since",
+        "tenants_epoch",
+        "until",
+        "with_others",
+        "written",
+    )
+
+    def __init__(  # noqa: PLR0913 - in the order of the docstring
+        self,
+        namespaces: Namespaces,
+        missing: str,
+        born: tuple[int | None, ...],
+        epoch: int,
+        since: int,
+        until: int,
+        *,
+        owned: bool,
+    ) -> None:
+        self.namespaces = namespaces
+        self.missing = missing
+        self.born = born
+        self.owned = owned
+        self.written = b""
+        self.hold(epoch, since, until)
+
+    def hold(self, epoch: int, since: int, until: int) -> None:
+        """Say that it holds in this epoch, between these times."""
+        self.epoch = epoch
+        self.since = since
+        self.until = until
+        self.home: Home | None = None
+        self.with_others = b""
+        self.tenants_epoch = self.cgroups_epoch = -1
 
 
 class NamespaceEntries:
@@ -43,23 +84,29 @@ class NamespaceEntries:
     def __init__(self, host: HostFacts, lives: Lives | None = None) -> None:
         self._host = host
         self._lives = Lives() if lives is None else lives
-        self._known: dict[bytes, _Known] = {}
+        self._known: dict[bytes, Known] = {}
 
     def of(self, seen: Context | Recalled) -> tuple[Namespaces, str]:
         """Return the prepared entries for the context's namespaces, and in words which could not be read."""
-        known = self._known.get(seen.key)
-        if isinstance(seen, Recalled):
-            if known is None:
-                known = self._keep(
-                    seen.key, _Known(*_entries(seen, seen.born, seen.host), seen.born, 0, 0, 0)
-                )
-            return known[:2]
-        # The same numbers may have been of other namespaces a moment ago, in the same batch.
-        if known is None or known.epoch != self._lives.epoch or not known.since <= seen.time <= known.until:
-            known = self._keep(seen.key, self._made(seen, known))
-        return known[:2]
+        known = self._recalled(seen) if isinstance(seen, Recalled) else self.known(seen)
+        return known.namespaces, known.missing
 
-    def _keep(self, key: bytes, known: _Known) -> _Known:
+    def known(self, seen: Context) -> Known:
+        """Return what is prepared for the context's namespaces."""
+        known = self._known.get(seen.key)
+        # The same numbers may have been of other namespaces a moment ago, in the same batch.
+        if known is not None and known.epoch == self._lives.epoch and known.since <= seen.time <= known.until:
+            return known
+        return self._made(seen, known)
+
+    def _recalled(self, seen: Recalled) -> Known:
+        known = self._known.get(seen.key)
+        if known is None:
+            shown = _entries(seen, seen.born, seen.host)
+            known = self._keep(seen.key, Known(*shown, seen.born, 0, 0, 0, owned=False))
+        return known
+
+    def _keep(self, key: bytes, known: Known) -> Known:
         if key not in self._known and len(self._known) >= _SETS:
             # The oldest goes. If it is still in use it is made once more, which is cheaper than
             # keeping an order of use up to date on every event.
@@ -67,12 +114,14 @@ class NamespaceEntries:
         self._known[key] = known
         return known
 
-    def _made(self, seen: Context, before: _Known | None) -> _Known:
+    def _made(self, seen: Context, before: Known | None) -> Known:
         held = self._lives.born_of(seen.inums, seen.ids, seen.time)
         if before is not None and before.born == held.born:
-            return before._replace(epoch=held.epoch, since=held.since, until=held.until)
+            before.hold(held.epoch, held.since, held.until)
+            return before
         shown = _entries(seen, held.born, self._host)
-        return _Known(*shown, held.born, held.epoch, held.since, held.until)
+        owned = any(seen.inums[kind] not in (0, self._host.initial[kind]) for kind in OWNED)
+        return self._keep(seen.key, Known(*shown, held.born, held.epoch, held.since, held.until, owned=owned))
 
     def _born(self, inums: tuple[int, ...], ids: tuple[int, ...], time: int) -> tuple[int | None, ...]:
         at = self._lives.at

@@ -98,7 +98,7 @@ class NativeBuilder:
         around: Surroundings | None = None,
     ) -> None:
         self._host = host
-        self._where = Whereabouts(host, Surroundings(host) if around is None else around)
+        self.where = Whereabouts(host, Surroundings(host) if around is None else around)
         self.decoder = Decoder(names, raw=raw)
         self._entries = self.decoder.entries
         self.raw = raw
@@ -112,7 +112,7 @@ class NativeBuilder:
         if event.notice is not None:
             return self._own(event, "NOTICE", {"notice": _notice(event.notice)})
         if event.told is not None:
-            return told.enter(self._own(event, told.type_of(event.told)), event.told, self._where)
+            return told.enter(self._own(event, told.type_of(event.told)), event.told, self.where)
         entries = self._entries(event.records)
         primary, fields = _primary(event, entries)
         gist = Gist(primary, fields, _keys(event.records), _outcome(fields, entries))
@@ -138,26 +138,26 @@ class NativeBuilder:
         if gist.outcome is not None:
             native["outcome"] = gist.outcome
         if subject := subject_of(context, gist.fields):
-            native["subject"] = subject if context is None else self._where.with_inside(subject, context)
+            native["subject"] = subject if context is None else self.where.with_inside(subject, context)
         home = None
         seen = recalled if context is None else context
         if seen is not None:
-            namespaces, missing = self._where.namespaces.of(seen)
+            namespaces, missing = self.where.namespaces.of(seen)
             doubt = (doubt if recalled is None else left_doubt(recalled.flags)) or missing
-            home = self._where.home_of(seen)
+            home = self.where.home_of(seen)
             if context is not None:
-                namespaces = self._where.with_others(namespaces, context, home)
+                namespaces = self.where.with_others(namespaces, context, home)
                 if event.beside is not None:
-                    namespaces = beside.with_change(namespaces, event.beside, self._where)
+                    namespaces = beside.with_change(namespaces, event.beside, self.where)
             native["namespaces"] = namespaces
-        self._where.enter(native, home, 0 if seen is None else seen.cgroup_id, ask=not event.self_caused)
+        self.where.enter(native, home, 0 if seen is None else seen.cgroup_id, ask=not event.self_caused)
         if home is not None:
             doubt = doubt or home.reason
         contid.enter(native, event, context)
         if event.beside is not None and event.beside.packet is not None:
-            native["packet"] = self._where.packets.of(event.beside.packet)
+            native["packet"] = self.where.packets.of(event.beside.packet)
         if event.beside is not None and context is not None:
-            doubt = doubt or beside.enter(native, event.beside, context, event.records, self._where)
+            doubt = doubt or beside.enter(native, event.beside, context, event.records, self.where)
         native["records"] = entries
         native["enrichment"] = enrichment_of(event, context, doubt, home)
         return cast("NativeEvent", native)
@@ -175,9 +175,9 @@ class NativeBuilder:
         native: dict[str, object] = {"host": self.host_of(event)}
         home = None
         if seen is not None:
-            native["namespaces"], _ = self._where.namespaces.of(seen)
-            home = self._where.home_of(seen)
-        self._where.enter(native, home, 0 if seen is None else seen.cgroup_id, ask=not event.self_caused)
+            native["namespaces"], _ = self.where.namespaces.of(seen)
+            home = self.where.home_of(seen)
+        self.where.enter(native, home, 0 if seen is None else seen.cgroup_id, ask=not event.self_caused)
         return cast("NativeEvent", native)
 
     def inside(self, event: Event, context: Context) -> Inside | None:
@@ -185,11 +185,11 @@ class NativeBuilder:
 
         One record is decoded, and none in the initial user namespace.
         """
-        if not self._where.around.users.knows(context):
+        if not self.where.around.users.knows(context):
             return None
         record = _primary_record(event)
         fields = {} if record is None else self._entries([record])[0]["fields"]
-        return self._where.with_inside(subject_of(context, fields), context).get("inside")
+        return self.where.with_inside(subject_of(context, fields), context).get("inside")
 
     def boot_of(self, event: Event) -> str:
         """Return what stands before the id in ``uid``."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from enricher.enrich.shape import Fields, PidEntry, Subject
     from enricher.model import Context
 
-_CREDENTIALS: Final = ("uid", "gid", "euid", "suid", "fsuid", "egid", "sgid", "fsgid")
+CREDENTIALS: Final = ("uid", "gid", "euid", "suid", "fsuid", "egid", "sgid", "fsgid")
 
 
 def pids_of(context: Context) -> list[PidEntry]:
@@ -52,7 +52,7 @@ def subject_of(context: Context | None, fields: Fields) -> Subject:
         subject["auid"] = auid
     if isinstance(ses, int) and 0 <= ses < UNSET:
         subject["ses"] = ses
-    for name in _CREDENTIALS:
+    for name in CREDENTIALS:
         value = get(name)
         if isinstance(value, int) and 0 <= value <= UNSET:
             subject[name] = value

@@ -40,7 +40,7 @@ _Key = tuple[int, int]  # inum, life
 
 
 class Tenants:
-    """``forgotten`` counts namespaces that went for want of room."""
+    """``forgotten`` counts namespaces that went for want of room; ``epoch`` changes with what is remembered."""
 
     def __init__(self, lives: Lives, cgroups: CgroupTable, initial: tuple[int, ...]) -> None:
         self._lives = lives
@@ -48,6 +48,7 @@ class Tenants:
         self._initial = initial
         self._members: OrderedDict[_Key, dict[int, int]] = OrderedDict()  # cgroups, and since when
         self.forgotten = 0
+        self.epoch = 0
 
     def learn(self, facts: Iterable[Fact]) -> None:
         """Enter who was executed where; `lives` has been told of the same facts already."""
@@ -74,8 +75,9 @@ class Tenants:
                 self._members.popitem(last=False)
                 self.forgotten += 1
             cgroups = self._members[inum, life.born] = {}
-        if cgroup in cgroups or len(cgroups) < CGROUPS_MAX:
-            cgroups.setdefault(cgroup, time)
+        if cgroup not in cgroups and len(cgroups) < CGROUPS_MAX:
+            cgroups[cgroup] = time
+            self.epoch += 1
 
     def owner(self, inum: int, time: int, ident: int = 0) -> Home | None:
         """Return the container whose namespace this was at that moment; None where it is nobody's or not known."""
@@ -142,6 +144,14 @@ class Tenants:
                 found[container["id"]] = entry
             entry["kinds"].append(KINDS[kind])
         return list(found.values())
+
+    def steady(self, context: Context) -> bool:
+        """Whether `of` says the same of all with these namespaces whose lives are the same, while no epoch changes."""
+        for kind in OWNED:
+            ident = context.ids[kind]
+            if ident and not self._lives.steady(context.inums[kind], ident):
+                return False
+        return True
 
     def inside(self, inum: int, time: int, ident: int = 0) -> list[Home] | None:
         """Return the containers in which programs were executed with this namespace, each once.

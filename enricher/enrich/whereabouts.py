@@ -28,7 +28,7 @@ class Whereabouts:
         self.around = around
         self.namespaces = NamespaceEntries(host, around.lives)
         self.packets = Packets(self.namespaces, around.tenants, around.lives)
-        self._host = host
+        self._initial = host.initial
         self._cgroups = around.cgroups
 
     def home_of(self, seen: Context | Recalled) -> Home | None:
@@ -39,7 +39,7 @@ class Whereabouts:
             home = home_of(seen.cgroup_id, seen.cgroup_path, seen.cgroup_said)
             return home.seen_by(seen.inums, seen.host.initial)
         known = self._cgroups.of(seen.cgroup_id)
-        return known.seen_by(seen.inums, self._host.initial) if known is not None and known.open else known
+        return known.seen_by(seen.inums, self._initial) if known is not None and known.open else known
 
     def with_inside(self, subject: Subject, context: Context) -> Subject:
         """Add ``inside`` to a subject, where he is in a user namespace whose maps are known."""
@@ -60,11 +60,15 @@ class Whereabouts:
                 native["cgroup"] = {"id": str(cgroup)}
             return
         if ask and home.inquiry.wants:
-            self._cgroups.ask(home.inquiry)
+            self.ask(home)
         native["where"] = home.where
         if home.container is not None:
             native["container"] = home.container
         native["cgroup"] = home.cgroup
+
+    def ask(self, home: Home) -> None:
+        """Have more found out about a cgroup, since an event was there."""
+        self._cgroups.ask(home.inquiry)
 
     def with_others(self, namespaces: Namespaces, context: Context, home: Home | None) -> Namespaces:
         """Add ``of`` to prepared entries, where the task has another container's namespaces."""

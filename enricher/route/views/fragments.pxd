@@ -22,6 +22,9 @@ cdef class Tail:
     cdef readonly object key_names
     cdef readonly bytes keys
     cdef readonly bytes subject
+    cdef readonly bytes program
+    cdef readonly bytes credentials
+    cdef readonly object numbers
 
 @cython.freelist(8)
 cdef class Primary:

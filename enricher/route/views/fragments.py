@@ -18,20 +18,22 @@ from __future__ import annotations
 
 import re
 from binascii import unhexlify
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from enricher.codec import dumps
 from enricher.enrich.decode import is_wordwise, type_name
 from enricher.enrich.keys import keys_of
-from enricher.enrich.subject import subject_of
+from enricher.enrich.subject import CREDENTIALS, subject_of
 from enricher.enrich.values import PLACES, SAFE_DIGITS
 from enricher.model import Record
 from enricher.sources.audit.text import EXECVE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from enricher.enrich.decode import Decoder
     from enricher.enrich.interpret_args import Argument
-    from enricher.enrich.shape import Fields
+    from enricher.enrich.shape import Fields, Subject
 
 SYSCALL: Final = 1300
 PATH: Final = 1302
@@ -93,17 +95,32 @@ CALLS = 4096
 
 
 class Tail:
-    """What a SYSCALL's tail says, also of its event. ``members``, ``keys``, ``subject`` are JSON."""
+    """What a SYSCALL's tail says, also of its event. ``members``, ``keys``, ``subject`` are JSON.
 
-    __slots__ = ("fields", "key_names", "keys", "members", "subject")
+    So are ``program`` and ``credentials``, what a subject has of a tail where a context is known; ``numbers`` are those
+    credentials.
+    """
+
+    __slots__ = ("credentials", "fields", "key_names", "keys", "members", "numbers", "program", "subject")
 
     def __init__(self, fields: Fields, key_names: list[str]) -> None:
         self.members: bytes = dumps(fields)[1:-1]
         self.fields = fields
         self.key_names = key_names
         self.keys: bytes = dumps(key_names)
-        subject: bytes = dumps(subject_of(None, fields))[1:-1]
-        self.subject = b"," + subject if subject else b""
+        subject = subject_of(None, fields)
+        self.subject = _further(subject, subject)
+        self.program = _further(subject, ("exe", "exe_hex"))
+        self.credentials = _further(subject, CREDENTIALS)
+        self.numbers = cast(
+            "Subject", {name: number for name, number in subject.items() if name in CREDENTIALS}
+        )
+
+
+def _further(subject: Subject, names: Iterable[str]) -> bytes:
+    """Return those of a subject's members, each behind a comma."""
+    said = {name: value for name in names if (value := subject.get(name)) is not None}
+    return b"," + dumps(said)[1:-1] if said else b""
 
 
 class Primary:

@@ -3,23 +3,57 @@
 
 cimport cython
 
+from enricher.enrich.cgroups cimport Home, Inquiry
+from enricher.enrich.namespaces cimport Known
+from enricher.enrich.whereabouts cimport Whereabouts
 from enricher.model cimport Event
+from enricher.route.views.fragments cimport Fragments, Primary, Tail
+
+cdef int SYSCALL
+cdef long long UNSET
+cdef int _SUBJECT
+cdef int _OF_SUBJECTS
 
 cdef class NativeJson:
     cdef readonly object _builder
-    cdef readonly object _fragments
+    cdef readonly Fragments _fragments
+    cdef Whereabouts _where
     cdef dict _enrichments
     cdef dict _times
     cdef dict _hosts
+    cdef dict _comms
+    cdef dict _logins
 
-    @cython.locals(records=bytes, line=bytes)
+    @cython.locals(records=bytes, line=bytes, primary=Primary)
     cpdef bytes line(self, Event event)
 
-    @cython.locals(line=bytes, at=Py_ssize_t)
-    cdef bytes _around(self, Event event, bytes records, object primary)
+    @cython.locals(line=bytes, at=Py_ssize_t, tail=Tail)
+    cdef bytes _around(self, Event event, bytes records, Primary primary)
 
-    @cython.locals(stamp=bytes, second=bytes, milliseconds=bytes, time=bytes, host=tuple, about=tuple, enrichment=bytes)
-    cdef bytes _of_a_log(self, Event event, bytes records, object primary)
+    @cython.locals(beginning=bytes, about=tuple, enrichment=bytes, tail=Tail)
+    cdef bytes _of_a_log(self, Event event, bytes records, Primary primary)
+
+    @cython.locals(beginning=bytes, subject=bytes, known=Known, home=Home, place=bytes, namespaces=bytes, ending=bytes)
+    cdef bytes _of_a_task(self, Event event, bytes records, Primary primary)
+
+    @cython.locals(stamp=bytes, second=bytes, milliseconds=bytes, time=bytes, host=tuple, tail=Tail)
+    cdef bytes _beginning(self, Event event, Primary primary)
+
+    @cython.locals(tail=Tail, comm=bytes, login=bytes, inside=bytes, where=Whereabouts)
+    cdef bytes _subject(self, object context, Primary primary)
+
+    cdef bytes _comm(self, bytes comm)
+
+    cdef bytes _login(self, object context)
+
+    cdef bytes _place(self, Home home, object context)
+
+    cdef bytes _namespaces(self, Known known)
+
+    @cython.locals(written=bytes)
+    cdef bytes _with_others(self, Known known, object context, Home home)
+
+    cdef bytes _ending(self, Event event, str missing, Home home)
 
     cdef bytes _time(self, bytes second)
 

@@ -18,17 +18,26 @@ from typing import TYPE_CHECKING, Final
 
 from enricher.clock import LAST_SECOND, utc_second
 from enricher.codec import dumps
+from enricher.enrich.attribution import SYSCALL
 from enricher.enrich.native import Gist, NativeBuilder, enrichment_of
+from enricher.enrich.values import text_of
+from enricher.model import UNSET, ContextFlag
 from enricher.route.views.fragments import Fragments
 
 if TYPE_CHECKING:
+    from enricher.enrich.cgroups import Home
+    from enricher.enrich.namespaces import Known
     from enricher.enrich.native import Outcome
     from enricher.enrich.shape import NativeEvent
-    from enricher.model import Event
+    from enricher.model import Context, Event
     from enricher.route.views.fragments import Primary
 
 _NONE: Final = b'"records":[],'
 _KNOWN: Final = 64
+_COMMS: Final = 4096
+"""Names of tasks that are remembered, and as many logins."""
+_SUBJECT: Final = int(ContextFlag.SUBJECT)
+_OF_SUBJECTS: Final = int(ContextFlag.SUBJECT | ContextFlag.AFTER_SERVING)
 _stamp_form = re.compile(rb"([0-9]{1,10})\.([0-9]{3}):[0-9]+").fullmatch
 
 
@@ -46,6 +55,9 @@ class NativeJson:
         self._enrichments: dict[tuple[bool | None, str, bool], bytes] = {}
         self._times: dict[bytes, bytes] = {}
         self._hosts: dict[bytes, tuple[bytes, bytes]] = {}
+        self._comms: dict[bytes, bytes] = {}
+        self._logins: dict[tuple[int, int], bytes] = {}
+        self._where = builder.where
 
     def line(self, event: Event) -> bytes:
         """Return what `render` makes of the event that the builder builds."""
@@ -53,12 +65,14 @@ class NativeJson:
             records = self._fragments.of(event.records, event.stamp)
             primary = self._fragments.primary
             if records is not None and primary is not None and primary.outcome:
-                if event.context is None and event.recalled is None and event.beside is None:
-                    line = self._of_a_log(event, records, primary)
-                else:
-                    line = self._around(event, records, primary)
-                if line is not None:
-                    return line
+                line = None
+                if event.beside is None and event.recalled is None:
+                    line = (
+                        self._of_a_log(event, records, primary)
+                        if event.context is None
+                        else self._of_a_task(event, records, primary)
+                    )
+                return self._around(event, records, primary) if line is None else line
         return render(self._builder.build(event))
 
     def _around(self, event: Event, records: bytes, primary: Primary) -> bytes:
@@ -72,6 +86,58 @@ class NativeJson:
 
     def _of_a_log(self, event: Event, records: bytes, primary: Primary) -> bytes | None:
         """Make the line of an event without a context; None where its stamp is not as the kernel writes it."""
+        beginning = self._beginning(event, primary)
+        if beginning is None:
+            return None
+        about = (event.complete, event.reason, event.self_caused)
+        enrichment = self._enrichments.get(about)
+        if enrichment is None:
+            enrichment = self._enrichment(event, about)
+        return b"".join(
+            (
+                beginning,
+                b',"ppid":',
+                primary.ppid,
+                primary.tail.subject,
+                b'},"where":"unknown","records":[',
+                records,
+                enrichment,
+            )
+        )
+
+    def _of_a_task(self, event: Event, records: bytes, primary: Primary) -> bytes | None:
+        """Make the line of an event whose context is its subject's and not unusual; None for any other."""
+        context = event.context
+        if context is None or context.flags & _OF_SUBJECTS != _SUBJECT or context.contid:
+            return None
+        # `enrich.attribution` goes by the pid in the first record of those that have one.
+        if event.records[0].type != SYSCALL or b"%d" % context.pid != primary.pid:
+            return None
+        beginning = self._beginning(event, primary)
+        if beginning is None:
+            return None
+        subject = self._subject(context, primary)
+        known = self._where.namespaces.known(context)
+        home = self._where.home_of(context)
+        if home is None:
+            place = self._place(None, context)
+        else:
+            if home.inquiry.wants and not event.self_caused:
+                self._where.ask(home)
+            place = home.written or self._place(home, context)
+        if known.owned:
+            namespaces = self._with_others(known, context, home)
+        else:
+            namespaces = known.written or self._namespaces(known)
+        if home is None or not event.complete or event.reason or event.self_caused or known.missing:
+            ending = self._ending(event, known.missing, home)
+        else:
+            ending = home.ending or self._ending(event, "", home)
+            home.ending = ending
+        return b"".join((beginning, subject, namespaces, place, b',"records":[', records, ending))
+
+    def _beginning(self, event: Event, primary: Primary) -> bytes | None:
+        """Make a line up to the subject's pid; None where the stamp is not as the kernel writes it."""
         stamp = event.stamp
         form = _stamp_form(stamp)
         if form is None:
@@ -83,11 +149,6 @@ class NativeJson:
         host = self._hosts.get(event.node)
         if host is None:
             host = self._host(event)
-        about = (event.complete, event.reason, event.self_caused)
-        enrichment = self._enrichments.get(about)
-        if enrichment is None:
-            enrichment = self._enrichment(event, about)
-        tail = primary.tail
         return b"".join(
             (
                 b'{"schema":"audit-enricher/1","time":"',
@@ -99,19 +160,92 @@ class NativeJson:
                 stamp,
                 b'"' if event.part == 1 else b'/%d"' % event.part,
                 host[1],
-                tail.keys,
+                primary.tail.keys,
                 b',"outcome":"',
                 primary.outcome,
                 b'","subject":{"pid":',
                 primary.pid,
-                b',"ppid":',
-                primary.ppid,
-                tail.subject,
-                b'},"where":"unknown","records":[',
-                records,
-                enrichment,
             )
         )
+
+    def _subject(self, context: Context, primary: Primary) -> bytes:
+        """Make what stands behind the pid of a subject with this context, as `subject_of` has it, and ``inside``."""
+        tail = primary.tail
+        comm = self._comms.get(context.comm)
+        if comm is None:
+            comm = self._comm(context.comm)
+        login = self._logins.get((context.auid, context.ses))
+        if login is None:
+            login = self._login(context)
+        inside = b""
+        where = self._where
+        if where.around.users.knows(context):
+            said = where.around.users.inside(context, tail.numbers, where.namespaces)
+            if said is not None:
+                inside = b',"inside":%b' % dumps(said)
+        return b"".join(
+            (
+                b',"tid":%d,"ppid":%d,"start":"%d",' % (context.tid, context.ppid, context.start),
+                comm,
+                tail.program,
+                b',"pids":[',
+                b",".join([b'{"ns":%d,"pid":%d}' % level for level in context.levels]),
+                b"]",
+                login,
+                tail.credentials,
+                inside,
+            )
+        )
+
+    def _comm(self, comm: bytes) -> bytes:
+        if len(self._comms) >= _COMMS:
+            self._comms.clear()
+        text, exact = text_of(comm)
+        said = {"comm": text} if exact is None else {"comm": text, "comm_hex": exact}
+        made: bytes = self._comms.setdefault(comm, dumps(said)[1:-1])
+        return made
+
+    def _login(self, context: Context) -> bytes:
+        if len(self._logins) >= _COMMS:
+            self._logins.clear()
+        auid, ses = context.auid, context.ses
+        said = {name: number for name, number in (("auid", auid), ("ses", ses)) if number < UNSET}
+        made = self._logins[auid, ses] = b"," + dumps(said)[1:-1] if said else b""
+        return made
+
+    def _place(self, home: Home | None, context: Context) -> bytes:
+        said: dict[str, object] = {}
+        self._where.enter(said, home, context.cgroup_id)
+        made: bytes = b"," + dumps(said)[1:-1]
+        if home is not None:
+            home.written = made
+        return made
+
+    def _namespaces(self, known: Known) -> bytes:
+        made = known.written = b'},"namespaces":' + dumps(known.namespaces)
+        return made
+
+    def _with_others(self, known: Known, context: Context, home: Home | None) -> bytes:
+        """Return the member ``namespaces`` of a task that may have another container's, anew when more is known."""
+        tenants, cgroups = self._where.around.tenants, self._where.around.cgroups
+        if (
+            known.home is home
+            and known.tenants_epoch == tenants.epoch
+            and known.cgroups_epoch == cgroups.epoch
+        ):
+            return known.with_others
+        made = self._where.with_others(known.namespaces, context, home)
+        written: bytes = b'},"namespaces":' + dumps(made)
+        if tenants.steady(context):
+            known.home = home
+            known.with_others = written
+            known.tenants_epoch = tenants.epoch
+            known.cgroups_epoch = cgroups.epoch
+        return written
+
+    def _ending(self, event: Event, missing: str, home: Home | None) -> bytes:
+        doubt = missing if home is None else missing or home.reason
+        return b'],"enrichment":%b}\n' % dumps(enrichment_of(event, event.context, doubt, home))
 
     def _time(self, second: bytes) -> bytes:
         if len(self._times) >= _KNOWN:
