@@ -13,7 +13,6 @@ that is believed of it, its own number included. It tells damage, not malice.
 
 from __future__ import annotations
 
-import re
 import sys
 import zlib
 from array import array
@@ -112,16 +111,22 @@ class Columns(NamedTuple):
 
 # -- numbers -----------------------------------------------------------------------------------------
 
-_stamp: Final = re.compile(rb"(0|[1-9][0-9]{0,11})\.([0-9]{3}):(0|[1-9][0-9]{0,9})").fullmatch
+_ZERO: Final = ord("0")
 
 
 def numbers_of(stamp: bytes) -> tuple[int, int] | None:
     """Return a stamp's serial and milliseconds since the epoch; None where the kernel would not write it so."""
-    found = _stamp(stamp)
-    if found is None:
+    # By hand: for each event that is written, and a pattern with its groups takes three times as long.
+    seconds, _, rest = stamp.partition(b".")
+    ms, _, digits = rest.partition(b":")
+    if len(ms) != 3 or len(seconds) > 12 or len(digits) > 10:  # noqa: PLR2004 - milliseconds have three digits
         return None
-    serial = int(found[3])
-    return (serial, int(found[1] + found[2])) if serial < SERIALS else None
+    if not (seconds.isdigit() and ms.isdigit() and digits.isdigit()):
+        return None
+    if (seconds[0] == _ZERO and len(seconds) > 1) or (digits[0] == _ZERO and len(digits) > 1):
+        return None
+    serial = int(digits)
+    return (serial, int(seconds + ms)) if serial < SERIALS else None
 
 
 def signed(number: int) -> int:

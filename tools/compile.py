@@ -35,10 +35,10 @@ MODULES: Final = """
     correlate/acts correlate/join correlate/ledger correlate/logjoin correlate/watch
     enrich/attribution enrich/cgroups enrich/decode enrich/keys enrich/memo enrich/namespaces enrich/native
     enrich/subject enrich/tenants enrich/users enrich/values enrich/whereabouts
-    model
+    journalformat model
     route/own route/views/fragments route/views/native_json route/views/textlines
     runtime/pipeline runtime/serviceoutput runtime/stages
-    sinks/journal sinks/rotating sinks/stream
+    sinks/journal sinks/journal_rows sinks/rotating sinks/stream
     sources/audit/receiver sources/audit/text sources/bpf/ring sources/bpf/wire sources/logformat
 """.split()
 """What every record passes through. A module that runs once, or once a batch, gains nothing."""

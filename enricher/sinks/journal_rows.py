@@ -8,7 +8,7 @@ long, and never opens a file.
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.journalformat import (
     BLOCK_BITS,
@@ -47,6 +47,10 @@ class ContextRow(NamedTuple):
     inums: tuple[int, ...]
     ids: tuple[int, ...]
     born: tuple[int | None, ...]
+
+
+GROWN_MAX: Final = 512
+"""Entries of a row that is not written anew any more: what it has by then would be packed again with each write."""
 
 
 class Waiting(NamedTuple):
@@ -89,26 +93,37 @@ class _Span(NamedTuple):
 
 def draft_of(waiting: Waiting) -> Draft:
     """Return what of it goes into the file: what no event refers to does not."""
+    new = tuple.__new__  # not Entry(): that takes twice as long
     entries = {
-        Entry(*numbers, context)
+        new(Entry, (*numbers, context))
         for stamp, context in waiting.events
         if (numbers := numbers_of(stamp)) is not None
     }
-    used = {entry.context for entry in entries}
+    used = {context for _, context in waiting.events}
+    if len(entries) < len(waiting.events):  # else each has one
+        used = {entry.context for entry in entries}
     contexts = {number: row for number, row in waiting.contexts.items() if number in used}
     homes = {row.cgroup for row in contexts.values()}
     cgroups = {number: row for number, row in waiting.cgroups.items() if number in homes}
     return Draft(sorted(entries), cgroups, contexts, waiting.removed)
 
 
+def _blocks(entries: list[Entry]) -> list[tuple[int, list[Entry]]]:
+    """Return sorted entries by their blocks."""
+    if entries and entries[0].serial >> BLOCK_BITS == entries[-1].serial >> BLOCK_BITS:
+        return [(entries[0].serial >> BLOCK_BITS, entries)]
+    blocks = groupby(entries, key=lambda entry: entry.serial >> BLOCK_BITS)
+    return [(block, list(group)) for block, group in blocks]
+
+
 def segments_for(entries: list[Entry], grown: Segment | None, number: int) -> list[Segment]:
     """Return the rows that hold these entries: the one that is still open, grown, and new ones from `number` on."""
     rows: list[Segment] = []
-    for block, group in groupby(entries, key=lambda entry: entry.serial >> BLOCK_BITS):
-        fresh = list(group)
+    for block, fresh in _blocks(entries):
         if (
             grown is not None
             and grown.entries[0].serial >> BLOCK_BITS == block
+            and len(grown.entries) < GROWN_MAX
             and len(grown.entries) + len(fresh) <= SEGMENT_MAX
         ):
             rows.append(Segment(grown.number, sorted(grown.entries + fresh), fresh))
@@ -122,8 +137,7 @@ def segments_for(entries: list[Entry], grown: Segment | None, number: int) -> li
 
 def put(db: sqlite3.Connection, boot: int, draft: Draft, segments: list[Segment]) -> None:
     """Write all of a draft. Raises sqlite3.Error."""
-    for segment in segments:
-        _put_segment(db, boot, segment)
+    times = [_put_segment(db, boot, segment) for segment in segments]
     spans = _spans(segments)
     for number, row in draft.contexts.items():
         _put_context(db, boot, number, row, spans[number])
@@ -142,8 +156,8 @@ def put(db: sqlite3.Connection, boot: int, draft: Draft, segments: list[Segment]
         "UPDATE boots SET first_ms = min(first_ms, ?), last_ms = max(last_ms, ?), last_segment = ?"
         " WHERE number = ?",
         (
-            min(entry.ms for entry in draft.entries),
-            max(entry.ms for entry in draft.entries),
+            min(first for first, _ in times),
+            max(last for _, last in times),
             max(segment.number for segment in segments),
             boot,
         ),
@@ -180,16 +194,19 @@ def _put_cgroup(db: sqlite3.Connection, boot: int, number: int, cgroup: CgroupRo
     )
 
 
-def _put_segment(db: sqlite3.Connection, boot: int, segment: Segment) -> None:
+def _put_segment(db: sqlite3.Connection, boot: int, segment: Segment) -> tuple[int, int]:
+    """Write a row; returns the first and the last time in it."""
     number, entries, _ = segment
     times = [entry.ms for entry in entries]
-    content = pack(entries, min(times))
-    values = (number, boot, entries[0].serial, entries[-1].serial, min(times), max(times), len(entries))
+    first, last = min(times), max(times)
+    content = pack(entries, first)
+    values = (number, boot, entries[0].serial, entries[-1].serial, first, last, len(entries))
     db.execute(
         "INSERT OR REPLACE INTO segments(number, boot, first_serial, last_serial, first_ms, last_ms, events, sum,"
         " content) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (*values, checksum(*values, content), content),
     )
+    return first, last
 
 
 def _spans(segments: list[Segment]) -> dict[int, _Span]:

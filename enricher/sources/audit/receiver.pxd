@@ -20,10 +20,12 @@ cdef class Receiver:
     cdef public object _flags
     cdef public object _types
     cdef public object _ports
+    cdef public object _head_bytes
+    cdef public object _name_bytes
     cdef public list _bases
     cdef public list _texts
 
-    @cython.locals(n=int, lengths=list)
+    @cython.locals(n=int)
     cpdef list receive(self)
 
     @cython.locals(n=int)

@@ -3,6 +3,16 @@
 
 cimport cython
 
+cdef unsigned int _BUSY
+cdef unsigned int _DISCARD
+cdef unsigned int _LENGTH
+cdef int _HEADER
+cdef int _VERSION
+cdef int _CONTEXT
+cdef int _TALLY
+cdef int _CGROUP
+cdef int _WALK
+
 cdef class Ring:
     cdef public int fd
     cdef public bint parked
@@ -15,8 +25,10 @@ cdef class Ring:
     cdef object _whole
     cdef object _producer
     cdef object _data
+    cdef object _words
     cdef unsigned long long _position
 
-    @cython.locals(position="unsigned long long", end="unsigned long long", at=Py_ssize_t, word="unsigned int",
-                   length="unsigned int", kind=int, version=int, message=bytes)
+    @cython.locals(position="unsigned long long", end="unsigned long long", at=Py_ssize_t, begin=Py_ssize_t,
+                   mask="unsigned long long", word="unsigned int", length="unsigned int", kind=int, version=int,
+                   message=bytes)
     cpdef bint drain(self, list contexts, list tallies, list cgroups, list facts, object tap=*)

@@ -34,6 +34,14 @@ _DISCARD: Final = 1 << 30
 _LENGTH: Final = _DISCARD - 1
 _HEADER: Final = 8
 _word = struct.Struct("=I").unpack_from
+_VERSION: Final = wire.EVENT_VERSION
+_CONTEXT, _TALLY, _CGROUP, _WALK = (
+    wire.EVENT_CONTEXT,
+    wire.EVENT_TALLY,
+    wire.EVENT_CGROUP,
+    wire.EVENT_WALK,
+)
+_decode_context, _decode_tally = wire.decode_context, wire.decode_tally
 _DROPPED: Final = wire.COUNTERS.index("drop_namespace")
 _DROPS: Final = tuple(place for place, name in enumerate(wire.COUNTERS) if name.startswith("drop_"))
 _type_and_version = struct.Struct("=HH").unpack_from
@@ -66,6 +74,7 @@ class Ring:
         self._whole = memoryview(self._producer_map)
         self._producer = self._whole[:8].cast("Q")
         self._data = self._whole[page:]
+        self._words = self._data.cast("I")
         self._position = self._consumer[0]
 
     def drain(
@@ -85,30 +94,30 @@ class Ring:
         self.parked = False
         if position == end:
             return False
-        data = self._data
-        mask = self._mask
+        whole, words = self._producer_map, self._words
+        mask, begin = self._mask, mmap.PAGESIZE + _HEADER
         while position < end:
             at = position & mask
-            (word,) = _word(data, at)
+            word = words[at >> 2]
             if word & _BUSY:
                 self.parked = True
                 break
             length = word & _LENGTH
             if not word & _DISCARD:
-                # A copy, of which parts are had for less than of what is mapped.
-                message = bytes(data[at + _HEADER : at + _HEADER + length])
+                # A copy, of which parts are had for less than of what is mapped; the map gives one, a view does not.
+                message = whole[begin + at : begin + at + length]
                 if tap is not None:
                     tap.append(message)
                 kind, version = _type_and_version(message)
-                if version != wire.EVENT_VERSION:
+                if version != _VERSION:
                     self.unknown += 1
-                elif kind == wire.EVENT_CONTEXT:
-                    contexts.append(wire.decode_context(message, 0))
-                elif kind == wire.EVENT_TALLY:
-                    tallies.append(wire.decode_tally(message, 0))
-                elif kind == wire.EVENT_CGROUP:
+                elif kind == _CONTEXT:
+                    contexts.append(_decode_context(message, 0))
+                elif kind == _TALLY:
+                    tallies.append(_decode_tally(message, 0))
+                elif kind == _CGROUP:
                     cgroups.append(wire.decode_cgroup(message, 0))
-                elif kind == wire.EVENT_WALK:
+                elif kind == _WALK:
                     cgroups.append(wire.decode_walk(message, 0))
                 elif (decode := wirefacts.DECODERS.get(kind)) is not None:
                     facts.append(decode(message, 0))
@@ -137,7 +146,14 @@ class Ring:
 
     def close(self) -> None:
         """Unmap. The map itself lives on with its file descriptor."""
-        for view in (self._consumer, self._consumer_view, self._producer, self._data, self._whole):
+        for view in (
+            self._consumer,
+            self._consumer_view,
+            self._producer,
+            self._words,
+            self._data,
+            self._whole,
+        ):
             view.release()
         self._consumer_map.close()
         self._producer_map.close()
