@@ -221,6 +221,7 @@ int bcc_exec_leave(struct pt_regs *ctx)
 
 int bcc_task_made(struct bpf_raw_tracepoint_args *ctx)
 {
+	look_for_missed_return();
 	return task_made(ctx, (void *)ctx->args[0], ctx->args[1]);
 }
 #endif

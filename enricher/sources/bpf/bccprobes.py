@@ -91,5 +91,7 @@ def attach(module: _Attacher, programs: tuple[families.Program, ...]) -> None:
             module.attach_kretprobe(event=function, fn_name=name)
         else:
             module.attach_kprobe(event=function, fn_name=name)
-    if any(program.name.endswith(_ENTERED) for program in programs):
+    # bcc attaches one program to a tracepoint and no second: where there is `task_made`, that one looks as well.
+    names = {program.name for program in programs}
+    if any(name.endswith(_ENTERED) for name in names) and "task_made" not in names:
         module.attach_raw_tracepoint(tp=b"task_newtask", fn_name=b"bcc_task_cloned")
