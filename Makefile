@@ -269,7 +269,7 @@ soak-hardening: $(READY) ## Mixed load and faults at random for 55 minutes: 0 un
 	@$(VENV)/bin/python -m tests.suites.soak_hardening $(if $(KERNEL),--kernel $(KERNEL)) $(ARGS)
 
 .PHONY: soak-bcc
-soak-bcc: $(READY) ## The bcc loader against libbpf on 6.1, with BTF and without
+soak-bcc: $(READY) ## The bcc loader against libbpf on 5.10 and 6.1, with BTF and without
 	@$(PYTEST) --full tests/suites/test_bcc.py
 
 # Each test has its own receivers and a hundred thousand events of a real capture, which the main job leaves; where

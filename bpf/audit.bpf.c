@@ -50,7 +50,7 @@ static __always_inline void count_record(struct open_event *open, __u16 type)
 #define IS_BUFFER_KEY(key) ((key)&1)
 
 /* Changes how many places of open_events are taken; whether one may stay taken with no event in it. */
-#ifdef WITHOUT_ACTS /* bcc has no variables */
+#ifdef BUILT_BY_BCC /* it has no variables */
 #define PLACES(change)
 #define PLACES_MAY_STAY 0
 #else
@@ -103,7 +103,7 @@ static __always_inline void close_silently_ended(__u64 key, __u16 flags)
  */
 static __always_inline void remember_inside(__u64 key)
 {
-#ifndef WITHOUT_ACTS /* for bcc a program looks at each call */
+#ifndef BUILT_BY_BCC /* there a program looks at each call */
 	begun_inside[(key >> 6) % BEGUN_INSIDE] = key;
 #endif
 }
@@ -398,7 +398,7 @@ int BPF_PROG(event_exit)
 	return 0;
 }
 
-#ifndef WITHOUT_ACTS
+#ifndef BUILT_BY_BCC
 /* Whether there is no more to be told of the event that this task began inside of a call. */
 VERIFIED_ALONE int settle(__u64 key)
 {

@@ -5,8 +5,6 @@
  * of the caller; their records come at the end of the call, when the target may be gone. A pidfd is but a
  * number in the records.
  */
-#include <bpf/bpf_core_read.h>
-
 #include "acts.h"
 #include "contid.h"
 

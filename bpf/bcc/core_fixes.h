@@ -18,11 +18,56 @@ static __always_inline __u64 word_at(const void *base, __u64 offset)
 	return word;
 }
 
-/* Only as far as its ns_common: MNT_NS bytes in. */
+/* Only what we read, where it is. */
 struct mnt_namespace {
-	char before[MNT_NS];
-	struct ns_common ns;
+	union {
+		struct {
+			char before_ns[MNT_NS];
+			struct ns_common ns;
+		};
+#ifdef MNT_USER_NS
+		struct {
+			char before_user_ns[MNT_USER_NS];
+			struct user_namespace *user_ns;
+		};
+#endif
+	};
 };
+
+#ifndef WITHOUT_ACTS
+struct audit_context {
+	union {
+		struct {
+			char before_dummy[CONTEXT_DUMMY];
+			int dummy;
+		};
+		struct {
+			char before_major[CONTEXT_MAJOR];
+			int major;
+		};
+		struct {
+			char before_argv[CONTEXT_ARGV];
+			unsigned long argv[4];
+		};
+	};
+};
+
+static __always_inline __u64 audit_context_began(const struct audit_context *ctx)
+{
+	struct timespec64 time = {};
+
+	bpf_probe_read_kernel(&time, sizeof(time), (const void *)ctx + CONTEXT_CTIME);
+	return (__u64)time.tv_sec * 1000000000 + (__u64)time.tv_nsec;
+}
+
+static __always_inline int audit_context_in_call(const struct audit_context *ctx)
+{
+	int kind = 0;
+
+	bpf_probe_read_kernel(&kind, sizeof(kind), (const void *)ctx + CONTEXT_KIND);
+	return kind != 0;
+}
+#endif
 
 #define NSPROXY_MNT(typed, proxy) nsproxy_mnt(proxy)
 
@@ -59,6 +104,16 @@ static __always_inline __u64 ns_id(const struct ns_common *ns)
 {
 #ifdef HAVE_NS_ID
 	return BPF_CORE_READ(ns, ns_id);
+#else
+	return 0;
+#endif
+}
+
+/* The same for all namespaces of a kind; 0 where the kernel keeps it elsewhere. */
+static __always_inline __u64 ns_kind(const struct ns_common *ns)
+{
+#ifdef HAVE_NS_OPS
+	return (__u64)BPF_CORE_READ(ns, ops);
 #else
 	return 0;
 #endif

@@ -8,19 +8,33 @@
 #ifndef AUDIT_ENRICHER_KERNEL_H
 #define AUDIT_ENRICHER_KERNEL_H
 
-#define WITHOUT_ACTS /* of the shared sources only the record hooks and what belongs to them are built */
+#define BUILT_BY_BCC
+
+/* What bccload.py asks for of what is told beside records, and what such programs need of the record hook. */
+#if !defined(WITH_TARGETS) && !defined(WITH_LINKS)
+#define WITHOUT_ACTS
+#endif
+#ifndef WITH_LIVES
+#define WITHOUT_LIVES
+#endif
+#ifndef WITH_PACKETS
+#define WITHOUT_PACKETS
+#endif
 
 #include <linux/audit.h>
 #include <linux/cgroup.h>
 #include <linux/cred.h>
 #include <linux/ipc_namespace.h>
 #include <linux/kernfs.h>
+#include <linux/netdevice.h>
+#include <linux/netfilter.h>
 #include <linux/netlink.h>
 #include <linux/nsproxy.h>
 #include <linux/pid.h>
 #include <linux/pid_namespace.h>
 #include <linux/preempt.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/skbuff.h>
 #include <linux/time_namespace.h>
 #include <linux/user_namespace.h>
@@ -43,6 +57,7 @@
 
 #define bpf_core_read(to, size, from)	   bpf_probe_read_kernel(to, size, (const void *)(from))
 #define bpf_core_type_size(type)	   sizeof(type)
+#define bpf_core_field_offset(type, field) offsetof(type, field)
 #define __builtin_preserve_access_index(x) (x)
 #ifdef CONFIG_TIME_NS
 #define bpf_core_type_exists(type) 1
@@ -66,9 +81,6 @@
 #define FOLLOW(typed, source, ...) BPF_CORE_READ(source, __VA_ARGS__)
 #define HAVE_TYPED_TASK		   0
 
-/* Facts beside records have programs that are not built here. */
-#define WITHOUT_ACTS
-
 #define SOFTIRQ_SERVING SOFTIRQ_OFFSET
 
 /* include/uapi/linux/netlink.h and audit.h, for headers that are older than the record types. */
@@ -81,5 +93,9 @@
 #endif
 #define AUDIT_FIRST_SECURITY 1400
 #define AUDIT_LAST_SECURITY  1499
+#define AUDIT_FIRST_USER     1100
+#define AUDIT_LAST_USER	     1199
+#define AUDIT_FIRST_USER_2   2100
+#define AUDIT_LAST_USER_2    2999
 
 #endif

@@ -14,7 +14,7 @@
 
 #include "emit.h"
 
-#ifdef WITHOUT_ACTS /* the build by bcc has no programs that note one */
+#ifdef WITHOUT_PACKETS /* the build by bcc, where no program notes one */
 
 #define STACK_OF(ctx) NULL
 

@@ -6,10 +6,16 @@
 #ifndef AUDIT_ENRICHER_ACTS_H
 #define AUDIT_ENRICHER_ACTS_H
 
+#include "contid.h"
 #include "emit.h"
 #include "task.h"
 
-#ifdef WITHOUT_ACTS /* the build by bcc has no programs that begin one */
+#ifdef WITHOUT_ACTS /* the build by bcc, where it is not known by what audit tells one call from another */
+
+static __always_inline struct act *begin_act(const struct task_struct *task)
+{
+	return 0;
+}
 
 static __always_inline void tell_link(__u64 key, const struct event_stamp *stamp)
 {
@@ -20,8 +26,6 @@ static __always_inline void end_act(__u64 key)
 }
 
 #else
-
-#include "contid.h"
 
 /*
  * Of an earlier call: nothing looks at the end of one that is not recorded, since that would be a look at
@@ -113,6 +117,8 @@ static __always_inline void end_act(__u64 key)
 	bpf_map_delete_elem(&acts, &key);
 }
 
+#endif
+
 /* Fills in everything but the header; for a task other than current what it has is read while it cannot go.
  */
 static __always_inline void fill_facts(struct task_facts *who, const struct task_struct *task)
@@ -151,7 +157,5 @@ static __always_inline void fill_actors_chain(struct contid_tail *to, const stru
 		__builtin_memset(to->chain, 0, sizeof(to->chain));
 	}
 }
-
-#endif
 
 #endif

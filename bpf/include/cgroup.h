@@ -39,7 +39,7 @@ static __always_inline void remember_told(__u64 id)
 	bpf_map_update_elem(&told_cgroups, &id, &told, BPF_ANY);
 }
 
-#ifdef WITHOUT_ACTS /* the build by bcc has no variables */
+#ifdef BUILT_BY_BCC /* it has no variables */
 
 static __always_inline int is_told(__u64 id)
 {

@@ -3,38 +3,14 @@
 #ifndef AUDIT_ENRICHER_CONTEXT_H
 #define AUDIT_ENRICHER_CONTEXT_H
 
+#include "contid.h"
 #include "task.h"
 #include "users.h"
-
-#ifdef WITHOUT_ACTS /* the build by bcc shares no maps with the store of container identifiers */
-
-#define CONTID_ON 0
-struct contid_key {
-	__u64 start;
-	__u32 tgid;
-};
-
-static __always_inline __u64 contid_of_ending(const struct contid_key *key, __u32 flags)
-{
-	return 0;
-}
-
-static __always_inline void fill_chain(struct contid_tail *to, const struct contid_key *key, __u64 contid)
-{
-}
-
-#else
-
-#include "contid.h"
-
-#define CONTID_ON contid_on
-
-#endif
 
 /* Of the current task. */
 static __always_inline __u32 task_flags(const struct task_struct *task)
 {
-#ifndef WITHOUT_ACTS
+#ifndef BUILT_BY_BCC
 	if (HAVE_TYPED_TASK)
 		return bpf_get_current_task_btf()->flags;
 #endif
@@ -85,7 +61,7 @@ static __always_inline int emit_of(int typed, const struct task_struct *task, co
 		account_alone(flags, 0);
 		return 0;
 	}
-	if (CONTID_ON) {
+	if (contid_on) {
 		key.tgid = FOLLOW(typed, task, tgid);
 		key.start = FOLLOW(typed, task, group_leader, start_boottime);
 		contid = contid_of_ending(&key, FOLLOW(typed, task, flags));
@@ -155,7 +131,7 @@ VERIFIED_ALONE int emit_stamped(__u64 sec, __u32 ms, __u32 serial, __u32 type, _
 {
 	struct event_stamp stamp = {sec, ms, serial};
 
-#ifndef WITHOUT_ACTS
+#ifndef BUILT_BY_BCC
 	if (HAVE_TYPED_TASK)
 		return emit_of(1, bpf_get_current_task_btf(), &stamp, type, flags);
 #endif

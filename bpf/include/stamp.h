@@ -53,7 +53,7 @@ static __noinline int parse_text(const unsigned char *data, struct event_stamp *
 	return 0;
 }
 
-#ifdef WITHOUT_ACTS
+#ifdef BUILT_BY_BCC
 
 static __always_inline int call_stamp(int typed, const struct audit_buffer *ab, struct event_stamp *stamp)
 {

@@ -39,7 +39,7 @@ struct namespaces {
 /* The bits of the kinds that are read through nsproxy: all but these two. */
 #define OF_NSPROXY (((1U << NS_KINDS) - 1) & ~(1U << NS_PID) & ~(1U << NS_USER))
 
-#ifdef WITHOUT_ACTS /* the build by bcc has no variables */
+#ifdef BUILT_BY_BCC /* it has no variables */
 
 #define IS_HOSTS(which, pointer) 0
 #define TAKE_HOSTS(to, slot)

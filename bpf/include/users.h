@@ -10,7 +10,7 @@
 #include "emit.h"
 #include "task.h"
 
-#ifdef WITHOUT_ACTS /* the build by bcc has no program that says when a number is given back */
+#ifdef WITHOUT_LIVES /* the build by bcc, where no program says when a number is given back */
 
 static __always_inline void tell_users(const struct task_struct *task)
 {

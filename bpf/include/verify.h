@@ -11,7 +11,7 @@
  * verifier's limit of a million instructions. On 5.10 such a function takes numbers only, no pointers. It is
  * weak since every object that includes it has it. bcc takes what is not static for a program.
  */
-#ifdef WITHOUT_ACTS
+#ifdef BUILT_BY_BCC
 #define VERIFIED_ALONE static __noinline
 #else
 #define VERIFIED_ALONE __attribute__((weak)) __noinline

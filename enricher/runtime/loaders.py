@@ -33,7 +33,7 @@ def pick(
 ) -> Loader:
     """The loader of that name. "auto" is libbpf, and bcc where only bcc can work and is installed.
 
-    `contid` are the maps of container identifiers; what bcc compiles does not look into them.
+    `contid` are the maps of container identifiers.
     """
     btf = features.has_btf()
     if name == "libbpf" or (name == "auto" and not btf.no):
@@ -44,7 +44,7 @@ def pick(
         if not bccload.is_installed():
             return LibbpfLoader(verbose=verbose, contid=contid)
         note(f"{btf.reason}: the programs are compiled here with bcc, from the kernel's headers")
-    return bccload.BccLoader(verbose=verbose)
+    return bccload.BccLoader(verbose=verbose, contid=contid)
 
 
 def bcc_candidates(forced: Hook | None) -> tuple[list[Candidate], bool]:

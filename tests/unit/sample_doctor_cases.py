@@ -91,7 +91,7 @@ CASES: list[tuple[str, Act, State, str]] = [
         "loader",
         sets(btf=NO_BTF, bcc=True),
         OK,
-        "chooses bcc: kernel headers in headers/include; no file: the",
+        "chooses bcc: kernel headers in headers/include; it has no lives (no BTF",
     ),
     ("loader", sets(btf=NO_BTF, bcc=True, headers=[]), OK, "the kernel's own archive"),
     (

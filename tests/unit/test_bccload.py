@@ -20,7 +20,7 @@ import pytest
 from enricher.errors import EnricherError, LoadFailed, MissingCapability, UsageError
 from enricher.runtime import loaders
 from enricher.runtime.selftest import Proof, Trial
-from enricher.sources.bpf import bccload, bccproof, wire
+from enricher.sources.bpf import bccfacts, bccload, bccprobes, bccproof, wire
 from enricher.sources.bpf.bccfacts import Facts
 from enricher.sources.bpf.bccload import BccObject
 from enricher.sources.bpf.features import Answer, Found
@@ -106,14 +106,23 @@ class Bcc:
 def lib(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lib]:
     made = Lib()
     monkeypatch.setattr(Bcc, "act", {})
-    monkeypatch.setattr(bccload, "can_kprobe", lambda _symbol: YES)
+    for module in (bccload, bccprobes):
+        monkeypatch.setattr(module, "can_kprobe", lambda _symbol: YES)
     yield made
     for fd in made.fds():
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.close(fd)
 
 
-def loaded(lib: Lib, hook: Hook = Hook.PLAIN, facts: Facts | None = None, *, uring: bool = True) -> BccObject:
+def loaded(  # noqa: PLR0913 - as the class
+    lib: Lib,
+    hook: Hook = Hook.PLAIN,
+    facts: Facts | None = None,
+    *,
+    uring: bool = True,
+    chosen: bccprobes.Chosen | None = None,
+    contid: dict[str, int] | None = None,
+) -> BccObject:
     known = facts or Facts({"BUFFER_SKB": 0, "OWN_MNT_INUM": 4026531841}, proved_later=False, notes=())
     return BccObject(
         cast("Any", lib),
@@ -123,8 +132,10 @@ def loaded(lib: Lib, hook: Hook = Hook.PLAIN, facts: Facts | None = None, *, uri
         hook,
         NONCE,
         128 << 10,
+        chosen or bccprobes.none("not asked for"),
         uring=uring,
         verbose=True,
+        contid=contid or {},
     )
 
 
@@ -227,6 +238,94 @@ def test_ends_before_the_record_hook(lib: Lib, hook: Hook, program: str) -> None
     assert log[11:] == [f"detach {hook.value}", "cleanup"]
     made.close()
     assert log[11:] == [f"detach {hook.value}", "cleanup"]
+
+
+# Everything that is known of a kernel with BTF and that a family asks for.
+ALL_KNOWN = {**dict.fromkeys(bccfacts.CALL, 4), "MNT_USER_NS": 8}
+
+
+def test_families_come_before_the_record_hook_and_after_the_ends(lib: Lib) -> None:
+    made = loaded(lib, chosen=bccprobes.choose(ALL_KNOWN))
+    log = bcc_of(made).log[1:]
+    text = (ROOT / "bpf/bcc/audit.c").read_text()
+    assert [line for line in log if f"int {line.split()[-1]}(" not in text] == []
+    assert log[-1] == "audit_log_end entry bcc_record_end"
+    assert log[:9][-1] == "audit_log_lost entry bcc_record_lost"
+    beside = log[9:-1]
+    assert beside.index("copy_net_ns entry bcc_net_copied_enter") + 1 == beside.index(
+        "copy_net_ns return bcc_net_copied"
+    )
+    assert {
+        "ksys_unshare entry bcc_unshare_enter",
+        "ksys_unshare return bcc_unshare_leave",
+        "task_newtask raw bcc_task_made",
+        "sched_process_exec raw bcc_task_executed",
+        "create_user_ns entry bcc_user_made_enter",
+        "__ns_common_free entry bcc_ns_freed",
+        "find_get_pid return bcc_pidfd_found",
+        "__audit_ptrace entry bcc_task_traced",
+        "audit_receive_msg entry bcc_message_received",
+    } <= set(beside)
+    assert "proc_free_inum entry bcc_inum_freed" not in beside
+    tracepoints = [line.split()[0] for line in log if " raw " in line]
+    assert len(tracepoints) == len(set(tracepoints)), "bcc attaches one program to each"
+    macros = ("CHANGES", "LINKS", "LIVES", "TARGETS", "REFUSED")
+    assert {f"-DWITH_{name}=1" for name in macros} <= set(bcc_of(made).cflags)
+    assert {name for name, why in made.families.items() if why} == {"baseline", "packets"}
+    made.close()
+
+
+def test_without_btf_a_family_says_why_it_is_absent(lib: Lib) -> None:
+    known = Facts({"BY_PROOF": 1}, proved_later=False, notes=())
+    made = loaded(lib, facts=known, chosen=bccprobes.choose(known.macros))
+    assert {name for name, why in made.families.items() if not why} == {"changes", "refused"}
+    assert "no BTF" in made.families["lives"]
+    assert "no BTF" in made.families["targets"]
+    flags = {flag for flag in bcc_of(made).cflags if flag.startswith("-DWITH_")}
+    assert flags == {"-DWITH_CHANGES=1", "-DWITH_REFUSED=1"}
+    made.close()
+
+
+def test_a_function_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = {"copy_time_ns", "audit_receive_msg", "__ns_common_free"}
+    monkeypatch.setattr(bccprobes, "can_kprobe", lambda symbol: NO if symbol in missing else YES)
+    chosen = bccprobes.choose(ALL_KNOWN)
+    assert chosen.absent["refused"] == NO.reason
+    assert chosen.absent["lives"] == ""
+    names = {program.name for program in chosen.programs}
+    assert not names & {"time_copied", "message_received", "ns_freed"}
+    assert {"inum_freed", "uts_copied"} <= names
+
+
+def test_the_stores_maps_are_handed_over(lib: Lib) -> None:
+    made = loaded(lib, contid={"contid_tasks": 91, "contid_ids": 92, "contid_gone": 93})
+    assert {"-DCONTID_ON=1", "-DCONTID_TASKS_FD=91", "-DCONTID_IDS_FD=92", "-DCONTID_GONE_FD=93"} <= set(
+        bcc_of(made).cflags
+    )
+    made.close()
+    made = loaded(lib)
+    assert "-DCONTID_ON=0" in bcc_of(made).cflags
+    made.close()
+
+
+def test_records_are_had_where_the_rest_is_refused(lib: Lib, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel refuses one program beside the records: all of them are left out, with the identifiers."""
+    known = Facts(ALL_KNOWN, proved_later=False, notes=())
+    monkeypatch.setattr(bccload, "library", lambda: lib)
+    monkeypatch.setattr(bccload, "compiler", lambda: Bcc)
+    monkeypatch.setattr(bccload, "header_trees", list)
+    monkeypatch.setattr(bccload, "facts", lambda _lib, _trees: known)
+    Bcc.act["copy_net_ns"] = refuse("Failed to load BPF program bcc_net_copied_enter")
+    contid = {"contid_tasks": 91, "contid_ids": 92, "contid_gone": 93}
+    made = bccload.BccLoader(contid=contid).load(Hook.PLAIN, NONCE, 128 << 10)
+    assert all("bcc_net_copied_enter" in why for why in made.families.values())
+    flags = bcc_of(cast("BccObject", made)).cflags
+    assert "-DCONTID_ON=0" in flags
+    assert not [flag for flag in flags if flag.startswith("-DWITH_")]
+    made.close()
+    Bcc.act["audit_log_end"] = refuse("Failed to attach BPF program")
+    with pytest.raises(LoadFailed, match="Failed to attach"):
+        bccload.BccLoader().load(Hook.PLAIN, NONCE, 128 << 10)
 
 
 def test_what_the_kernel_lacks_is_left_out(lib: Lib, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +472,8 @@ def test_self_test_of_what_was_compiled(  # noqa: PLR0913 - the columns of the t
 
 def test_bcc_reads_chains_as_long_as_the_sources_have() -> None:
     """The build by bcc has macros of its own for that, and takes place on hosts alone."""
-    shared = [ROOT / "bpf" / f"{name}.bpf.c" for name in ("audit", "lost", "cgroup")]
+    names = re.findall(r'#include "(\w+)\.bpf\.c"', (ROOT / "bpf" / "bcc" / "audit.c").read_text())
+    shared = [ROOT / "bpf" / f"{name}.bpf.c" for name in names]
     text = "".join(path.read_text() for path in [*shared, *(ROOT / "bpf" / "include").glob("*.h")])
     longest = max(
         len(chain.split(",")) - before

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from enricher.errors import EnricherError, NoHook
 from enricher.runtime.doctor.rows import Group, Host, Row, State, reason_of, single
 from enricher.runtime.loaders import pick
-from enricher.sources.bpf import bccfacts, bccload, features
+from enricher.sources.bpf import bccfacts, bccload, bccprobes, features
 from enricher.sources.bpf.features import Answer, Found, KernelTypes
 from enricher.sources.bpf.hook import CAVEATS, Hook, candidates
 from enricher.sources.bpf.libbpf import library
@@ -215,11 +215,14 @@ def _needs_of_libbpf() -> str:
 
 
 def _needs_of_bcc() -> str:
-    """It compiles: our sources, and the kernel's headers. libbpf makes its maps."""
-    library()
+    """It compiles: our sources, and the kernel's headers. libbpf makes its maps. And what is not told then."""
+    lib = library()
     bccload.source_directory()
     trees = bccfacts.header_trees()
-    return "kernel headers " + (f"in {trees[0]}" if trees else "out of the kernel's own archive")
+    absent = bccprobes.choose(bccfacts.facts(lib, trees).macros).absent
+    untold = "; ".join(f"{name} ({why})" for name, why in absent.items() if why)
+    where = f"in {trees[0]}" if trees else "out of the kernel's own archive"
+    return f"kernel headers {where}; it has no {untold}"
 
 
 def _has_bcc() -> bool:

@@ -31,12 +31,27 @@ _OWN_MNT: Final = Path("/proc/self/ns/mnt")
 # candidates, each of which has to be proved.
 _CANDIDATES: Final = {"BUFFER_SKB": 0, "BUFFER_CTX": 8, "MNT_NS": 0}
 
+# What tells one call from another, by the names it has had: 5.16 and 6.18 moved two.
+_OF_CONTEXT: Final = {
+    "CONTEXT_DUMMY": ("dummy",),
+    "CONTEXT_MAJOR": ("major",),
+    "CONTEXT_ARGV": ("argv",),
+    "CONTEXT_KIND": ("context", "in_syscall"),
+    "CONTEXT_CTIME": ("stamp.ctime", "ctime"),
+}
+CALL: Final = frozenset(_OF_CONTEXT)
+"""The macros without which a call's records and what else is told of it cannot be brought together."""
+
 # A declaration in the headers that a kernel may or may not have. The compiler reads the same files: a
 # field that we take for one and that is none ends in an error, never in a wrong number.
 _OPTIONAL: Final = {
     # 5.12: set at creation; before it was an atomic64_t, made on first use.
     "HAVE_NET_COOKIE": (("net/net_namespace.h",), r"\bu64\s+net_cookie\s*;"),
     # 6.18: every namespace has an id that is never used again.
+    "HAVE_NS_OPS": (
+        ("linux/ns_common.h", "linux/ns/ns_common_types.h"),
+        r"\bconst\s+struct\s+proc_ns_operations\s*\*ops\s*;",
+    ),
     "HAVE_NS_ID": (("linux/ns_common.h", "linux/ns/ns_common_types.h"), r"\bu64\s+ns_id\s*;"),
 }
 
@@ -117,6 +132,12 @@ def _from_btf(lib: Libbpf, btf: int) -> dict[str, int]:
             f"the kernel's BTF has no field {error} where audit keeps it",
             "report this with the kernel's version",
         ) from error
+    for macro, names in _OF_CONTEXT.items():
+        found = [context[name] for name in names if name in context]
+        if found:
+            macros[macro] = found[0]
+    if "user_ns" in mnt:
+        macros["MNT_USER_NS"] = mnt["user_ns"]
     if "skb_list" in buffer:
         macros["BUFFER_LIST"] = buffer["skb_list"]
     if "seq" in mnt:

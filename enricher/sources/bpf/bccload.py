@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from enricher.errors import LoadFailed, MissingCapability, UsageError
 from enricher.sources import cgroups
-from enricher.sources.bpf import wire
+from enricher.sources.bpf import bccmaps, bccprobes, wire
 from enricher.sources.bpf.bccfacts import Facts, facts, header_trees
-from enricher.sources.bpf.families import families
 from enricher.sources.bpf.features import can_kprobe
 from enricher.sources.bpf.hook import Hook
 from enricher.sources.bpf.libbpf import BPF_MAP_TYPE_RINGBUF, Libbpf, error_text, last_useful_lines, library
@@ -33,36 +32,11 @@ from enricher.sources.bpf.loader import DEFAULT_BUDGET, Loaded, ring_size
 from enricher.sources.bpf.ring import ReadingSide, Ring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from enricher.facts import Fact
     from enricher.model import CgroupChange
 
-
-_BPF_MAP_TYPE_HASH: Final = 1
-_BPF_MAP_TYPE_ARRAY: Final = 2
-_BPF_MAP_TYPE_LRU_HASH: Final = 9
-_BPF_MAP_TYPE_ARRAY_OF_MAPS: Final = 12
-_BPF_F_MMAPABLE: Final = 1 << 10
-_OPEN_EVENTS_MAX: Final = 16384
-_TOLD_CGROUPS_MAX: Final = 16384
-# struct open_event of bpf/include/maps.h: stamp, four words, the runs.
-_OPEN_EVENT_SIZE: Final = 16 + 16 + 4 * wire.TALLY_RUNS
-_LEARNED: Final = struct.Struct("=4Q")  # struct learned of bpf/bcc/maps.h
-
-# What bpf/bcc/maps.h compares with its own: a difference ends in the compiler's error.
-_SIZES: Final = {
-    "LEARNED_SIZE": _LEARNED.size,
-    "OPEN_EVENT_SIZE": _OPEN_EVENT_SIZE,
-    "COUNTERS_SIZE": wire.COUNTERS_SIZE,
-    "CONTEXT_SIZE": wire.SIZES["context_event"],
-    "TALLY_SIZE": wire.SIZES["tally_event"],
-    "CGROUP_SIZE": wire.SIZES["cgroup_event"],
-    "WALK_SIZE": wire.SIZES["walk_event"],
-    "DECODED_VERSION": wire.EVENT_VERSION,
-    "OPEN_EVENTS_MADE": _OPEN_EVENTS_MAX,
-    "TOLD_CGROUPS_MADE": _TOLD_CGROUPS_MAX,
-}
 
 _RECORD: Final = {
     Hook.PLAIN: "bcc_record_end",
@@ -105,20 +79,6 @@ class _Compile(Protocol):
     def __call__(self, *, text: bytes, cflags: list[str], debug: int) -> _Module: ...
 
 
-class _MapOptions(ctypes.Structure):
-    """``struct bpf_map_create_opts`` of libbpf as far as map_flags; its first word says how far."""
-
-    _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("btf_fd", ctypes.c_uint32),
-        ("btf_key_type_id", ctypes.c_uint32),
-        ("btf_value_type_id", ctypes.c_uint32),
-        ("btf_vmlinux_value_type_id", ctypes.c_uint32),
-        ("inner_map_fd", ctypes.c_uint32),
-        ("map_flags", ctypes.c_uint32),
-    )
-
-
 def is_installed() -> bool:
     """Whether `BccLoader` has its bcc and its sources. Imports the first, and with it 160 MB of compiler."""
     try:
@@ -159,16 +119,41 @@ class BccLoader:
 
     name = "bcc"
 
-    def __init__(self, *, verbose: bool = False) -> None:
+    def __init__(self, *, verbose: bool = False, contid: Mapping[str, int] | None = None) -> None:
+        """`contid` are the descriptors of the store's maps, as for `loader.LibbpfLoader`."""
         self._verbose = verbose
+        self._contid = contid or {}
 
     def load(self, hook: Hook, nonce: bytes, budget: int = DEFAULT_BUDGET, *, uring: bool = True) -> Loaded:
-        """See `Loader.load`. Takes seconds: the compiler runs."""
+        """See `Loader.load`. Takes seconds: the compiler runs.
+
+        What records do not rest on must not keep them from being had: where the kernel refuses the whole, it is tried
+        without container identifiers and without the further families.
+        """
         make = compiler()
         source = source_directory()
         lib = library()
         known = facts(lib, header_trees())
-        return BccObject(lib, make, source, known, hook, nonce, budget, uring=uring, verbose=self._verbose)
+
+        def made(chosen: bccprobes.Chosen, contid: Mapping[str, int]) -> BccObject:
+            return BccObject(
+                lib,
+                make,
+                source,
+                known,
+                hook,
+                nonce,
+                budget,
+                chosen,
+                uring=uring,
+                verbose=self._verbose,
+                contid=contid,
+            )
+
+        try:
+            return made(bccprobes.choose(known.macros), self._contid)
+        except LoadFailed as error:
+            return made(bccprobes.none(f"the kernel refused: {error.message.splitlines()[-1]}"), {})
 
 
 class BccObject(ReadingSide):
@@ -183,15 +168,17 @@ class BccObject(ReadingSide):
         hook: Hook,
         nonce: bytes,
         budget: int,
+        chosen: bccprobes.Chosen,
         *,
         uring: bool,
         verbose: bool,
+        contid: Mapping[str, int],
     ) -> None:
         self.hook = hook
         self.tap: list[bytes] | None = None
         self.cgroups: list[CgroupChange] = []
         self.facts: list[Fact] = []
-        self.families = {family.name: "the programs compiled by bcc have none of it" for family in families()}
+        self.families = dict(chosen.absent)
         self.known = known
         self._lib = lib
         self._verbose = verbose
@@ -205,13 +192,14 @@ class BccObject(ReadingSide):
         try:
             self._cpus = self.ring_count = self._possible_cpus()
             self.ring_size = ring_size(budget, self._cpus)
-            macros = dict(known.macros) | _SIZES | self._make_maps()
+            macros = dict(known.macros) | bccmaps.CHECKED | chosen.macros | bccmaps.of_store(contid)
+            macros |= self._make_maps()
             macros["NONCE_HIGH"], macros["NONCE_LOW"] = struct.unpack(">QQ", nonce)
             watched = cgroups.hierarchy()
             macros["CGROUP_HIERARCHY"], macros["CGROUP_SUBSYS"] = watched.number, watched.subsystem
             self._module = self._compile(make, source, macros)
             self.counts_lost = can_kprobe("audit_log_lost").yes
-            self._attach(self._module, uring=uring)
+            self._attach(self._module, chosen, uring=uring)
         except BaseException:
             self.close()
             raise
@@ -233,8 +221,7 @@ class BccObject(ReadingSide):
     def _make_maps(self) -> dict[str, int]:
         """Make what maps.bpf.c declares; returns the descriptors by the macros that name them."""
         for cpu in range(self._cpus):
-            fd = self._map(BPF_MAP_TYPE_RINGBUF, b"audit_ring", 0, 0, self.ring_size)
-            self._fds.append(fd)
+            fd = self._map("audit_ring", bccmaps.Shape(BPF_MAP_TYPE_RINGBUF, 0, 0, self.ring_size))
             self._ring_fds.append(fd)
             try:
                 self._rings.append(Ring(fd, self.ring_size))
@@ -243,40 +230,23 @@ class BccObject(ReadingSide):
                     f"ring buffer of {self.ring_size} bytes for CPU {cpu} cannot be mapped: {error.strerror}",
                     "give less --ring-memory, or raise the limits on locked memory and on open files",
                 ) from error
-        rings = self._map(_BPF_MAP_TYPE_ARRAY_OF_MAPS, b"rings", 4, 4, self._cpus, inner=self._ring_fds[0])
-        self._fds.append(rings)
+        outer = bccmaps.Shape(bccmaps.ARRAY_OF_MAPS, 4, 4, self._cpus)
+        rings = self._map("rings", outer, inner=self._ring_fds[0])
         for cpu, fd in enumerate(self._ring_fds):
             key, value = ctypes.c_uint32(cpu), ctypes.c_uint32(fd)
             code = self._lib.bpf_map_update_elem(rings, ctypes.byref(key), ctypes.byref(value), 0)
             if code:
                 raise self._fail(f"ring buffer for CPU {cpu}", code)
-        opened = self._map(_BPF_MAP_TYPE_HASH, b"open_events", 8, _OPEN_EVENT_SIZE, _OPEN_EVENTS_MAX)
-        self._fds.append(opened)
-        counters = self._map(
-            _BPF_MAP_TYPE_ARRAY, b"counters", 4, wire.COUNTERS_SIZE, self._cpus, flags=_BPF_F_MMAPABLE
-        )
-        self._fds.append(counters)
-        told = self._map(_BPF_MAP_TYPE_LRU_HASH, b"told_cgroups", 8, 1, _TOLD_CGROUPS_MAX)
-        self._fds.append(told)
-        learned = self._map(_BPF_MAP_TYPE_ARRAY, b"learned", 4, _LEARNED.size, 1, flags=_BPF_F_MMAPABLE)
-        self._fds.append(learned)
-        self._counters_map = _mapped(counters, self._cpus * wire.COUNTERS_SIZE)
-        self._learned_map = _mapped(learned, _LEARNED.size)
-        return {
-            "RINGS_FD": rings,
-            "OPEN_EVENTS_FD": opened,
-            "TOLD_CGROUPS_FD": told,
-            "COUNTERS_FD": counters,
-            "LEARNED_FD": learned,
-        }
+        per_cpu = bccmaps.Shape(bccmaps.ARRAY, 4, wire.COUNTERS_SIZE, self._cpus, bccmaps.F_MMAPABLE)
+        made = {name: self._map(name, shape) for name, shape in bccmaps.SHAPES.items()}
+        made |= {"rings": rings, "counters": self._map("counters", per_cpu)}
+        self._counters_map = _mapped(made["counters"], self._cpus * wire.COUNTERS_SIZE)
+        self._learned_map = _mapped(made["learned"], bccmaps.LEARNED.size)
+        return {f"{name.upper()}_FD": fd for name, fd in made.items()}
 
-    def _map(  # noqa: PLR0913 - the arguments of the system call
-        self, kind: int, name: bytes, key: int, value: int, entries: int, *, inner: int = 0, flags: int = 0
-    ) -> int:
-        options = _MapOptions(sz=ctypes.sizeof(_MapOptions), inner_map_fd=inner, map_flags=flags)
-        fd: int = self._lib.bpf_map_create(kind, name, key, value, entries, ctypes.byref(options))
-        if fd < 0:
-            raise self._fail(f"map {name.decode()} of {entries} entries", fd)
+    def _map(self, name: str, shape: bccmaps.Shape, *, inner: int = 0) -> int:
+        fd = bccmaps.make(self._lib, name, shape, self._fail, inner=inner)
+        self._fds.append(fd)
         return fd
 
     # -- programs ------------------------------------------------------------------------------------
@@ -289,7 +259,7 @@ class BccObject(ReadingSide):
         with self._told("bcc cannot compile the programs"):
             return make(text=text, cflags=flags, debug=0)
 
-    def _attach(self, module: _Module, *, uring: bool) -> None:
+    def _attach(self, module: _Module, chosen: bccprobes.Chosen, *, uring: bool) -> None:
         """Attach the ends of events first, so that none is begun that nothing would end."""
         with self._told("bcc cannot attach the programs"):
             for change in (b"mkdir", b"rmdir", b"rename", b"release"):
@@ -301,6 +271,7 @@ class BccObject(ReadingSide):
                 module.attach_kretprobe(event=b"__audit_uring_exit", fn_name=b"bcc_uring_exit")
             if self.counts_lost:
                 module.attach_kprobe(event=b"audit_log_lost", fn_name=b"bcc_record_lost")
+            bccprobes.attach(module, chosen.programs)
             record = _RECORD[self.hook].encode()
             module.attach_kprobe(event=self.hook.value.encode(), fn_name=record)
         if self.known.proved_later:
@@ -343,7 +314,7 @@ class BccObject(ReadingSide):
         """What is not known with this loader on this kernel, one line each; asked after the self-test."""
         if not self.known.proved_later or self._learned_map is None:
             return list(self.known.notes)
-        _queue, _record, context, mnt = _LEARNED.unpack_from(self._learned_map)
+        _queue, _record, context, mnt = bccmaps.LEARNED.unpack_from(self._learned_map)
         missing = list(self.known.notes)
         if not mnt:
             missing.append("mount namespaces are not known: where their number is could not be proved")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from enricher.sources.bpf import moduleprobes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from enricher.sources.bpf.features import Found, KernelTypes
 
 PACKETS: Final = "packets"
@@ -142,7 +144,15 @@ class Chosen(NamedTuple):
 
 
 def choose(types: KernelTypes) -> Chosen:
-    """Ask the kernel's BTF. An optional program whose function is not there is left out in silence."""
+    """Ask the kernel's BTF."""
+    return choose_of(lambda program: _offered(types, program))
+
+
+def choose_of(offered: Callable[[Program], Found | None], never: Mapping[str, str] | None = None) -> Chosen:
+    """Ask `offered` for each program; None: not on this machine. `never` says by family why it cannot be had anyway.
+
+    An optional program whose function is not there is left out in silence.
+    """
     programs: list[str] = []
     modules: list[str] = []
     baseline = ""
@@ -150,8 +160,11 @@ def choose(types: KernelTypes) -> Chosen:
     for family in families():
         wanted: list[Program] = []
         lacking: list[str] = [absent[family.needs]] if absent.get(family.needs) else []
+        if never and family.name in never:
+            absent[family.name] = never[family.name]
+            continue
         for program in family.programs:
-            found = _offered(types, program)
+            found = offered(program)
             if found is not None and found.yes:
                 wanted.append(program)
             elif program.required:
