@@ -59,8 +59,6 @@ _HINTS: Final = {
     errno.EAGAIN: f"this user has made more than {ATTEMPTS} attempts in a second",
     errno.ENOSYS: "set contid.enabled, and see what the service said when it started",
 }
-
-
 _NO_TARGET: Final = "needs the pidfd of the target, sent with the request"
 
 
