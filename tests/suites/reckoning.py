@@ -71,7 +71,7 @@ class Reckoning:
     def __enter__(self) -> Self:
         assert self._reader.read_line(60) == b"ready\n"
         self._begin = self._collect()
-        self._keep_after(self._begin)
+        self._forget(self._begin, self._begin)
         return self
 
     def __exit__(
@@ -89,13 +89,13 @@ class Reckoning:
         while (result := reckon(self._events, self._seen, self._begin, end)).unaccounted and looks < _LATE:
             self._service.sh("sleep 1")
             end, looks = self._collect(), looks + 1
+        self._forget(self._begin, end)
         self._begin = end
-        self._keep_after(end)
         return result
 
-    def _keep_after(self, end: int) -> None:
-        self._events = [event for event in self._events if serial(event) and after(serial(event), end)]
-        self._seen = [each for each in self._seen if after(each[0], end)]
+    def _forget(self, begin: int, end: int) -> None:
+        self._events = [event for event in self._events if is_to_come(serial(event), begin, end)]
+        self._seen = [each for each in self._seen if is_to_come(each[0], begin, end)]
 
     def _collect(self) -> int:
         """Take what there is up to a mark; returns the mark's serial."""
@@ -136,6 +136,15 @@ def after(number: int, other: int) -> bool:
 def within(number: int, first: int, last: int) -> bool:
     """Whether a serial is one of these, however many they are."""
     return (number - first) % SERIALS <= (last - first) % SERIALS
+
+
+def is_to_come(number: int, begin: int, end: int) -> bool:
+    """Whether what stands behind `begin` up to `end` is without this serial, and what comes next can have it.
+
+    By the distance to `end` alone, what was reckoned before the counter was set to the other half of its range
+    would come again when the counter has gone round.
+    """
+    return number != 0 and after(number, end) and not within(number, begin, end)
 
 
 def is_whole(line: bytes) -> bool:

@@ -40,6 +40,7 @@ docker rm -f before dweb dlate; podman rm -f -t 0 pweb plate phung pcrash pended
 ctr task kill -s KILL cweb; ctr task delete cweb; ctr container delete cweb
 runc delete -f rweb; crun delete -f xweb; runc delete -f slow
 rm -rf {_BUNDLE} /run/runc/bad-*; systemctl stop docker.socket docker.service containerd.service
+systemctl start docker.socket
 true
 """
 

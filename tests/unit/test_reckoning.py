@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.suites.reckoning import EOE, after, is_whole, reckon
+from tests.suites.reckoning import EOE, after, is_to_come, is_whole, reckon
 
 SEEN = [(serial, kind) for serial in range(101, 111) for kind in (1300, 1307, EOE)]
 
@@ -64,6 +64,13 @@ def test_the_counter_goes_round() -> None:
     assert (told.records, told.unaccounted, told.wrong) == (5, 0, [])
     assert after(2, top)
     assert not after(top, 2)
+
+
+def test_what_was_reckoned_does_not_come_again() -> None:
+    assert [is_to_come(number, 100, 110) for number in (0, 99, 100, 105, 110, 111)] == [False] * 5 + [True]
+    # From 30000 by 0xC0000000 to 500, all in one stretch of time: 30005 is behind 500, and was reckoned.
+    assert [is_to_come(number, 30000, 500) for number in (30005, 0xC0000005, 500, 501)] == [False] * 3 + [True]
+    assert [is_to_come(number, 7, 7) for number in (6, 7, 8)] == [False, False, True]
 
 
 def test_a_cut_line_is_no_event() -> None:
