@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _FETCH: Final = 5000
 _BYTES: Final = 64 << 20
 """Of one answer, which is in memory; a message may have as many, which is the most that a server can be set to take."""
+_CONNECT: Final = 60.0
+"""Seconds for a connection: nats-py tries each server, some seconds each."""
 _LATE: Final = 3.0
 """Seconds that an answer may need beyond its time."""
 
@@ -57,17 +59,22 @@ class Stream:
             self._fails(error)
 
         client = client_of(self._library, held_to_tls=bool(self._tls))
-        await client.connect(
-            self._servers,
-            name="audit-enricher collect",
-            error_cb=complain,
-            connect_timeout=5,
-            max_reconnect_attempts=1,
-            pending_size=1 << 26,
-            inbox_prefix=INBOX,
-            **self._tls,
-            **self._login,
-        )
+        async with asyncio.timeout(_CONNECT):
+            await client.connect(
+                self._servers,
+                name="audit-enricher collect",
+                error_cb=complain,
+                connect_timeout=5,
+                max_reconnect_attempts=1,
+                pending_size=1 << 26,
+                inbox_prefix=INBOX,
+                **self._tls,
+                **self._login,
+            )
+        if not client.is_connected:
+            # nats-py takes an end in place of the answer to CONNECT for an answer, and waits for ever later.
+            await client.close()
+            raise self._errors.Error("the server closed the connection without an answer to the login")
         return client
 
     def _fails(self, error: Exception) -> None:
