@@ -7,6 +7,7 @@ process itself has to make that call, dup2(2), so it is stopped in a system call
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -35,8 +36,13 @@ def trace(request: int, pid: int, address: int = 0, data: object = None) -> int:
 
 
 def links(pid: int) -> list[int]:
-    each = Path(f"/proc/{pid}/fdinfo").iterdir()
-    return sorted(int(path.name) for path in each if "link_type:" in path.read_text())
+    """Return the descriptors of BPF links; others come and go meanwhile."""
+    found = []
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if "link_type:" in path.read_text():
+                found.append(int(path.name))
+    return sorted(found)
 
 
 def in_a_call(pid: int) -> bool:
