@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -292,39 +289,6 @@ def test_a_restart_goes_on_in_the_same_boot(tmp_path: Path) -> None:
     db.close()
     assert made.path.stat().st_mode & 0o777 == 0o640
     assert sorted(path.name for path in tmp_path.iterdir()) == [NAME]
-
-
-_CHILD = """
-import sys
-from pathlib import Path
-from tests.unit.sample_journal import BOX, Kept, of
-made = Kept(Path(sys.argv[1]))
-for serial in range(1, 1 << 30):
-    made.write(of(serial, BOX))
-    print(serial, flush=True)
-"""
-
-
-def test_what_was_written_outlives_a_kill(tmp_path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    for line in child.stdout:
-        if int(line) >= 300:
-            child.kill()  # it is writing the next ones meanwhile
-            break
-    written = 300 + len(child.stdout.read().split())
-    assert child.wait() == -signal.SIGKILL
-    child.stdout.close()
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for beside in ("", "-wal"):
-        shutil.copy(f"{tmp_path / NAME}{beside}", copy)
-    assert serials(copy / NAME, range(1, written + 1)) == list(range(1, written + 1))
-    again = Kept(tmp_path)
-    assert again.said == []
-    again.write(of(1 << 20))
-    again.close()
-    assert serials(again.path, [1, written, 1 << 20]) == [1, written, 1 << 20]
 
 
 # -- bounds ------------------------------------------------------------------------------------------

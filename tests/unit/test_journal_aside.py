@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, get_ident
@@ -11,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from enricher.journalformat import NAME
 from enricher.model import CgroupChange, CgroupOp
 from enricher.sinks import journal as module
 from enricher.sinks.aside import Aside
@@ -201,3 +206,53 @@ def test_a_burst_is_due_while_another_is_written_as_soon_as_that_is_over(kept: K
     assert not kept.journal.due(kept.clock.now)
     slow.let.set()
     assert over(kept)
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+from tests.unit.sample_journal import BOX, Kept, of
+made = Kept(Path(sys.argv[1]))
+for serial in range(1, 1 << 30):
+    made.write(of(serial, BOX))
+    print(serial, flush=True)
+"""
+_CHILD_ASIDE = """
+import sys
+from pathlib import Path
+from enricher.sinks.aside import Aside
+from tests.unit.sample_journal import BOX, WALL, Kept, of
+made = Kept(Path(sys.argv[1]), aside=Aside("journal"))
+journal = made.journal
+for serial in range(1, 1 << 30):
+    journal.take([of(serial, BOX)])
+    journal.begin(WALL)
+    journal._task.result()
+    journal.due(made.clock.now)
+    print(serial, flush=True)
+"""
+
+
+@pytest.mark.parametrize("program", [_CHILD, _CHILD_ASIDE], ids=["by the loop", "beside it"])
+def test_what_was_written_outlives_a_kill(tmp_path: Path, program: str) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    for line in child.stdout:
+        if int(line) >= 300:
+            child.kill()  # it is writing the next ones meanwhile
+            break
+    written = 300 + len(child.stdout.read().split())
+    assert child.wait() == -signal.SIGKILL
+    child.stdout.close()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for beside in ("", "-wal"):
+        shutil.copy(f"{tmp_path / NAME}{beside}", copy)
+    assert serials(copy / NAME, range(1, written + 1)) == list(range(1, written + 1))
+    again = Kept(tmp_path)
+    assert again.said == []
+    again.write(of(1 << 20))
+    again.close()
+    assert serials(again.path, [1, written, 1 << 20]) == [1, written, 1 << 20]
