@@ -1,6 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # The types with which Cython compiles model.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
 
+cimport cython
+
+@cython.freelist(4096)
+cdef class Record:
+    cdef readonly int type
+    cdef readonly bytes text
+    cdef readonly bint truncated
+
 cdef class Event:
     cdef public bytes stamp
     cdef public double opened

@@ -113,15 +113,33 @@ class Tally(NamedTuple):
     runs: tuple[tuple[int, int], ...]
 
 
-class Record(NamedTuple):
+class Record:
     """One kernel record. ``text`` is the netlink payload, byte for byte: ``audit(SEC.MS:SERIAL): ...``.
 
-    ``truncated`` says that it was longer than what we receive, and that its end is missing.
+    ``truncated`` says that it was longer than what we receive, and that its end is missing. Nobody changes one.
+    It is no tuple: compiled, a member is read where it lies, and there are as many of these as there are lines.
     """
 
-    type: int
-    text: bytes
-    truncated: bool = False
+    __slots__ = ("text", "truncated", "type")
+
+    def __init__(self, number: int, text: bytes, truncated: bool = False) -> None:  # noqa: FBT001, FBT002 - in order
+        self.type = number
+        self.text = text
+        self.truncated = truncated
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Record)
+            and self.type == other.type
+            and self.text == other.text
+            and self.truncated == other.truncated
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.text, self.truncated))
+
+    def __repr__(self) -> str:
+        return f"Record({self.type}, {self.text!r}, truncated={self.truncated})"
 
 
 class CgroupOp(IntEnum):

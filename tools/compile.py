@@ -43,7 +43,7 @@ MODULES: Final = """
 """.split()
 """What every record passes through. A module that runs once, or once a batch, gains nothing."""
 
-_CIMPORT: Final = re.compile(r"^from (enricher[.a-z_]+) cimport", re.MULTILINE)
+_CIMPORT: Final = re.compile(r"^from (enricher[.a-z_]*) cimport (\w+)", re.MULTILINE)
 _CYTHON: Final = (
     *("-3", "--no-docstrings"),
     *("-X", "annotation_typing=False"),  # the annotations are mypy's to check: a wrong type must not raise
@@ -87,8 +87,11 @@ def _types_of(pxd: Path) -> set[Path]:
     """Return a module's types, and those of others that they are made of: an object's layout is in both."""
     if not pxd.exists():
         return set()
-    others = _CIMPORT.findall(pxd.read_text(encoding="ascii"))
-    return {pxd}.union(*(_types_of(ROOT / f"{other.replace('.', '/')}.pxd") for other in others))
+    found = {pxd}
+    for package, name in _CIMPORT.findall(pxd.read_text(encoding="ascii")):
+        other = ROOT / package.replace(".", "/")
+        found |= _types_of(other.with_suffix(".pxd")) | _types_of(other / f"{name}.pxd")
+    return found
 
 
 def make(module: str) -> float:

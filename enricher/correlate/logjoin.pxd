@@ -3,7 +3,7 @@
 
 cimport cython
 
-from enricher.model cimport Event
+from enricher.model cimport Event, Record
 from enricher.sources.logformat cimport LogRecord
 
 cdef long long PROCTITLE
@@ -32,7 +32,9 @@ cdef class LogJoin:
     cdef dict _closed
     cdef dict _closed_before
     cdef long long _begun
+    cdef bytes _second
     # Seconds of a stamp have up to 19 digits, whoever wrote them: more than C's types hold.
+    cdef object _at
     cdef object _clock
     cdef object _highest
     cdef object _moved
@@ -41,10 +43,10 @@ cdef class LogJoin:
     cdef public long long further_parts
     cdef public long long overfull
 
-    @cython.locals(each=LogRecord, done=list, events=dict, most="long long", node=bytes, stamp=bytes, before=bytes, name=bytes,
+    @cython.locals(each=LogRecord, record=Record, done=list, events=dict, most="long long", node=bytes, stamp=bytes, before=bytes, name=bytes,
                    number="long long", alone=bint, key=bytes,
                    known=_Held, held=_Held, size="long long")
-    cpdef list feed(self, object batch)
+    cpdef list feed(self, list batch)
 
     @cython.locals(event=Event, held=_Held)
     cdef _Held _begin(self, bytes key, bytes node, bytes stamp, list done)

@@ -34,8 +34,6 @@ from enricher.model import Event
 from enricher.sources.audit.types import is_user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from enricher.sources.logformat import LogRecord
 
 PROCTITLE: Final = 1327
@@ -97,6 +95,10 @@ class LogJoin:
         self._closed: dict[bytes, int] = {}
         self._closed_before: dict[bytes, int] = {}
         self._begun = 0
+        self._second, self._at = (
+            b"\n",
+            0,
+        )  # the second of the latest event to begin, as it is written and as a number
         self._clock = 0  # seconds
         self._highest = 0  # of this generation
         self._moved = 0
@@ -109,7 +111,7 @@ class LogJoin:
         """How many events are held back."""
         return len(self._queue)
 
-    def feed(self, batch: Iterable[LogRecord]) -> list[Event]:
+    def feed(self, batch: list[LogRecord]) -> list[Event]:
         """The events that are known to be over with this batch, in the order of their first records."""
         done: list[Event] = []
         events, most = self._open, self._most_bytes
@@ -158,7 +160,10 @@ class LogJoin:
         return done
 
     def _begin(self, key: bytes, node: bytes, stamp: bytes, done: list[Event]) -> _Held:
-        self._tick(int(stamp[: stamp.index(b".")]))
+        if not stamp.startswith(self._second):
+            self._second = stamp[: stamp.index(b".") + 1]
+            self._at = int(self._second[:-1])
+        self._tick(self._at)
         self._release(done)
         event = Event(stamp, 0.0)
         event.node = node

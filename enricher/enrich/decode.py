@@ -93,11 +93,11 @@ class Decoder:
     def entries(self, records: Sequence[Record]) -> list[RecordEntry]:
         """Return the entries for all records of an event, ``records[]``."""
         self.refresh()
-        execves = [record for record in records if record[0] == EXECVE]
+        execves = [record for record in records if record.type == EXECVE]
         if len(execves) < 2:  # noqa: PLR2004 - one command line in one record
             return list(map(self.entry_of, records))
         together = iter(self._execve(execves))
-        return [next(together) if record[0] == EXECVE else self.entry_of(record) for record in records]
+        return [next(together) if record.type == EXECVE else self.entry_of(record) for record in records]
 
     def refresh(self) -> int:
         """Forget what users were called when they have other names now; returns which names these are."""
@@ -119,7 +119,7 @@ class Decoder:
 
     def entry_of(self, record: Record) -> RecordEntry:
         """Return the entry of a record that needs no other one."""
-        number, text, truncated = record
+        number, text, truncated = record.type, record.text, record.truncated
         fields = None if truncated else self._usual(number, text)
         if fields is None:
             return self._execve([record])[0] if number == EXECVE else self._unusual(record)

@@ -159,9 +159,8 @@ class CaptureWriter:
         self.turns += 1
         counts = None if batch.counts is None else batch.counts._asdict()
         answers, helpers = list(batch.answers), list(batch.helpers)
-        self._frame(
-            "turn", batch.now, batch.wall, batch.parked, batch.records, messages, counts, answers, helpers
-        )
+        records = [(each.type, each.text, each.truncated) for each in batch.records]
+        self._frame("turn", batch.now, batch.wall, batch.parked, records, messages, counts, answers, helpers)
 
     def answer(self, kind: str, number: int, name: str | None) -> None:
         """Write an answer of the host."""

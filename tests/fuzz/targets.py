@@ -233,7 +233,7 @@ def _written(given: list[LogRecord]) -> None:
         log = text.render(event)
         for line in (native_json.render(native), log, table.render(native)):
             require(not HARMFUL.intersection(line), "a control character reaches the output")
-        records = [each._replace(truncated=False) for each in event.records]
+        records = [Record(each.type, each.text) for each in event.records]
         found = [each.record for each in again.feed(log)]
         texts = b"".join(each.text for each in records)
         # Control characters are written as spaces, and 0x1d where it can be one; there is a notice then.

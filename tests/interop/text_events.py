@@ -222,7 +222,8 @@ def events() -> list[Event]:
     for records in CUT.values():
         made.append(maker.event(records, box))
         place = min(1, len(records) - 1)
-        made[-1].records[place] = made[-1].records[place]._replace(truncated=True)
+        cut = made[-1].records[place]
+        made[-1].records[place] = Record(cut.type, cut.text, truncated=True)
     made.append(maker.event(_EXEC, context(flags=ContextFlag.KTHREAD)))
     made.append(maker.event(_EXEC, context(pid=5)))
     made.append(maker.event((), box))

@@ -82,7 +82,7 @@ def decoded(message: bytes) -> Context | Tally:
 
 def test_the_bytes_are_those_of_the_description(tmp_path: Path) -> None:
     """Put together from a second reading of docs/capture.md: another program can read what we write."""
-    records = [[number, text, truncated] for number, text, truncated in RECORDS]
+    records = [[each.type, each.text, each.truncated] for each in RECORDS]
     counts = counts_members(COUNTS)
     answers = [
         [2**64 - 1, ["docker", "shop", "a/b:1", [["k", "v\n"]], "u", "web-0", "prod"]],

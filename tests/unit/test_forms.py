@@ -21,11 +21,36 @@ from tests.unit.data import ODD
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A log of execs, one of what is unusual, a capture."""
+    """A log of execs, one of what is unusual, one with a wrong byte here and there, a capture."""
     work = tmp_path_factory.mktemp("inputs")
     made_log(work / "made.log", 400)
     make_capture(work / "made.capture", 400)
-    return [work / "made.log", ODD, work / "made.capture"]
+    spoilt(work / "made.log", work / "spoilt.log")
+    return [work / "made.log", ODD, work / "spoilt.log", work / "made.capture"]
+
+
+def spoilt(log: Path, into: Path) -> None:
+    """Write the log with something else at one place of each line, another one each time."""
+    lines = log.read_bytes().splitlines()
+    for number, line in enumerate(lines):
+        at = number * 7 % len(line) if number % 3 else number * 7 % 60  # the stamp is there
+        other = (
+            b"",
+            b"\t",
+            b"\x7f",
+            b"\x1d",
+            b"\xc2\x9b",
+            b"7",
+            b'"',
+            b" ",
+            b"\0",
+            b"=",
+            b":",
+            b"\\",
+            b"1" * 9,
+        )
+        lines[number] = line[:at] + other[number % len(other)] + line[at + number % 2 :]
+    into.write_bytes(b"\n".join(lines) + b"\n")
 
 
 def replayed(path: Path, view: str, *, interpreted: bool) -> bytes:
@@ -125,7 +150,8 @@ def test_types_of_another_module_are_a_part_of_it(
     said = {
         "tool": "",
         "enricher/runtime/stages.py": "",
-        "enricher/runtime/stages.pxd": "from enricher.correlate.join cimport Correlator\n",
+        "enricher/runtime/stages.pxd": "from enricher.correlate.join cimport Correlator\nfrom enricher cimport scan\n",
+        "enricher/scan.pxd": "",
         "enricher/correlate/join.pxd": "cimport cython\nfrom enricher.model cimport Event\n",
         "enricher/model.pxd": "cdef class Event:\n    pass\n",
         str(tool.made_of("runtime/stages")): "",
@@ -138,6 +164,10 @@ def test_types_of_another_module_are_a_part_of_it(
     assert not tool.is_stale("runtime/stages")
     os.utime(tmp_path / "enricher/model.pxd", (6, 6))
     assert tool.is_stale("runtime/stages")
+    os.utime(tmp_path / "enricher/model.pxd", (5, 5))
+    assert not tool.is_stale("runtime/stages")
+    os.utime(tmp_path / "enricher/scan.pxd", (6, 6))
+    assert tool.is_stale("runtime/stages"), "a module that is imported as a whole"
 
 
 def test_no_compiler_is_said(

@@ -55,7 +55,7 @@ def say(body: bytes, *, truncated: bool = False) -> Callable[[Event], None]:
 
     def change(event: Event) -> None:
         last = event.records[-1]
-        event.records[-1] = last._replace(text=b"audit(%b):%b" % (STAMP, body), truncated=truncated)
+        event.records[-1] = Record(last.type, b"audit(%b):%b" % (STAMP, body), truncated)
 
     return change
 

@@ -159,8 +159,8 @@ def test_what_is_missing_is_said() -> None:
     made = exec_event(context(flags=ContextFlag.SUBJECT | ContextFlag.AFTER_SERVING))
     made.complete, made.part, made.self_caused = False, 3, True
     made.reason = "records lost between kernel and reader"
-    made.records[1] = made.records[1]._replace(truncated=True)
-    made.records[4] = made.records[4]._replace(truncated=True)
+    for at in (1, 4):
+        made.records[at] = Record(made.records[at].type, made.records[at].text, truncated=True)
     assert ours_of(made).endswith(
         ' cgroup_id="7312" complete="no" part="3" self_caused="yes" truncated="2,5"'
         ' reason="records_lost_between_kernel_and_reader;_the_task_had_already_left_its_namespaces"'

@@ -111,7 +111,7 @@ def events(draw: st.DrawFn) -> Event:
         records.append((number, changed))
     made = event_of(records, draw(st.sampled_from([None, context()])))
     made.records = [
-        record._replace(truncated=draw(st.booleans())) if draw(st.booleans()) else record
+        Record(record.type, record.text, draw(st.booleans())) if draw(st.booleans()) else record
         for record in made.records
     ]
     made.part = draw(st.sampled_from([1, 1, 2]))
@@ -224,10 +224,11 @@ def test_a_command_line_in_two_records(
     short, long = both(event)
     assert short == long
     assert not usual or b'"x598","x599"]}},{"type":"EXECVE","fields":{}}' in short
-    event.records[2] = event.records[2]._replace(truncated=True)
+    whole = event.records[2]
+    event.records[2] = Record(whole.type, whole.text, truncated=True)
     short, long = both(event)
     assert short == long
-    event.records[2] = event.records[2]._replace(truncated=False)
+    event.records[2] = whole
     made = fragments.Fragments(NativeBuilder(HOST).decoder)
     assert (made.of(event.records, STAMP) is not None) == usual
 

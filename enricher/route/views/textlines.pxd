@@ -3,16 +3,21 @@
 
 cimport cython
 
-from enricher.model cimport Event
+from enricher cimport scan
+from enricher.model cimport Event, Record
 
 cdef bytes _BEGIN
-cdef bytes _SPACED
+cdef int _USUAL
 cdef dict _prefixes
+cdef list _usual
+cdef int SYSCALL
+cdef int EOE
+cdef int PROCTITLE
 cdef dict _ends
 
 cpdef bytes prefix_of(object record_type)
 
-@cython.locals(records=list, parts=list, texts=list, text=bytes, joined=bytes, syscall=bint, title=Py_ssize_t, end=Py_ssize_t, number="long long",
+@cython.locals(records=list, record=Record, parts=list, text=bytes, syscall=bint, title=Py_ssize_t, end=Py_ssize_t, number=int,
                prefix=bytes, place=Py_ssize_t, last=bytes)
 cpdef bytes bare(Event event)
 

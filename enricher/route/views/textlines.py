@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from enricher import scan
 from enricher.sources.audit.types import text_name_of
 
 if TYPE_CHECKING:
@@ -23,11 +24,10 @@ PROCTITLE: Final = 1327
 _BEGIN: Final = b"type=UNKNOWN[1390] msg=audit("
 _REASONS: Final = 64
 
-# Bytes of control characters but tab become spaces.
-_CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
-_SPACED: Final = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
+_USUAL: Final = 0x1000  # types below it are found without a look-up
 
 _prefixes: dict[int, bytes] = {}
+_usual: list[bytes | None] = [None] * _USUAL
 _ends: dict[str, bytes] = {}
 
 
@@ -36,6 +36,8 @@ def prefix_of(record_type: int) -> bytes:
     prefix = _prefixes.get(record_type)
     if prefix is None:
         prefix = _prefixes[record_type] = b"type=%s msg=" % text_name_of(record_type).encode("ascii")
+        if record_type < _USUAL:
+            _usual[record_type] = prefix
     return prefix
 
 
@@ -69,13 +71,13 @@ def bare(event: Event) -> bytes | None:
         return None
     records = event.records
     parts: list[bytes] = []
-    texts: list[bytes] = []
     syscall = False
     title = end = -1
     for record in records:
-        if record.truncated:  # our line says so
-            return None
         number, text = record.type, record.text
+        # A record that was cut is named in our line, and of one with control characters there is more to say.
+        if record.truncated or not scan.is_clean(text, 0, len(text)):
+            return None
         if number == SYSCALL:
             syscall = True
         elif number == PROCTITLE:
@@ -83,16 +85,10 @@ def bare(event: Event) -> bytes | None:
                 title = len(parts)
         elif number == EOE and end < 0:
             end = len(parts)
-        prefix = _prefixes.get(number)
-        if prefix is None:
-            prefix = prefix_of(number)
-        parts.append(prefix)
+        prefix = _usual[number] if number < _USUAL else None
+        parts.append(prefix_of(number) if prefix is None else prefix)
         parts.append(text)
         parts.append(b"\n")
-        texts.append(text)
-    joined = b"".join(texts)
-    if not joined.isascii() or joined.translate(_SPACED) != joined:
-        return None  # there are control characters
     place = _place(title, end, len(parts)) if syscall else 0
     reason = event.reason
     last = _ends.get(reason)

@@ -19,7 +19,7 @@ import select
 import struct
 import time
 from contextlib import closing
-from operator import itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from enricher.errors import AuditUnavailable, EnricherError, NotProved, UsageError
@@ -45,7 +45,7 @@ _STATUS: Final = struct.Struct(
 )  # struct audit_status: mask, enabled, failure, pid, and what is not set here
 _ANSWER: Final = struct.Struct("=iIHHII")  # NLMSG_ERROR: an error, and the header that it answers
 _NO_RECORDS: Final = frozenset((NLMSG_ERROR, AUDIT_REPLACE))
-_TYPE: Final = itemgetter(0)
+_TYPE: Final = attrgetter("type")
 _TIMEOUT: Final = 5.0
 _KEPT: Final = (
     "audit's daemon slot could not be given back, the kernel takes it when it has a record for us next"

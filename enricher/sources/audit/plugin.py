@@ -19,6 +19,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from enricher.model import Record
 from enricher.sources.audit.frames import Frames
 from enricher.sources.audit.receiver import BATCH
 from enricher.sources.logformat import LINE_MAX, Lines, LogCounts
@@ -26,7 +27,6 @@ from enricher.sources.logformat import LINE_MAX, Lines, LogCounts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from enricher.model import Record
     from enricher.sources.logformat import LogRecord
 
 _BLOCK: Final = 1 << 16
@@ -117,7 +117,8 @@ class PluginReader:
         return self._waiting
 
     def _take(self, each: LogRecord) -> None:
-        number, text, truncated = each.record
+        record = each.record
+        number, text = record.type, record.text
         if number in _DAEMON:
             return
         if number:
@@ -130,7 +131,8 @@ class PluginReader:
         # What a program wrote stands within msg='...': a separator of its own has an apostrophe behind it.
         if at >= 0 and _ENRICHED(text, at):
             text = text[:at]
-        self._records.append(each.record._replace(text=text, truncated=truncated))
+            record = Record(number, text, record.truncated)
+        self._records.append(record)
 
     def _next(self) -> bytes:
         with self._lock:

@@ -3,6 +3,8 @@
 
 cimport cython
 
+from enricher.model cimport Record
+
 cdef class Receiver:
     cdef public long long received
     cdef public long long malformed
@@ -25,7 +27,7 @@ cdef class Receiver:
     cdef public list _bases
     cdef public list _texts
 
-    @cython.locals(n=int)
+    @cython.locals(n=int, records=list, record=Record)
     cpdef list receive(self)
 
     @cython.locals(n=int)

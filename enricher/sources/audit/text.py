@@ -181,7 +181,7 @@ _EXECVE_WORDS: Final = Words(execve=True)
 
 def parse(record: Record) -> Parsed:
     """Take a record's text apart. Total: any bytes give a result, and no byte but separators is missing."""
-    record_type, text, _ = record
+    record_type, text = record.type, record.text
     clean = True
     if text[:6] == b"audit(" and (end := text.find(b"):")) > 0:
         body = text[end + 2 :]

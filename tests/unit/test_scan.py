@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking for bytes: what each function says, told byte by byte. That the compiled ones agree is test_forms.py's."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enricher import scan
+
+_BYTES = st.binary(max_size=40) | st.text(alphabet="a0. :)(\t\n\x1d\x7f", max_size=40).map(str.encode)
+
+
+@given(_BYTES, st.data())
+def test_of_any_bytes(data: bytes, draw: st.DataObject) -> None:
+    end = draw.draw(st.integers(0, len(data)))
+    at = draw.draw(st.integers(0, end))
+    byte = draw.draw(st.integers(0, 255))
+    piece = data[at:end]
+    assert scan.find(data, byte, at, end) == next((i for i in range(at, end) if data[i] == byte), end)
+    assert scan.is_at(data, piece, at, end)
+    assert not scan.is_at(data, piece + b"x", at, end)
+    assert scan.is_clean(data, at, end) == all(each == 9 or 32 <= each < 127 for each in piece)
+    found = re.match(rb"(\d{1,19}\.\d{1,9}:\d{1,19})\):", piece)
+    assert scan.stamp_end(data, at, end) == (at + found.end(1) if found else 0)
+
+
+@pytest.mark.parametrize("stamp", [b"1.2:3", b"%d.%d:%d" % (10**18, 10**8, 10**18)])
+def test_a_stamp(stamp: bytes) -> None:
+    text = b"audit(" + stamp + b"): a"
+    assert scan.stamp_end(text, 6, len(text)) == 6 + len(stamp)
+    assert scan.stamp_end(text, 6, len(text) - 3) == 0, "the colon is beyond the end"
+    for wrong in (
+        b"1" + stamp + b"0" * 19,
+        stamp + b" ",
+        stamp.replace(b".", b""),
+        stamp.replace(b":", b" "),
+    ):
+        text = b"audit(" + wrong + b"): a"
+        assert scan.stamp_end(text, 6, len(text)) == 0
