@@ -95,10 +95,8 @@ class LogJoin:
         self._closed: dict[bytes, int] = {}
         self._closed_before: dict[bytes, int] = {}
         self._begun = 0
-        self._second, self._at = (
-            b"\n",
-            0,
-        )  # the second of the latest event to begin, as it is written and as a number
+        # The second of the latest event to begin, as it is written and as a number.
+        self._second, self._at = b"\n", 0
         self._clock = 0  # seconds
         self._highest = 0  # of this generation
         self._moved = 0
