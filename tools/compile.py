@@ -37,7 +37,7 @@ MODULES: Final = """
     enrich/subject enrich/tenants enrich/users enrich/values enrich/whereabouts
     journalformat model
     route/own route/views/fragments route/views/native_json route/views/textlines
-    runtime/pipeline runtime/serviceoutput runtime/stages
+    runtime/pipeline runtime/prefetch runtime/serviceoutput runtime/stages
     sinks/journal sinks/journal_rows sinks/rotating sinks/stream
     sources/audit/receiver sources/audit/text sources/bpf/ring sources/bpf/wire sources/logformat
 """.split()

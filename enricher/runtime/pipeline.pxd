@@ -4,7 +4,11 @@
 cimport cython
 
 from enricher.correlate.join cimport Correlator
+from enricher.model cimport Event
 from enricher.runtime.stages cimport Stages
+
+@cython.locals(event=Event, own=Py_ssize_t)
+cpdef double pause_after(list events, double before) except? -1
 
 cdef class Pipeline:
     cdef object _socket

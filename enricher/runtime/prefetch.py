@@ -131,6 +131,8 @@ class Prefetch:
 
     def wait(self, now: float) -> float | None:
         """Return the seconds until something is due; None where nothing is."""
+        if not (self._root.due or self._users.due):
+            return None
         dues = [side.due[0][0] for side in self._sides if side.due and len(side.asked) < _ASKED_MAX]
         return max(0.0, min(dues) - now) if dues else None
 
@@ -192,6 +194,8 @@ class Prefetch:
         inquiry.wants = not self._rest(side, due if due > self._now else self._now + _NOBODY, inquiry)
 
     def _settle(self) -> None:
+        if not self._lookups.news:
+            return
         for key in self._lookups.settled():
             side = self._side(key)
             side.asked.discard(key)

@@ -4,6 +4,9 @@
 cimport cython
 
 cdef dict _known_numbers
+cdef dict _known_runs
+cdef Py_ssize_t _TALLY_SIZE
+cdef Py_ssize_t _RUN_SIZE
 cdef dict _known_stamps
 cdef Py_ssize_t _STAMP_START
 cdef Py_ssize_t _STAMP_END
@@ -11,7 +14,10 @@ cdef Py_ssize_t _KEY_START
 cdef Py_ssize_t _CONTEXT_SIZE
 cdef Py_ssize_t _LEVEL_SIZE
 
+@cython.locals(seconds="unsigned long long", milliseconds="unsigned int", serial="unsigned int")
 cdef bytes _stamp_of(bytes raw)
+
+cdef tuple _runs_of(bytes raw)
 
 cdef tuple _numbers_of(bytes key)
 
