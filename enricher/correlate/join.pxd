@@ -2,7 +2,7 @@
 # The types with which Cython compiles join.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
 
 cimport cython
-from enricher.model cimport Event
+from enricher.model cimport Event, Record
 
 cdef long long _STANDALONE
 cdef long long _SUBJECT
@@ -28,7 +28,7 @@ cdef class Correlator:
     cdef public list orphan_contexts
     cdef public bint unsettled
 
-    @cython.locals(done=list, pending=dict, parked=bint, event=Event, begin=bytes, text=bytes,
+    @cython.locals(done=list, pending=dict, parked=bint, event=Event, record=Record, begin=bytes, text=bytes,
                    collected=list, end=Py_ssize_t)
     cdef list _feed(self, object records, object contexts, object tallies, double now)
 

@@ -3,7 +3,7 @@
 
 cimport cython
 
-from enricher.model cimport Event
+from enricher.model cimport Event, Record
 
 cdef class Watch:
     cdef bint _expects
@@ -11,7 +11,7 @@ cdef class Watch:
     cdef object _base
     cdef bint _is_blind
 
-    @cython.locals(event=Event, last=Event, told=list)
+    @cython.locals(event=Event, last=Event, record=Record, told=list)
     cpdef list look(self, list done)
 
     @cython.locals(event=Event)

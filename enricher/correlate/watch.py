@@ -52,7 +52,8 @@ class Watch:
                 self._look_for_contexts(done, told)
         removed = 0
         for event in done:
-            if event.records[0].type == CONFIG_CHANGE:
+            record = event.records[0]
+            if record.type == CONFIG_CHANGE:
                 for record in event.records:
                     if record.type == CONFIG_CHANGE:
                         removed += _REMOVED.search(record.text) is not None

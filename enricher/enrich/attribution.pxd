@@ -3,7 +3,7 @@
 
 cimport cython
 
-from enricher.model cimport Event
+from enricher.model cimport Event, Record
 
 cdef long long _SUBJECT
 cdef long long _KTHREAD
@@ -20,5 +20,5 @@ cdef str _bystander(long long flags)
 @cython.locals(start=Py_ssize_t, end=Py_ssize_t, digits=bytes)
 cdef object _other_pid(bytes text, object pid)
 
-@cython.locals(flags="long long", number=object)
+@cython.locals(flags="long long", record=Record, number=int)
 cdef str _against(Event event, object context)

@@ -44,7 +44,6 @@ _CONTEXT, _TALLY, _CGROUP, _WALK = (
 _decode_context, _decode_tally = wire.decode_context, wire.decode_tally
 _DROPPED: Final = wire.COUNTERS.index("drop_namespace")
 _DROPS: Final = tuple(place for place, name in enumerate(wire.COUNTERS) if name.startswith("drop_"))
-_type_and_version = struct.Struct("=HH").unpack_from
 
 
 @cache
@@ -108,7 +107,8 @@ class Ring:
                 message = whole[begin + at : begin + at + length]
                 if tap is not None:
                     tap.append(message)
-                kind, version = _type_and_version(message)
+                # As the programs are built: for a machine whose low byte comes first.
+                kind, version = message[0] | message[1] << 8, message[2] | message[3] << 8
                 if version != _VERSION:
                     self.unknown += 1
                 elif kind == _CONTEXT:
