@@ -17,8 +17,8 @@ cpdef object subject_context(Event event)
 
 cdef str _bystander(long long flags)
 
-@cython.locals(start=Py_ssize_t, end=Py_ssize_t, digits=bytes)
-cdef object _other_pid(bytes text, object pid)
+@cython.locals(start=Py_ssize_t, end=Py_ssize_t, usual=bytes, digits=bytes)
+cdef object _other_pid(bytes text, long long pid)
 
 @cython.locals(flags="long long", record=Record, number=int)
 cdef str _against(Event event, object context)

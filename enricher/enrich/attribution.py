@@ -60,8 +60,11 @@ def _other_pid(text: bytes, pid: int) -> int:
     In the record types asked for, nothing that a process can choose stands before it.
     """
     start = text.find(b" pid=")
+    if start < 0:
+        return -1
     # Nearly always it is this one, and written in the one way in which the kernel writes it.
-    if start < 0 or text.startswith(b"%d " % pid, start + 5):
+    usual = f"{pid} ".encode("ascii")
+    if text.startswith(usual, start + 5):
         return -1
     end = text.find(b" ", start + 5)
     digits = text[start + 5 : end] if end >= 0 else text[start + 5 :]

@@ -32,6 +32,7 @@ cdef class Prefetch:
 
     cpdef object take_helpers(self)
 
+    @cython.locals(side=_Side, until=double)
     cpdef object wait(self, double now)
 
     cdef _Side _side(self, object key)

@@ -33,6 +33,8 @@ _BUSY: Final = 1 << 31
 _DISCARD: Final = 1 << 30
 _LENGTH: Final = _DISCARD - 1
 _HEADER: Final = 8
+_BEGIN: Final = mmap.PAGESIZE + _HEADER
+"""Of the first message, in the producer's map."""
 _word = struct.Struct("=I").unpack_from
 _VERSION: Final = wire.EVENT_VERSION
 _CONTEXT, _TALLY, _CGROUP, _WALK = (
@@ -94,7 +96,7 @@ class Ring:
         if position == end:
             return False
         whole, words = self._producer_map, self._words
-        mask, begin = self._mask, mmap.PAGESIZE + _HEADER
+        mask = self._mask
         while position < end:
             at = position & mask
             word = words[at >> 2]
@@ -104,7 +106,7 @@ class Ring:
             length = word & _LENGTH
             if not word & _DISCARD:
                 # A copy, of which parts are had for less than of what is mapped; the map gives one, a view does not.
-                message = whole[begin + at : begin + at + length]
+                message = whole[_BEGIN + at : _BEGIN + at + length]
                 if tap is not None:
                     tap.append(message)
                 # As the programs are built: for a machine whose low byte comes first.
