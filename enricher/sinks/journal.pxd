@@ -9,7 +9,7 @@ cdef long long _AFTER_SERVING
 
 cdef class Journal:
     cdef object _disk
-    cdef object _task
+    cdef public object _task
     cdef object _writing
     cdef object _used
     cdef public str path
