@@ -35,9 +35,9 @@ MODULES: Final = """
     correlate/acts correlate/join correlate/ledger correlate/logjoin correlate/watch
     enrich/attribution enrich/cgroups enrich/decode enrich/keys enrich/memo enrich/namespaces enrich/native
     enrich/subject enrich/tenants enrich/users enrich/values enrich/whereabouts
-    journalformat model
+    clock journalformat model
     route/own route/views/fragments route/views/native_json route/views/textlines
-    runtime/pipeline runtime/serviceoutput runtime/stages
+    runtime/pipeline runtime/prefetch runtime/serviceoutput runtime/stages
     sinks/journal sinks/journal_rows sinks/rotating sinks/stream
     sources/audit/receiver sources/audit/text sources/bpf/ring sources/bpf/wire sources/logformat
 """.split()

@@ -131,6 +131,8 @@ class Acts:
 
     def of(self, stamp: bytes) -> Beside | None:
         """Take what belongs to the event of this stamp; None for nothing. A second part of it gets none."""
+        if not (self._links or self._packets):
+            return None
         link = self._links.pop(stamp, None)
         packet = self._packets.pop(stamp, None) if self._packets else None
         if link is None:
@@ -143,6 +145,8 @@ class Acts:
     def due(self, now: float) -> list[tuple[Told, float]]:
         """Take what is to be told by itself, and when it came."""
         calls = self._calls
+        if not (calls or self._lives or self._due):
+            return []
         while calls:
             key, call = next(iter(calls.items()))
             if now - call.since < PATIENCE:

@@ -2,7 +2,7 @@
 # The types with which Cython compiles join.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
 
 cimport cython
-from enricher.model cimport Event
+from enricher.model cimport Event, Record
 
 cdef long long _STANDALONE
 cdef long long _SUBJECT
@@ -28,9 +28,12 @@ cdef class Correlator:
     cdef public list orphan_contexts
     cdef public bint unsettled
 
-    @cython.locals(done=list, pending=dict, parked=bint, event=Event, begin=bytes, text=bytes, stamp=bytes,
-                   collected=list)
+    @cython.locals(done=list, pending=dict, parked=bint, event=Event, record=Record, begin=bytes, text=bytes,
+                   collected=list, end=Py_ssize_t)
     cdef list _feed(self, object records, object contexts, object tallies, double now)
+
+    @cython.locals(event=Event, stamp=bytes)
+    cdef Event _event_of(self, bytes text, Py_ssize_t end, double now)
 
     @cython.locals(event=Event)
     cdef Event _begin(self, bytes stamp, double now)

@@ -158,13 +158,12 @@ class Correlator:
         for record in records:
             text = record.text
             if event is None or not text.startswith(begin):
-                stamp = stamp_of(text)
-                if stamp is None:
-                    event = None
+                end = text.find(b"):")
+                event = self._event_of(text, end, now)
+                if event is None:
                     done.append(self._malformed(record, now))
                     continue
-                event = pending.get(stamp) or self._begin(stamp, now)
-                begin = b"audit(%b):" % stamp
+                begin = text[: end + 2]
             collected = event.records
             collected.append(record)
             context_ = event.context
@@ -205,6 +204,14 @@ class Correlator:
         self._reviewed = now
         self.events += len(done)
         return done
+
+    def _event_of(self, text: bytes, end: int, now: float) -> Event | None:
+        """Return the event of a record's text, whose head ends there if anywhere; None where it has no stamp."""
+        # Where the context or the count came first, the stamp is known to be one.
+        event = self._open.get(text[6:end]) if end > 0 and text.startswith(b"audit(") else None
+        if event is None and (stamp := stamp_of(text)) is not None:
+            event = self._begin(stamp, now)
+        return event
 
     def _begin(self, stamp: bytes, now: float) -> Event:
         self._open[stamp] = event = Event(stamp, now)

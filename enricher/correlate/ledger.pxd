@@ -5,6 +5,9 @@ cimport cython
 from enricher.model cimport Event
 
 cdef long long _STANDALONE
+cdef long long _SERIALS
+cdef long long _HALF
+cdef long long _QUARTER
 
 cpdef long long serial_of(bytes stamp)
 
@@ -15,6 +18,8 @@ cdef class Ledger:
     cdef bint _start_marked
     cdef object _stop
     cdef bint _stop_marked
+    cdef bytes _last
+    cdef long long _last_serial
     cdef object _owed
     cdef object _missing_types
     cdef object _missing_first
@@ -32,7 +37,8 @@ cdef class Ledger:
     cdef public long long no_subject_events
     cdef public long long self_events
 
-    cpdef bint is_before(self, Event event)
+    @cython.locals(stamp=bytes, start="long long", since="long long")
+    cpdef bint is_before(self, Event event) except -1
 
     cpdef bint is_after(self, Event event)
 

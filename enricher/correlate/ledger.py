@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SERIALS: Final = 1 << 32
+_SERIALS: Final = SERIALS
 _HALF: Final = SERIALS // 2
 _QUARTER: Final = SERIALS // 4
 _OWED_MAX: Final = 4_096
@@ -134,6 +135,7 @@ class Ledger:
         self._start_marked = start is not None
         self._stop: int | None = None
         self._stop_marked = False
+        self._last, self._last_serial = b"", 0  # the stamp whose serial was asked for last
         # Entered as missing, by stamp: they may still come.
         self._owed: OrderedDict[bytes, int] = OrderedDict()
         self._missing_types: Counter[int] = Counter()
@@ -170,10 +172,14 @@ class Ledger:
         """Whether the event was finished before the window opened."""
         if self._start is None or event.malformed:
             return False
-        serial = serial_of(event.stamp)
-        if serial_before(serial, self._start):
+        stamp = event.stamp
+        if stamp is not self._last:  # it is asked more than once about an event
+            self._last, self._last_serial = stamp, serial_of(stamp)
+        start = self._start
+        since = (self._last_serial - start) % _SERIALS
+        if since >= _HALF:
             return True
-        if (serial - self._start) % SERIALS > _QUARTER:
+        if since > _QUARTER:
             # A quarter of all serials later nothing from before is to come, and at half of them the
             # comparison would turn around: on a busy host that is a matter of days.
             self._start = None

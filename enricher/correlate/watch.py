@@ -46,11 +46,14 @@ class Watch:
     def look(self, done: list[Event]) -> list[Notice]:
         """What the events tell of audit and of the hook; each has a record at least."""
         told: list[Notice] = []
-        if done and (done[-1].context is None or self._bare or self._is_blind):
-            self._look_for_contexts(done, told)
+        if done:
+            last = done[-1]
+            if last.context is None or self._bare or self._is_blind:
+                self._look_for_contexts(done, told)
         removed = 0
         for event in done:
-            if event.records[0].type == CONFIG_CHANGE:
+            record = event.records[0]
+            if record.type == CONFIG_CHANGE:
                 for record in event.records:
                     if record.type == CONFIG_CHANGE:
                         removed += _REMOVED.search(record.text) is not None

@@ -54,17 +54,22 @@ def _bystander(flags: int) -> str:
     return "no subject: the record is not about the task that wrote it"
 
 
-def _pid_written(text: bytes) -> int:
-    """Return the first ``pid=`` of a record, -1 if there is none.
+def _other_pid(text: bytes, pid: int) -> int:
+    """Return the first ``pid=`` of a record where it is another than this one; -1 if there is none, or none other.
 
     In the record types asked for, nothing that a process can choose stands before it.
     """
     start = text.find(b" pid=")
     if start < 0:
         return -1
+    # Nearly always it is this one, and written in the one way in which the kernel writes it.
+    usual = f"{pid} ".encode("ascii")
+    if text.startswith(usual, start + 5):
+        return -1
     end = text.find(b" ", start + 5)
     digits = text[start + 5 : end] if end >= 0 else text[start + 5 :]
-    return int(digits) if digits.isdigit() else -1
+    written = int(digits) if digits.isdigit() else -1
+    return -1 if written == pid else written
 
 
 def attribute(event: Event) -> Attribution:
@@ -72,21 +77,32 @@ def attribute(event: Event) -> Attribution:
     context = event.context
     if context is None:
         return Attribution(None, "no kernel context")
+    against = _against(event, context)
+    return Attribution(None, against) if against else Attribution(context, left_doubt(context.flags))
+
+
+def subject_context(event: Event) -> Context | None:
+    """Return the context that `attribute` would, for who has no use for the reason."""
+    context = event.context
+    return None if context is None or _against(event, context) else context
+
+
+def _against(event: Event, context: Context) -> str:
+    """Return what speaks against an event's context; "" where nothing does."""
     flags = context.flags
     if not flags & _SUBJECT:
-        return Attribution(None, _bystander(flags))
+        return _bystander(flags)
     for record in event.records:
-        if record.type == CONFIG_CHANGE and b" op=updated_rules " in record.text:
+        number = record.type
+        if number == CONFIG_CHANGE and b" op=updated_rules " in record.text:
             # A rule followed its file: the task renamed or made the file and knows nothing of the rule.
-            return Attribution(None, _bystander(0))
-        if record.type in _PID_IS_CURRENT or is_user(record.type):
-            pid = _pid_written(record.text)
-            if pid not in (-1, context.pid):
-                return Attribution(
-                    None, f"context not used: it is of pid {context.pid}, the record says {pid}"
-                )
+            return _bystander(0)
+        if number in _PID_IS_CURRENT or is_user(number):
+            pid = _other_pid(record.text, context.pid)
+            if pid >= 0:
+                return f"context not used: it is of pid {context.pid}, the record says {pid}"
             break
-    return Attribution(context, left_doubt(flags))
+    return ""
 
 
 def left_doubt(flags: int) -> str:

@@ -36,9 +36,10 @@ class OwnEvents:
 
     def chosen(self, events: list[Event]) -> list[Event]:
         """Return the events without those that nobody wants told."""
-        if all(event.told is None for event in events):
-            return events
-        return [event for event in events if event.told is None or self._wanted(event.told)]
+        for event in events:  # no `all`: it is asked for every event, and seldom is there one
+            if event.told is not None:
+                return [event for event in events if event.told is None or self._wanted(event.told)]
+        return events
 
     def _wanted(self, told: Told) -> bool:
         if isinstance(told, NamespaceLife):

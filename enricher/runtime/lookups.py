@@ -102,7 +102,8 @@ class Lookups:
         self._current: Key | None = None
         self._counts: Counter[str] = Counter()
         # Bounded for who does not look; who does looks more often than as many can come.
-        self._settled: deque[Key] = deque(maxlen=4 * QUEUE_MAX)
+        self.news: deque[Key] = deque(maxlen=4 * QUEUE_MAX)
+        """What `settled` returns next. To be looked at each turn, which a call is too dear for."""
         self.processes = helper.processes
         """The helper's own, each as its pid and its start in clock ticks since boot, 0 where that is not known."""
         self.gone = False
@@ -148,8 +149,8 @@ class Lookups:
 
     def settled(self) -> list[Key]:
         """Return what has been asked for and is not PENDING any more, once."""
-        keys = list(self._settled)
-        self._settled.clear()
+        keys = list(self.news)
+        self.news.clear()
         return keys
 
     def again(self, key: Key) -> float:
@@ -256,7 +257,7 @@ class Lookups:
 
     def _settle(self, side: _Side, key: Key) -> None:
         side.waiting.discard(key)
-        self._settled.append(key)
+        self.news.append(key)
 
     def _hold(self, key: Key, found: Metadata | Known) -> None:
         side = self._side(_path(key))

@@ -3,8 +3,13 @@
 
 cimport cython
 
+from enricher.clock cimport TurnClock
 from enricher.correlate.join cimport Correlator
+from enricher.model cimport Event
 from enricher.runtime.stages cimport Stages
+
+@cython.locals(event=Event, own=Py_ssize_t)
+cpdef double pause_after(list events, double before) except? -1
 
 cdef class Pipeline:
     cdef object _socket
@@ -12,7 +17,7 @@ cdef class Pipeline:
     cdef object _control
     cdef bint _blind
     cdef object _capture
-    cdef public object clock
+    cdef public TurnClock clock
     cdef object _pid
     cdef public Stages stages
     cdef double _pause

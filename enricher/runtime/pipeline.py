@@ -60,7 +60,9 @@ _EDGE: Final = select.EPOLLIN | select.EPOLLET
 
 def pause_after(events: list[Event], before: float) -> float:
     """Seconds to wait after a batch of finished events, given the wait after the batch before it."""
-    own = sum([event.self_caused for event in events])
+    own = 0
+    for event in events:
+        own += event.self_caused
     if not own:
         return GATHER if len(events) > 1 else 0.0
     if own < len(events) or before < OWN_NOISE_WAIT:
@@ -235,18 +237,23 @@ class Pipeline:
             answers, helpers = metadata.take(), metadata.take_helpers()
         if beside is not None and beside.pending:
             facts = [*facts, *beside.take()]
-        batch = Batch(
-            records,
-            contexts,
-            tallies,
-            loaded.parked,
-            now,
-            now + self._wall,
-            counts,
-            cgroups,
-            answers,
-            helpers,
-            facts,
+        # Not Batch(): that takes longer.
+        batch = tuple.__new__(
+            Batch,
+            (
+                records,
+                contexts,
+                tallies,
+                loaded.parked,
+                now,
+                now + self._wall,
+                counts,
+                cgroups,
+                answers,
+                helpers,
+                facts,
+                0,
+            ),
         )
         if self._capture is not None:
             messages, loaded.tap = loaded.tap or [], []

@@ -131,8 +131,13 @@ class Prefetch:
 
     def wait(self, now: float) -> float | None:
         """Return the seconds until something is due; None where nothing is."""
-        dues = [side.due[0][0] for side in self._sides if side.due and len(side.asked) < _ASKED_MAX]
-        return max(0.0, min(dues) - now) if dues else None
+        wait = None
+        for side in self._sides:
+            if side.due and len(side.asked) < _ASKED_MAX:
+                until = max(0.0, side.due[0][0] - now)
+                if wait is None or until < wait:
+                    wait = until
+        return wait
 
     def close(self) -> None:
         """End the helper."""
@@ -192,6 +197,8 @@ class Prefetch:
         inquiry.wants = not self._rest(side, due if due > self._now else self._now + _NOBODY, inquiry)
 
     def _settle(self) -> None:
+        if not self._lookups.news:
+            return
         for key in self._lookups.settled():
             side = self._side(key)
             side.asked.discard(key)

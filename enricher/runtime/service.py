@@ -103,6 +103,8 @@ class Service:
         self._say = say
         self._clock = TurnClock()
         self._notifier = Notifier()
+        watchdog = self._notifier.watchdog
+        self._calm = _SAVE_EVERY if watchdog is None else min(_SAVE_EVERY, watchdog)
         self._state = state.directory()
         self._reloaded: str | None = None
         self._open_gap = ""  # what is known of a gap whose serials are not
@@ -328,25 +330,25 @@ class Service:
         journal = self._journal
         if journal is not None and journal.due(now):
             journal.begin(time.time())
-        if self._output.waits and now >= self._retry_at:
+        output = self._output
+        waits = output.waits
+        if waits and now >= self._retry_at:
             self._retry_at = now + RETRY
-            if (loss := self._output.settle()) is not None:
+            if (loss := output.settle()) is not None:
                 self._pipeline.stages.tell(loss, time.time())
-        for loss in self._sinks.losses(now):
-            self._pipeline.stages.tell(loss, time.time())
-        if self._output.error != self._told_error:
-            self._told_error = self._output.error
+            waits = output.waits
+        if self._sinks.routes is not None:
+            for loss in self._sinks.losses(now):
+                self._pipeline.stages.tell(loss, time.time())
+                waits = output.waits  # what is told may not be written
+        if output.error != self._told_error:
+            self._told_error = output.error
             self._notifier.status(self._in_one_line())
         calm = self._calm
-        if journal is not None:
-            calm = min(calm, journal.patience)
-        self._pipeline.longest_wait = RETRY if self._output.waits else calm
+        if journal is not None and (patience := journal.patience) < calm:
+            calm = patience
+        self._pipeline.longest_wait = RETRY if waits else calm
         return self._asked.stopped or self._life.started.socket.ended
-
-    @property
-    def _calm(self) -> float:
-        watchdog = self._notifier.watchdog
-        return _SAVE_EVERY if watchdog is None else min(_SAVE_EVERY, watchdog)
 
     def _save(self, *, closed: bool) -> None:
         """Enter how far this run has come. A state directory that cannot be written costs the next gap's bounds."""

@@ -203,7 +203,8 @@ class ServiceOutput:
         if self._skip_self:
             events = [event for event in events if not event.self_caused]
         if events:
-            self._write(events, list(map(self._view.line, events)))
+            line = self._view.line
+            self._write(events, [line(event) for event in events])
 
     def _write(self, events: list[Event], lines: list[bytes]) -> None:
         done = 0

@@ -2,17 +2,19 @@
 # The types with which Cython compiles stages.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
 
 cimport cython
+from enricher.correlate.acts cimport Acts
 from enricher.correlate.join cimport Correlator
 from enricher.correlate.ledger cimport Ledger
+from enricher.correlate.watch cimport Watch
 from enricher.model cimport Event
 
 cdef class Stages:
     cdef object _learn
     cdef public object fill
     cdef public Correlator correlator
-    cdef public object acts
+    cdef public Acts acts
     cdef public Ledger ledger
-    cdef object _watch
+    cdef Watch _watch
     cdef object _emit
     cdef object _pid
     cdef bytes _needle

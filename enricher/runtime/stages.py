@@ -197,8 +197,10 @@ class Stages:
             if beside is not None and beside.packet is not None and self.fill is not None:
                 event.beside = beside._replace(packet=self.fill(beside.packet))
             if context is not None:
+                number = context.pid
                 event.self_caused = (
-                    context.pid == pid or self._helpers.get(context.pid) == context.start // _TICK
+                    number == pid
+                    or (number in self._helpers and self._helpers[number] == context.start // _TICK)
                 ) and context.is_subject
             else:
                 # By the kernel's own words only: what stands in msg='...' is the sender's.

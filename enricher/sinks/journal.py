@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from enricher.clock import rfc3339
-from enricher.enrich.attribution import attribute
+from enricher.enrich.attribution import subject_context
 from enricher.enrich.metadata import said_text
 from enricher.journalformat import NAME
 from enricher.model import CgroupOp, ContextFlag
@@ -110,14 +110,12 @@ class Journal:
 
     def take(self, events: list[Event]) -> None:
         """Note which context each event had, where one may stand for its subject."""
-        known, note = self._known, self._waiting.append
+        known, waiting = self._known, self._waiting
         births, epoch = self._born, self._lives.epoch
         used = self._used
         others = False
         for event in events:
-            if event.context is None:
-                continue
-            context = attribute(event).context
+            context = subject_context(event)
             if context is None:
                 continue
             born = births.get(context.key)
@@ -129,7 +127,7 @@ class Journal:
                 number = self._enter(key, context)
                 if not number:
                     continue
-            note((event.stamp, number))
+            waiting.append((event.stamp, number))
             if used is not None:
                 used[number] = key, context
             others = others or not event.self_caused

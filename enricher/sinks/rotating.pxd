@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # The types with which Cython compiles rotating.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
 
+cimport cython
+
+from enricher.sinks.stream cimport FileSink
+
 cdef class RotatingFile:
     cdef public object size
     cdef public object keep
@@ -18,11 +22,12 @@ cdef class RotatingFile:
     cdef object _gid
     cdef double _retry_at
     cdef double _look_at
-    cdef object _file
+    cdef FileSink _file
     cdef object _inode
     cdef bint _regular
     cdef long long _bytes
 
+    @cython.locals(line=bytes, now=double, before="long long")
     cpdef write(self, list lines)
 
     cdef _begin_seals(self, bytes first)

@@ -95,7 +95,8 @@ class RotatingFile:
         now = self._clock.monotonic()
         if now >= self._look_at:
             self._look(now)
-        self._begin_seals(lines[0])
+        if self._sealer is not None:
+            self._begin_seals(lines[0])
         if self._bytes >= self.size and now >= self._retry_at:
             self._rotate(now)
             self._begin_seals(lines[0])
@@ -110,7 +111,8 @@ class RotatingFile:
             raise
         finally:
             self.written += self._file.written - before
-        self._bytes += sum(map(len, lines))
+        for line in lines:
+            self._bytes += len(line)
         if sealer is not None:
             sealer.add(lines)
             if sealer.due(now):

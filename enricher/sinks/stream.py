@@ -63,10 +63,9 @@ class Sink(Protocol):
 def _write_all(fd: int, data: bytes) -> tuple[int, OSError | None]:
     """Write ``data`` and return how much of it went out and the error that stopped it, if any."""
     sent = 0
-    rest = memoryview(data)
     while sent < len(data):
         try:
-            sent += os.write(fd, rest[sent:])
+            sent += os.write(fd, memoryview(data)[sent:] if sent else data)
         except BlockingIOError:
             # Standard output may share an O_NONBLOCK description with whatever started us.
             poll = select.poll()
@@ -93,15 +92,18 @@ class _DescriptorSink:
             return
         # After a half line comes a newline first: it stays as a line of its own, to be seen and skipped.
         mend = b"\n" if self.torn else b""
-        data = mend + b"".join(lines)
+        data = mend + b"".join(lines) if mend or len(lines) != 1 else lines[0]
         sent, error = _write_all(self._fd, data)
         if sent:
             self.torn = not data.endswith(b"\n", 0, sent)
         if error is None:
             self.written += len(lines)
             return
-        ends = accumulate(map(len, lines), initial=len(mend))
-        self.written += sum(1 for end in ends if len(mend) < end <= sent)
+        self._fail(lines, len(mend), sent, error)
+
+    def _fail(self, lines: list[bytes], mended: int, sent: int, error: OSError) -> None:
+        ends = accumulate(map(len, lines), initial=mended)
+        self.written += sum(1 for end in ends if mended < end <= sent)
         raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> EnricherError:

@@ -14,8 +14,9 @@ import pytest
 from enricher.errors import AuditUnavailable
 from enricher.model import Record
 from enricher.sources.audit import netlink
+from enricher.sources.audit.mmsg import SLOT
 from enricher.sources.audit.netlink import HEADER, HEADER_SIZE
-from enricher.sources.audit.receiver import SLOT, Receiver
+from enricher.sources.audit.receiver import Receiver
 
 USERSOCK = 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from enricher.enrich.attribution import attribute
+from enricher.enrich.attribution import attribute, subject_context
 from enricher.model import ContextFlag
 from tests.unit.sample_events import SYSCALL, USER_LOGIN, context, event, exec_event
 
@@ -68,3 +68,18 @@ def test_a_pid_that_means_something_else_does_not_count() -> None:
 def test_a_record_without_a_pid_does_not_speak_against_the_context() -> None:
     assert attribute(event((1300, b"arch=c000003e"), context=context())).context is not None
     assert attribute(event((1300, b"arch=c000003e pid=x"), context=context())).context is not None
+
+
+@pytest.mark.parametrize("pid", [4711, 4712, 471, 0])
+@pytest.mark.parametrize("body", [SYSCALL, b"ppid=1 pid=4711", b"ppid=1 pid=04711 uid=0", b"pid=none uid=0"])
+@pytest.mark.parametrize("flags", [ContextFlag.SUBJECT, ContextFlag.KTHREAD])
+def test_the_short_question_has_the_same_answer(pid: int, body: bytes, flags: ContextFlag) -> None:
+    asked = event((1300, body), context=context(pid=pid, flags=flags))
+    assert subject_context(asked) is attribute(asked).context
+    assert (subject_context(asked) is None) == (
+        not flags & ContextFlag.SUBJECT or (pid != 4711 and b"4711" in body)
+    )
+
+
+def test_without_a_context_the_short_answer_is_none() -> None:
+    assert subject_context(event((1300, SYSCALL))) is None

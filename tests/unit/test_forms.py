@@ -93,6 +93,49 @@ def test_both_forms_give_the_same_bytes(inputs: list[Path], view: str) -> None:
         assert replayed(path, view, interpreted=False) == first, path.name
 
 
+RECEIVES = """
+import socket
+from enricher import forms
+forms.choose()
+from enricher.sources.audit.mmsg import SLOT
+from enricher.sources.audit.receiver import Receiver
+reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+receiver = Receiver(reader, 4, kernel_only={kernel_only})
+head = bytes.fromhex("00000000140500000000000000000000")
+texts = [b"", b"x", b"audit(1.000:7): " + bytes(range(256)), b"y" * (SLOT - 16)]
+odd = [b"", b"\\xaa", head[:15], head, head + b"z" * SLOT]
+print(receiver.receive())
+for batch in (texts[:1], texts, texts * 2, odd, odd[3:], texts[1:3]):
+    for each in batch:
+        writer.send(each if batch is not texts and each in odd else head + each)
+    while records := receiver.receive():
+        print(records)
+print(receiver.received, receiver.malformed, receiver.truncated, receiver.foreign, receiver.overflows)
+receiver.close()
+try:
+    receiver.receive()
+except OSError as error:
+    print(error)
+print(type(receiver).receive.__class__.__name__ != "function")
+"""
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("kernel_only", [False, True])
+def test_both_forms_receive_the_same(*, kernel_only: bool) -> None:
+    def received(value: str) -> list[str]:
+        environment = {**os.environ, forms.VARIABLE: value}
+        command = [sys.executable, "-c", RECEIVES.format(kernel_only=kernel_only)]
+        return subprocess.check_output(command, cwd=ROOT, env=environment, text=True).splitlines()
+
+    first, second = received("1"), received("")
+    assert (first.pop(), second.pop()) == ("False", "True"), "one was interpreted, the other compiled"
+    assert first[0] == "[]"
+    assert first[-1].startswith("[Errno 9]")
+    assert len(first) > 8
+    assert second == first
+
+
 @pytest.mark.usefixtures("compiled")
 def test_the_variable_chooses() -> None:
     assert form_of("").endswith("(compiled)\n")

@@ -398,6 +398,21 @@ def test_more_records_than_counted(correlator: Correlator) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        b"other(1700000000.123:7): pid=1",  # as long as audit(, and nothing of it
+        b" audit(1700000000.123:7): pid=1",
+        b"audit(1700000000.123:7X pid=1",
+        b"audit(1700000000.123:7)",
+    ],
+)
+def test_only_a_whole_head_finds_the_event_that_waits(correlator: Correlator, text: bytes) -> None:
+    assert feed(correlator, context(7)) == []
+    assert only(feed(correlator, Record(1300, text.replace(b"1700000000.123:7", stamp(7))))).malformed
+    assert told(only(feed(correlator, record(7, 1300), tally(7, 1)))) == (stamp(7), 1, True, "")
+
+
+@pytest.mark.parametrize(
     "text", [b"", b"audit(", b"audit(1772366400.042", b"audit(1772366400.042:7", b"x" * 9000]
 )
 def test_malformed_and_cut_texts_pass_through(correlator: Correlator, text: bytes) -> None:

@@ -4,6 +4,7 @@
 cimport cython
 
 from enricher.model cimport Record
+from enricher.sources.audit cimport mmsg
 
 cdef class Receiver:
     cdef public long long received
@@ -22,12 +23,9 @@ cdef class Receiver:
     cdef public object _flags
     cdef public object _types
     cdef public object _ports
-    cdef public object _head_bytes
-    cdef public object _name_bytes
-    cdef public list _bases
-    cdef public list _texts
+    cdef public object _names
 
-    @cython.locals(n=int, records=list, record=Record)
+    @cython.locals(n=int, records=list)
     cpdef list receive(self)
 
     @cython.locals(n=int)

@@ -16,81 +16,24 @@ import errno
 import mmap
 import os
 import struct
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from enricher.model import Record
+from enricher.sources.audit import mmsg
+from enricher.sources.audit.mmsg import NAME_SIZE, SLOT, IoVec, MMsgHdr, MsgHdr
 from enricher.sources.audit.netlink import HEADER_SIZE
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
 
-SLOT: Final = 16448
-"""Bytes for one datagram, header included.
-
-auditd allows 8970 (MAX_AUDIT_MESSAGE_LENGTH), but the kernel sets no such limit: a SYSCALL record whose
-``exe`` is a hex-encoded path of PATH_MAX is longer. Pages that are never written to cost nothing. 64
-more than 16 KiB, so that the beginnings of the slots do not all compete for the same cache lines.
-"""
 BATCH: Final = 512
 
 MSG_TRUNC: Final = 0x20
-MSG_DONTWAIT: Final = 0x40
 SOL_SOCKET: Final = 1
 SO_MEMINFO: Final = 55  # asm-generic/socket.h; 4.12 and later
 _MEMINFO: Final = struct.Struct("=9I")
 _DROPS: Final = 8  # SK_MEMINFO_DROPS in linux/sock_diag.h
 _QUEUED: Final = 0  # SK_MEMINFO_RMEM_ALLOC
-
-_NAME_SIZE: Final = 12  # struct sockaddr_nl: u16 family, u16 pad, u32 port, u32 groups
-
-
-class _IoVec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
-
-
-class _MsgHdr(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("namelen", ctypes.c_uint32),
-        ("iov", ctypes.c_void_p),
-        ("iovlen", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("controllen", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
-class _MMsgHdr(ctypes.Structure):
-    _fields_ = (("hdr", _MsgHdr), ("len", ctypes.c_uint32))
-
-
-_FEW: Final = 16
-"""Datagrams of a small batch: an event that came alone."""
-
-
-@cache
-def _columns(count: int) -> tuple[Callable[..., tuple[int, ...]], ...]:
-    """What takes flags and lengths out of as many message headers, ports out of names, types out of slots."""
-    size = ctypes.sizeof(_MMsgHdr)
-    places = (
-        (_MMsgHdr.hdr.offset + _MsgHdr.flags.offset, "I", size),
-        (_MMsgHdr.len.offset, "I", size),
-        (4, "I", _NAME_SIZE),
-        (4, "H", SLOT),  # netlink's header: u32 length, u16 type
-    )
-    made = []
-    for place, code, stride in places:
-        gap = f"{stride - struct.calcsize('=' + code)}x"
-        made.append(struct.Struct(f"={place}x{code}" + f"{gap}{code}" * (count - 1)).unpack_from)
-    return tuple(made)
-
-
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_LIBC.recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
-_LIBC.recvmmsg.restype = ctypes.c_int
-_recvmmsg: Final[Callable[..., int]] = _LIBC.recvmmsg
 
 
 class Receiver:
@@ -120,11 +63,11 @@ class Receiver:
         self._drops = 0
         # Anonymous maps and not bytearrays: pages appear only when the kernel writes to them.
         self._memory = mmap.mmap(-1, batch * SLOT)
-        headers = mmap.mmap(-1, batch * ctypes.sizeof(_MMsgHdr))
-        vectors = mmap.mmap(-1, batch * ctypes.sizeof(_IoVec))
-        names = mmap.mmap(-1, batch * _NAME_SIZE)
-        self._headers = (_MMsgHdr * batch).from_buffer(headers)
-        self._vectors = (_IoVec * batch).from_buffer(vectors)
+        headers = mmap.mmap(-1, batch * ctypes.sizeof(MMsgHdr))
+        vectors = mmap.mmap(-1, batch * ctypes.sizeof(IoVec))
+        names = mmap.mmap(-1, batch * NAME_SIZE)
+        self._headers = (MMsgHdr * batch).from_buffer(headers)
+        self._vectors = (IoVec * batch).from_buffer(vectors)
         base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         name = ctypes.addressof(ctypes.c_char.from_buffer(names))
         for i in range(batch):
@@ -132,19 +75,17 @@ class Receiver:
             self._vectors[i].len = SLOT
             hdr = self._headers[i].hdr
             if kernel_only:
-                hdr.name = name + i * _NAME_SIZE
-                hdr.namelen = _NAME_SIZE  # netlink always writes the same length back: set once
+                hdr.name = name + i * NAME_SIZE
+                hdr.namelen = NAME_SIZE  # netlink always writes the same length back: set once
             hdr.iov = ctypes.addressof(self._vectors[i])
             hdr.iovlen = 1
         words = memoryview(headers).cast("I")
-        stride = ctypes.sizeof(_MMsgHdr) // 4
-        self._lengths = words[_MMsgHdr.len.offset // 4 :: stride]
-        self._flags = words[_MsgHdr.flags.offset // 4 :: stride]
+        stride = ctypes.sizeof(MMsgHdr) // 4
+        self._lengths = words[MMsgHdr.len.offset // 4 :: stride]
+        self._flags = words[MsgHdr.flags.offset // 4 :: stride]
         self._types = memoryview(self._memory).cast("H")[2 :: SLOT // 2]
         self._ports = memoryview(names).cast("I")[1::3]
-        self._head_bytes, self._name_bytes = headers, names
-        self._bases = [i * SLOT for i in range(batch)]
-        self._texts = [i * SLOT + HEADER_SIZE for i in range(batch)]
+        self._names = names
 
     def fileno(self) -> int:
         """Return the descriptor to poll."""
@@ -163,28 +104,10 @@ class Receiver:
         n = self._fill()
         if not n:
             return []
-        memory = self._memory
-        flags: Sequence[int]
-        lengths: Sequence[int]
-        ports: Sequence[int]
-        types: Sequence[int]
-        if n <= _FEW:
-            # The same columns: a view of each takes longer than all of these few numbers.
-            of_flags, of_lengths, of_ports, of_types = _columns(n)
-            flags, lengths = of_flags(self._head_bytes), of_lengths(self._head_bytes)
-            ports, types = of_ports(self._name_bytes), of_types(memory)
-        else:
-            flags, lengths = self._flags[:n].tolist(), self._lengths[:n].tolist()
-            ports, types = self._ports[:n].tolist(), self._types[:n].tolist()
-        if any(flags) or any(ports) or min(lengths) < HEADER_SIZE:
-            return self._receive_with_care(lengths)
+        records = mmsg.plain(self._headers, self._names, self._memory, n)
+        if records is None:
+            return self._receive_with_care(n)
         self.received += n
-        records: list[Record] = []
-        for begin, text, length, number in zip(self._bases, self._texts, lengths, types, strict=False):
-            # Without a call of __init__, which is most of the time that an object takes, compiled.
-            record = Record.__new__(Record)
-            record.type, record.text, record.truncated = number, memory[text : begin + length], False
-            records.append(record)
         return records
 
     def drops(self) -> int:
@@ -206,10 +129,10 @@ class Receiver:
     def _fill(self) -> int:
         """Let the kernel fill the slots; return how many it did."""
         while True:
-            n = _recvmmsg(self._fd, self._headers, self.batch, MSG_DONTWAIT, None)
+            n = mmsg.fill(self._fd, self._headers, self.batch)
             if n >= 0:
                 return n
-            number = ctypes.get_errno()
+            number = -n
             if number == errno.EAGAIN:
                 return 0
             if number == errno.ENOBUFS:
@@ -218,10 +141,10 @@ class Receiver:
             elif number != errno.EINTR:
                 raise OSError(number, os.strerror(number))
 
-    def _receive_with_care(self, lengths: Sequence[int]) -> list[Record]:
+    def _receive_with_care(self, n: int) -> list[Record]:
         """Do the same one by one, for a batch in which something is out of the ordinary."""
         records = []
-        for i, length in enumerate(lengths):
+        for i, length in enumerate(self._lengths[:n].tolist()):
             if self._ports[i]:
                 self.foreign += 1
                 continue

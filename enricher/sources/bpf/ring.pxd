@@ -7,6 +7,7 @@ cdef unsigned int _BUSY
 cdef unsigned int _DISCARD
 cdef unsigned int _LENGTH
 cdef int _HEADER
+cdef Py_ssize_t _BEGIN
 cdef int _VERSION
 cdef int _CONTEXT
 cdef int _TALLY
@@ -28,7 +29,7 @@ cdef class Ring:
     cdef object _words
     cdef unsigned long long _position
 
-    @cython.locals(position="unsigned long long", end="unsigned long long", at=Py_ssize_t, begin=Py_ssize_t,
+    @cython.locals(position="unsigned long long", end="unsigned long long", at=Py_ssize_t,
                    mask="unsigned long long", word="unsigned int", length="unsigned int", kind=int, version=int,
                    message=bytes)
     cpdef bint drain(self, list contexts, list tallies, list cgroups, list facts, object tap=*)

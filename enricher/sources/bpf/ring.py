@@ -33,6 +33,8 @@ _BUSY: Final = 1 << 31
 _DISCARD: Final = 1 << 30
 _LENGTH: Final = _DISCARD - 1
 _HEADER: Final = 8
+_BEGIN: Final = mmap.PAGESIZE + _HEADER
+"""Of the first message, in the producer's map."""
 _word = struct.Struct("=I").unpack_from
 _VERSION: Final = wire.EVENT_VERSION
 _CONTEXT, _TALLY, _CGROUP, _WALK = (
@@ -44,7 +46,6 @@ _CONTEXT, _TALLY, _CGROUP, _WALK = (
 _decode_context, _decode_tally = wire.decode_context, wire.decode_tally
 _DROPPED: Final = wire.COUNTERS.index("drop_namespace")
 _DROPS: Final = tuple(place for place, name in enumerate(wire.COUNTERS) if name.startswith("drop_"))
-_type_and_version = struct.Struct("=HH").unpack_from
 
 
 @cache
@@ -95,7 +96,7 @@ class Ring:
         if position == end:
             return False
         whole, words = self._producer_map, self._words
-        mask, begin = self._mask, mmap.PAGESIZE + _HEADER
+        mask = self._mask
         while position < end:
             at = position & mask
             word = words[at >> 2]
@@ -105,10 +106,11 @@ class Ring:
             length = word & _LENGTH
             if not word & _DISCARD:
                 # A copy, of which parts are had for less than of what is mapped; the map gives one, a view does not.
-                message = whole[begin + at : begin + at + length]
+                message = whole[_BEGIN + at : _BEGIN + at + length]
                 if tap is not None:
                     tap.append(message)
-                kind, version = _type_and_version(message)
+                # As the programs are built: for a machine whose low byte comes first.
+                kind, version = message[0] | message[1] << 8, message[2] | message[3] << 8
                 if version != _VERSION:
                     self.unknown += 1
                 elif kind == _CONTEXT:

@@ -109,31 +109,55 @@ def packed(fields: Fields) -> struct.Struct:
     return struct.Struct("=" + "".join(code for _, code in fields))
 
 
+def _in_pieces(fields: Fields, whole: tuple[Fields, ...], without: frozenset[str]) -> struct.Struct:
+    """What unpacks these fields, each of these runs of them as the bytes that they are, and not those without a use."""
+    codes = []
+    inside = frozenset[str]()
+    runs = {run[0][0]: run for run in whole}
+    for name, code in fields:
+        if name in runs:
+            inside = frozenset(each for each, _ in runs[name])
+            codes.append(f"{packed(runs[name]).size}s")
+        elif name not in inside:
+            codes.append(f"{struct.calcsize('=' + code)}x" if name in without else code)
+    return struct.Struct("=" + "".join(codes))
+
+
 _CONTEXT = packed(CONTEXT_FIELDS)
-_unpack_scalars = packed(CONTEXT_FIELDS[:-2]).unpack_from  # all but the namespaces' numbers
-_unpack_numbers = packed(CONTEXT_FIELDS[-2:]).unpack
-_KEY_START = packed(CONTEXT_FIELDS[:-2]).size
+_NUMBERS = CONTEXT_FIELDS[-2:]
+_unpack_context = _in_pieces(
+    CONTEXT_FIELDS, (STAMP, _NUMBERS), frozenset({"header.type", "header.version", "missing"})
+).unpack_from
+_unpack_numbers = packed(_NUMBERS).unpack
 _TALLY = packed(TALLY_FIELDS)
 _CGROUP = packed(CGROUP_FIELDS)
 _WALK = packed(WALK_FIELDS)
 _LEVEL = packed(LEVEL_FIELDS)
 _levels_in = _LEVEL.iter_unpack
 _unpack_stamp = packed(STAMP).unpack
-_STAMP_START = packed(HEADER).size
-_STAMP_END = packed((*HEADER, *STAMP)).size
 _CONTEXT_SIZE = _CONTEXT.size
 _LEVEL_SIZE = _LEVEL.size
 _KEYS: Final = 8192
 """Sets of namespaces whose numbers are remembered. Beyond, all are forgotten."""
 _STAMPS: Final = 64
 """Stamps that are remembered: a count comes soon after the context of its event. Beyond, all are forgotten."""
+_RUNS: Final = 1024
+"""Runs of record types that are remembered: events of one kind have the same. Beyond, all are forgotten."""
+_known_runs: dict[bytes, tuple[tuple[int, int], ...]] = {}
+_COMMS: Final = 1024
+"""Names of tasks that are remembered, without what stands behind them. Beyond, all are forgotten."""
+_known_comms: dict[bytes, bytes] = {}
 _known_numbers: dict[bytes, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 _known_stamps: dict[bytes, bytes] = {}
 _SIZE = struct.Struct("=I")
 _CONTID = packed(CONTID_FIELDS)
 _RUN = packed(RUN_FIELDS)
 _runs_in = _RUN.iter_unpack
-_unpack_tally = _TALLY.unpack_from
+_unpack_tally = _in_pieces(
+    TALLY_FIELDS, (STAMP,), frozenset({"header.type", "header.version", "header.size"})
+).unpack_from
+_TALLY_SIZE = _TALLY.size
+_RUN_SIZE = _RUN.size
 
 SIZES: Final = {
     "context_event": _CONTEXT.size + 8 * LEVELS_INLINE,
@@ -161,7 +185,9 @@ def _stamp_of(raw: bytes) -> bytes:
     if stamp is None:
         if len(_known_stamps) >= _STAMPS:
             _known_stamps.clear()
-        stamp = _known_stamps[raw] = b"%d.%03d:%d" % _unpack_stamp(raw)
+        seconds, milliseconds, serial = _unpack_stamp(raw)
+        # Not bytes: with C's types, text is made in a third of the time.
+        stamp = _known_stamps[raw] = f"{seconds}.{milliseconds:03d}:{serial}".encode("ascii")
     return stamp
 
 
@@ -174,6 +200,26 @@ def _numbers_of(key: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
         numbers = _unpack_numbers(key)
         known = _known_numbers[key] = numbers[:_N], numbers[_N:]
     return known
+
+
+def _comm_of(raw: bytes) -> bytes:
+    """A task's name, which ends where the first NUL is."""
+    comm = _known_comms.get(raw)
+    if comm is None:
+        if len(_known_comms) >= _COMMS:
+            _known_comms.clear()
+        comm = _known_comms[raw] = raw.split(b"\0", 1)[0]
+    return comm
+
+
+def _runs_of(raw: bytes) -> tuple[tuple[int, int], ...]:
+    """The runs in a tally's end."""
+    runs = _known_runs.get(raw)
+    if runs is None:
+        if len(_known_runs) >= _RUNS:
+            _known_runs.clear()
+        runs = _known_runs[raw] = tuple(_runs_in(raw))
+    return runs
 
 
 def size_of(data: bytes, at: int) -> int:
@@ -196,16 +242,11 @@ def decode_context(data: bytes, at: int) -> Context:
     was loaded. Raises struct.error where `data` ends before the message does: a bug, not bad input.
     """
     (
-        _,
-        _,
         size,
         time,
-        _,
-        _,
-        _,
+        stamp,
         record_type,
         flags,
-        _,
         pid,
         tid,
         ppid,
@@ -215,19 +256,19 @@ def decode_context(data: bytes, at: int) -> Context:
         start,
         cgroup_id,
         comm,
-    ) = _unpack_scalars(data, at)
+        key,
+    ) = _unpack_context(data, at)
     end = at + _CONTEXT_SIZE
     behind = end + _LEVEL_SIZE * min(levels, LEVELS_MAX)
     if len(data) < behind:
         raise struct.error("the message ends before its levels do")
-    key = data[at + _KEY_START : end]
     inums, ids = _numbers_of(key)
     # Not Context(), nor Level(): that takes twice as long.
     new = tuple.__new__
     return new(
         Context,
         (
-            _stamp_of(data[at + _STAMP_START : at + _STAMP_END]),
+            _stamp_of(stamp),
             time,
             record_type,
             flags,
@@ -238,7 +279,7 @@ def decode_context(data: bytes, at: int) -> Context:
             ses,
             start,
             cgroup_id,
-            comm.split(b"\0", 1)[0],
+            _comm_of(comm),
             inums,
             ids,
             tuple([new(Level, level) for level in _levels_in(data[end:behind])]),
@@ -250,13 +291,12 @@ def decode_context(data: bytes, at: int) -> Context:
 
 def decode_tally(data: bytes, at: int) -> Tally:
     """The tally message that starts at byte `at` of `data`; errors as for `decode_context`."""
-    _, _, _, time, _, _, _, records, flags, runs = _unpack_tally(data, at)
-    end = at + _TALLY.size
-    behind = end + _RUN.size * min(runs, TALLY_RUNS)
+    time, stamp, records, flags, runs = _unpack_tally(data, at)
+    end = at + _TALLY_SIZE
+    behind = end + _RUN_SIZE * min(runs, TALLY_RUNS)
     if len(data) < behind:
         raise struct.error("the message ends before its runs do")
-    stamp = _stamp_of(data[at + _STAMP_START : at + _STAMP_END])
-    return tuple.__new__(Tally, (stamp, time, flags, records, tuple(_runs_in(data[end:behind]))))
+    return tuple.__new__(Tally, (_stamp_of(stamp), time, flags, records, _runs_of(data[end:behind])))
 
 
 def decode_cgroup(data: bytes, at: int) -> CgroupChange:

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# The types with which Cython compiles journal.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
+
+cimport cython
+
+from enricher.model cimport Event
+
+cdef long long _AFTER_SERVING
+
+cdef class Journal:
+    cdef object _disk
+    cdef public object _task
+    cdef object _writing
+    cdef object _used
+    cdef public str path
+    cdef object _facts
+    cdef object _cgroups
+    cdef object _lives
+    cdef object _clock
+    cdef object _say
+    cdef object _max_size
+    cdef object _max_age
+    cdef list _waiting
+    cdef object _at
+    cdef dict _known
+    cdef dict _born
+    cdef dict _known_cgroups
+    cdef dict _fresh
+    cdef dict _fresh_cgroups
+    cdef long long _fresh_size
+    cdef dict _removed
+    cdef long long _next_context
+    cdef long long _next_cgroup
+    cdef public long long lost
+    cdef public long long failed
+    cdef public str error
+    cdef object _file
+
+    @cython.locals(event=Event, known=dict, births=dict, waiting=list, others=bint)
+    cpdef take(self, list events)
+
+    cdef _bound(self)
+
+    cpdef bint due(self, double now) except -1
