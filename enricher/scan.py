@@ -9,10 +9,16 @@ bytes (tests/unit/test_forms.py). Never looks beyond ``end``; places are indices
 from __future__ import annotations
 
 import re
+from binascii import unhexlify
 from typing import Final
 
 _CONTROLS: Final = bytes((*range(0x09), *range(0x0A, 0x20), *range(0x7F, 0x100)))
 
+_PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
+_HEX: Final = b"0123456789ABCDEF"
+
+_digits = re.compile(rb"[0-9]+").match
+_word = re.compile(rb"[0-9A-Za-z]+").match
 _stamp = re.compile(rb"[0-9]{1,19}\.[0-9]{1,9}:[0-9]{1,19}\):").match
 
 
@@ -37,3 +43,25 @@ def is_clean(data: bytes, at: int, end: int) -> bool:
     """Whether all are printable ASCII, or tabs."""
     piece = data[at:end]
     return piece.isascii() and len(piece.translate(None, _CONTROLS)) == len(piece)
+
+
+def is_plain(data: bytes, at: int, end: int, also: int) -> bool:
+    """Whether all are printable ASCII that JSON has no escape for, or this other byte."""
+    piece = data[at:end]
+    return piece.isascii() and not piece.translate(None, _PLAIN + bytes((also,)))
+
+
+def digits(data: bytes, at: int, end: int) -> int:
+    """Return where the decimal digits that begin there end, `at` where there are none."""
+    return at if (found := _digits(data, at, end)) is None else found.end()
+
+
+def word(data: bytes, at: int, end: int) -> int:
+    """Return where the letters and digits that begin there end, `at` where there are none."""
+    return at if (found := _word(data, at, end)) is None else found.end()
+
+
+def unhex(data: bytes, at: int, end: int) -> bytes | None:
+    """Return what stands there in hex, with upper-case letters; None where something else does."""
+    piece = data[at:end]
+    return None if len(piece) & 1 or piece.translate(None, _HEX) else unhexlify(piece)

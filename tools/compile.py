@@ -36,7 +36,8 @@ MODULES: Final = """
     enrich/attribution enrich/cgroups enrich/decode enrich/keys enrich/memo enrich/namespaces enrich/native
     enrich/subject enrich/tenants enrich/users enrich/values enrich/whereabouts
     clock journalformat model
-    route/own route/views/fragments route/views/native_json route/views/textlines
+    route/own route/views/fragments route/views/native_json route/views/pieces
+    route/views/textlines
     runtime/pipeline runtime/prefetch runtime/serviceoutput runtime/stages
     sinks/journal sinks/journal_rows sinks/rotating sinks/stream
     sources/audit/receiver sources/audit/text sources/bpf/ring sources/bpf/wire sources/logformat

@@ -194,7 +194,7 @@ class Lines:
         else:
             self._counts.blank += 1
 
-    def _take(self, block: bytes, out: list[LogRecord]) -> None:
+    def _take(self, block: bytes, out: list[LogRecord]) -> None:  # noqa: PLR0912 - a call for each line costs too much
         """Take whole lines apart, all at once."""
         if block.find(b"\r") >= 0:  # one byte is looked for ten times as fast as two
             block = block.replace(b"\r\n", b"\n")
@@ -215,7 +215,9 @@ class Lines:
                 # The short way, for what `_split` would find too: a prefix that it has found, and a stamp behind it.
                 known = last.next
                 if not scan.is_at(data, known.written, begin, end):
-                    known = self._prefix_at(block, begin, end)
+                    known = last
+                    if not scan.is_at(data, known.written, begin, end):
+                        known = self._prefix_at(block, begin, end)
                 at = begin + len(known.written)
                 if not known.number or end - begin > short:
                     stop = 0
@@ -226,8 +228,9 @@ class Lines:
                     if stop:
                         stamp, head = data[at:stop], data[at : stop + 2]
                 if stop:
-                    last.next = known
-                    last = known
+                    if known is not last:  # of the same kind there may be several
+                        last.next = known
+                        last = known
                     # Without a call of __init__, which is half of the time that an object takes, compiled.
                     record = Record.__new__(Record)
                     record.type, record.text, record.truncated = known.number, data[at - 6 : end], False

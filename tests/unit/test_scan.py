@@ -24,6 +24,12 @@ def test_of_any_bytes(data: bytes, draw: st.DataObject) -> None:
     assert scan.is_at(data, piece, at, end)
     assert not scan.is_at(data, piece + b"x", at, end)
     assert scan.is_clean(data, at, end) == all(each == 9 or 32 <= each < 127 for each in piece)
+    plain = all(each == byte or (32 <= each < 127 and each not in b'"\\') for each in piece)
+    assert scan.is_plain(data, at, end, byte) == plain
+    assert scan.digits(data, at, end) == at + len(re.match(rb"\d*", piece)[0])  # type: ignore[index]
+    assert scan.word(data, at, end) == at + len(re.match(rb"[0-9a-zA-Z]*", piece)[0])  # type: ignore[index]
+    upper = len(piece) % 2 == 0 and re.fullmatch(rb"[0-9A-F]*", piece)
+    assert scan.unhex(data, at, end) == (bytes.fromhex(piece.decode()) if upper else None)
     found = re.match(rb"(\d{1,19}\.\d{1,9}:\d{1,19})\):", piece)
     assert scan.stamp_end(data, at, end) == (at + found.end(1) if found else 0)
 
@@ -41,3 +47,10 @@ def test_a_stamp(stamp: bytes) -> None:
     ):
         text = b"audit(" + wrong + b"): a"
         assert scan.stamp_end(text, 6, len(text)) == 0
+
+
+@given(st.binary(max_size=40))
+def test_hex_there_and_back(content: bytes) -> None:
+    written = b"<" + content.hex().upper().encode() + b">"
+    assert scan.unhex(written, 1, len(written) - 1) == content
+    assert scan.unhex(written, 0, len(written) - 1) is None

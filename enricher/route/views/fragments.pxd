@@ -3,18 +3,34 @@
 
 cimport cython
 
+from enricher cimport scan
+from enricher.model cimport Record
+from enricher.route.views cimport pieces
+
 cdef int SYSCALL
 cdef int PATH
 cdef int PROCTITLE
-cdef bytes _PLAIN
-cdef bytes _TITLE_PLAIN
-cdef bytes _HEX
+cdef int EXECVE
+cdef bytes _ARCH
+cdef bytes _CALL
+cdef bytes _SUCCESS
+cdef bytes _FAILURE
+cdef bytes _A0
+cdef bytes _A1
+cdef bytes _A2
+cdef bytes _A3
+cdef bytes _ITEMS
+cdef bytes _PPID
+cdef bytes _PID
+cdef bytes _ITEM
+cdef bytes _NAME
+cdef bytes _INODE
 cdef bytes _NULL
 cdef bytes _KEY
 cdef bytes _FURTHER
-cdef int _QUOTE
-cdef tuple _NAMES
-cdef dict _OUTCOMES
+cdef int _SPACE
+cdef int _MINUS
+cdef tuple _REGISTERS
 
 cdef class Tail:
     cdef readonly bytes members
@@ -44,29 +60,23 @@ cdef class Fragments:
     cdef public dict _arguments
     cdef public Primary primary
 
-    @cython.locals(number=int, text=bytes, head=bytes, made=bytes, parts=list, syscalls=int, execves=int)
+    @cython.locals(record=Record, number=int, text=bytes, head=bytes, made=bytes, parts=list, syscalls=int, execves=int)
     cpdef bytes of(self, list records, bytes stamp)
 
     cdef bytes _usual(self, int number, bytes text, bytes head)
 
-    @cython.locals(arch=bytes, number=bytes, success=bytes, code=bytes, a0=bytes, a1=bytes, a2=bytes, a3=bytes,
-                   items=bytes, ppid=bytes, pid=bytes, rest=bytes, tail=Tail, call=tuple, named=bytes, told=bytes,
-                   registers=bytes)
+    @cython.locals(data="const unsigned char *", end=Py_ssize_t, arch=Py_ssize_t, number=Py_ssize_t, success=bytes, outcome=bytes,
+                   code_at=Py_ssize_t, code_end=Py_ssize_t, a0_end=Py_ssize_t, a1_end=Py_ssize_t, a2_end=Py_ssize_t,
+                   a3_end=Py_ssize_t, items_end=Py_ssize_t, ppid_end=Py_ssize_t, pid_end=Py_ssize_t, rest=bytes, tail=Tail,
+                   about=bytes, call=tuple, named=bytes, arguments=tuple, argument=tuple, a0=bytes, a1=bytes, a2=bytes, a3=bytes, written=list,
+                   values=list, place=Py_ssize_t, at=Py_ssize_t, key=tuple, known=bytes, registers=bytes, code=bytes, told=bytes, primary=Primary)
     cdef bytes _syscall(self, bytes text, Py_ssize_t begin)
 
     cdef Tail _tail(self, bytes text)
 
-    @cython.locals(item=bytes, written=bytes, inode=bytes, rest=bytes, name=bytes, members=bytes, known=bytes)
+    @cython.locals(data="const unsigned char *", end=Py_ssize_t, item_end=Py_ssize_t, name_at=Py_ssize_t, name_end=Py_ssize_t,
+                   rest_at=Py_ssize_t, inode=Py_ssize_t, known=bytes, name=bytes, quoted=bytes, rest=bytes, members=bytes)
     cdef bytes _path(self, bytes text, Py_ssize_t begin)
 
     @cython.locals(made=bytes)
     cdef bytes _whole(self, int number, bytes body)
-
-@cython.locals(inner=bytes)
-cpdef bytes quoted_of(bytes value)
-
-@cython.locals(written=bytes, value=bytes)
-cdef bytes _proctitle(bytes text, Py_ssize_t begin)
-
-@cython.locals(words=list, text=bytes, shown=list, name=bytes, word=bytes, written=bytes, value=bytes)
-cdef bytes _command(list records, bytes head)

@@ -10,22 +10,22 @@ What makes it short: behind a record's own numbers (serial, pid, addresses, inod
 before: who it was and what program (``auid=1000 uid=0 .. key="exec"``), what a file is (``dev=fe:01 mode=0100755
 ..``). Such a tail is decoded once. Records that are nothing else (CWD, MMAP, SOCKADDR ..) are a tail as a whole.
 
-One call into C for many bytes is what is quick in both forms, interpreted and compiled: hence the expressions, and
-tables for `bytes.translate`. A slice of bytes, or ``in``, costs more than it looks.
+Records are read from place to place by `scan`, whose functions are one call into C each, interpreted, and none at all
+compiled. A slice of bytes costs more than it looks: there is one for what is written again or looked up.
 """
 
 from __future__ import annotations
 
-import re
-from binascii import unhexlify
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from enricher import scan
 from enricher.codec import dumps
 from enricher.enrich.decode import is_wordwise, type_name
 from enricher.enrich.keys import keys_of
 from enricher.enrich.subject import CREDENTIALS, subject_of
-from enricher.enrich.values import PLACES, SAFE_DIGITS
+from enricher.enrich.values import PLACES
 from enricher.model import Record
+from enricher.route.views import pieces
 from enricher.sources.audit.text import EXECVE
 
 if TYPE_CHECKING:
@@ -35,30 +35,28 @@ if TYPE_CHECKING:
     from enricher.enrich.interpret_args import Argument
     from enricher.enrich.shape import Fields, Subject
 
+    _Place = tuple[int, int, Argument]
+    """An argument with a meaning: its place and that of the one it depends on, not to be asked of a named tuple."""
+
 SYSCALL: Final = 1300
 PATH: Final = 1302
 PROCTITLE: Final = 1327
 
-_FORMS: Final = {
-    b"number": rb"(0|[1-9][0-9]{0,%d})"
-    % (SAFE_DIGITS - 1),  # as the kernel prints it; JSON has the same digits
-    b"result": rb"(0|-?[1-9][0-9]{0,%d})" % (SAFE_DIGITS - 1),
-    b"word": rb"([0-9A-Za-z]+)",
-}
-_syscall_form = re.compile(
-    rb"arch=%(word)b syscall=%(number)b success=(yes|no) exit=%(result)b"
-    rb" a0=%(word)b a1=%(word)b a2=%(word)b a3=%(word)b"
-    rb" items=%(number)b ppid=%(number)b pid=%(number)b (.+)" % _FORMS,
-    re.DOTALL,
-).fullmatch
-_path_form = re.compile(
-    rb"item=%(number)b name=([^ ]+) (?:inode=%(number)b |)(.+)" % _FORMS, re.DOTALL
-).fullmatch
-_title_form = re.compile(rb'proctitle=(?:([0-9A-F]+)|"([^" ]*)")').fullmatch
-_count_form = re.compile(rb"argc=%(number)b" % _FORMS).fullmatch
-
-_OUTCOMES: Final = {b"yes": b"success", b"no": b"failure"}
-_NAMES: Final = tuple(b"a%d=" % index for index in range(256))
+_ARCH: Final = b"arch="
+_CALL: Final = b" syscall="
+_SUCCESS: Final = b" success=yes exit="
+_FAILURE: Final = b" success=no exit="
+_A0: Final = b" a0="
+_A1: Final = b" a1="
+_A2: Final = b" a2="
+_A3: Final = b" a3="
+_ITEMS: Final = b" items="
+_PPID: Final = b" ppid="
+_PID: Final = b" pid="
+_ITEM: Final = b"item="
+_NAME: Final = b" name="
+_INODE: Final = b"inode="
+_REGISTERS: Final = (b'"a0":"', b'"a1":"', b'"a2":"', b'"a3":"')
 
 # What stands before a tail, and what that means: in a tail such a name would be there twice.
 _BEFORE_SYSCALL: Final = frozenset(
@@ -68,20 +66,9 @@ _BEFORE_PATH: Final = frozenset("item name inode".split())
 _BEFORE_NOTHING: Final[frozenset[str]] = frozenset()
 
 
-def _marks(allowed: bytes) -> bytes:
-    """Return the table with which `bytes.translate` changes every byte but the allowed ones."""
-    return bytes(byte if byte in allowed else byte ^ 0x80 for byte in range(256))
-
-
-_PLAIN_BYTES: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
-_PLAIN: Final = _marks(_PLAIN_BYTES)
-"""Bytes that are in JSON what they are in a record."""
-_TITLE_PLAIN: Final = _marks(_PLAIN_BYTES + b"\0")
-_HEX: Final = _marks(b"0123456789ABCDEF")
-
-_QUOTE: Final = 0x22
+_SPACE: Final = 0x20
+_MINUS: Final = 0x2D
 _NULL: Final = b"(null)"
-_NO_ARGUMENTS: Final = (_NULL, b"?")
 _KEY: Final = b" key="
 _FURTHER: Final = b'{"type":"EXECVE","fields":{}}'
 """An EXECVE record whose arguments are in the first one's ARGV."""
@@ -147,9 +134,9 @@ class Fragments:
         self._tails: dict[bytes, Tail | None] = {}
         self._paths: dict[bytes, bytes] = {}
         self._wholes: dict[tuple[int, bytes], bytes] = {}
-        self._calls: dict[tuple[bytes, bytes], tuple[bytes, tuple[Argument, ...]]] = {}
+        self._calls: dict[bytes, tuple[bytes, tuple[_Place, ...]]] = {}
         self._exits: dict[bytes, bytes] = {}
-        self._arguments: dict[tuple[bytes, bytes, int, bytes, bytes], bytes] = {}
+        self._arguments: dict[tuple[bytes, int, bytes, bytes], bytes] = {}
         self.primary: Primary | None = None
         """What the last SYSCALL record said, where that was made in the short way."""
 
@@ -171,11 +158,13 @@ class Fragments:
             number, text = record.type, record.text
             if number == EXECVE:
                 execves += 1
-                made = _command(records, head) if execves == 1 else _FURTHER
+                made = pieces.command(records, head) if execves == 1 else _FURTHER
             else:
                 syscalls += number == SYSCALL
                 made = (
-                    None if record.truncated or not text.startswith(head) else self._usual(number, text, head)
+                    self._usual(number, text, head)
+                    if not record.truncated and scan.is_at(text, head, 0, len(text))
+                    else None
                 )
             if made is None:
                 if number == EXECVE and [other.type for other in records].count(EXECVE) > 1:
@@ -193,44 +182,74 @@ class Fragments:
         if number == PATH:
             return self._path(text, len(head))
         if number == PROCTITLE:
-            return _proctitle(text, len(head))
-        return self._whole(number, text.removeprefix(head))
+            return pieces.title(text, len(head))
+        return self._whole(number, text[len(head) :])
 
     # -- SYSCALL -------------------------------------------------------------------------------------
 
-    def _syscall(self, text: bytes, begin: int) -> bytes | None:
-        form = _syscall_form(text, begin)
-        if form is None:
+    def _syscall(self, text: bytes, begin: int) -> bytes | None:  # noqa: C901, PLR0912, PLR0915 - one record, one way
+        data, end = text, len(text)
+        # Each step goes on where the one before has ended, and nowhere from 0: a form that does not fit.
+        arch = pieces.word_behind(data, _ARCH, begin, end)
+        number = pieces.number_behind(data, _CALL, arch, end)
+        if not number:
             return None
-        arch, number, success, code, a0, a1, a2, a3, items, ppid, pid, rest = form.groups()
+        if scan.is_at(data, _SUCCESS, number, end):
+            success, outcome, code_at = b"yes", b"success", number + len(_SUCCESS)
+        elif scan.is_at(data, _FAILURE, number, end):
+            success, outcome, code_at = b"no", b"failure", number + len(_FAILURE)
+        else:
+            return None
+        code_end = pieces.result_at(data, code_at, end)
+        a0_end = pieces.word_behind(data, _A0, code_end, end)
+        a1_end = pieces.word_behind(data, _A1, a0_end, end)
+        a2_end = pieces.word_behind(data, _A2, a1_end, end)
+        a3_end = pieces.word_behind(data, _A3, a2_end, end)
+        items_end = pieces.number_behind(data, _ITEMS, a3_end, end)
+        ppid_end = pieces.number_behind(data, _PPID, items_end, end)
+        pid_end = pieces.number_behind(data, _PID, ppid_end, end)
+        if not pid_end or pid_end + 1 >= end or data[pid_end] != _SPACE:
+            return None
+        rest = data[pid_end + 1 : end]
         tail = self._tails.get(rest)
         if tail is None:
             tail = self._tail(rest)
             if tail is None:
                 return None
-        call = self._calls.get((arch, number))
+        about = data[begin + len(_ARCH) : number]
+        call = self._calls.get(about)
         if call is None:
-            call = self._call(arch, number)
+            call = self._call(about)
+        a0, a1 = data[code_end + len(_A0) : a0_end], data[a0_end + len(_A1) : a1_end]
+        a2, a3 = data[a1_end + len(_A2) : a2_end], data[a2_end + len(_A3) : a3_end]
         named, arguments = call
         if arguments:
-            values = [b'"a0":"%b"' % a0, b'"a1":"%b"' % a1, b'"a2":"%b"' % a2, b'"a3":"%b"' % a3]
-            written = (a0, a1, a2, a3)
+            written = [a0, a1, a2, a3]
+            values: list[bytes | None] = [None, None, None, None]
             for argument in arguments:
-                place = argument.place
-                value, other = written[place], written[argument.other]
-                key = (arch, number, place, value, other)
+                place = argument[0]
+                key = (about, place, written[place], written[argument[1]])
                 known = self._arguments.get(key)
                 if known is None:
-                    known = self._argument(argument, key)
+                    known = self._argument(argument[2], key)
                 values[place] = known
-            registers = b",".join(values)
+            for at in range(4):
+                if values[at] is None:
+                    values[at] = b"".join((_REGISTERS[at], written[at], b'"'))
+            registers = b",".join(cast("list[bytes]", values))
         else:
             registers = b"".join((b'"a0":"', a0, b'","a1":"', a1, b'","a2":"', a2, b'","a3":"', a3, b'"'))
         # Only an error has a name; other results are as many as there are addresses and sizes.
-        told = self._exits.get(code) if code.startswith(b"-") else b'"exit":' + code
+        code = data[code_at:code_end]
+        told = self._exits.get(code) if data[code_at] == _MINUS else b'"exit":' + code
         if told is None:
             told = self._exit(code)
-        self.primary = Primary(pid, ppid, _OUTCOMES[success], tail)
+        # Without a call of __init__, as in `logformat`.
+        primary = Primary.__new__(Primary)
+        primary.ppid = data[items_end + len(_PPID) : ppid_end]
+        primary.pid = data[ppid_end + len(_PID) : pid_end]
+        primary.outcome, primary.tail = outcome, tail
+        self.primary = primary
         return b"".join(
             (
                 b'{"type":"SYSCALL","fields":{',
@@ -242,33 +261,34 @@ class Fragments:
                 b",",
                 registers,
                 b',"items":',
-                items,
+                data[a3_end + len(_ITEMS) : items_end],
                 b',"ppid":',
-                ppid,
+                primary.ppid,
                 b',"pid":',
-                pid,
+                primary.pid,
                 b",",
                 tail.members,
                 b"}}",
             )
         )
 
-    def _call(self, arch: bytes, number: bytes) -> tuple[bytes, tuple[Argument, ...]]:
+    def _call(self, about: bytes) -> tuple[bytes, tuple[_Place, ...]]:
         """Return the members that name a system call, and which of its arguments have a meaning."""
+        arch, _, number = about.partition(_CALL)
         call = self._decoder.meanings.call(arch.decode(), int(number))
         entry = self._decoder.entry_of(
             Record(SYSCALL, b"audit(0.0:0): arch=%b syscall=%b a0=0 a1=0 a2=0 a3=0" % (arch, number))
         )
         fields = entry["fields"]
         members = {name: fields[name] for name in ("arch", "ARCH", "syscall", "SYSCALL") if name in fields}
-        known = (dumps(members)[1:-1], call.arguments)
+        known = (dumps(members)[1:-1], tuple((each.place, each.other, each) for each in call.arguments))
         if _room(self._calls, CALLS):
-            self._calls[arch, number] = known
+            self._calls[about] = known
         return known
 
-    def _argument(self, argument: Argument, key: tuple[bytes, bytes, int, bytes, bytes]) -> bytes:
+    def _argument(self, argument: Argument, key: tuple[bytes, int, bytes, bytes]) -> bytes:
         """Return an argument's members."""
-        _, _, place, value, other = key
+        _, place, value, other = key
         shown = value.decode()
         members = {
             PLACES[place]: shown,
@@ -303,13 +323,29 @@ class Fragments:
     # -- any other -----------------------------------------------------------------------------------
 
     def _path(self, text: bytes, begin: int) -> bytes | None:
-        form = _path_form(text, begin)
-        if form is None:
+        data, end = text, len(text)
+        item_end = pieces.number_behind(data, _ITEM, begin, end)
+        if not item_end or not scan.is_at(data, _NAME, item_end, end):
             return None
-        item, written, inode, rest = form.groups()
-        name = b'"(null)"' if written == _NULL else quoted_of(written)
-        if name is None:
+        name_at = item_end + len(_NAME)
+        name_end = scan.find(data, _SPACE, name_at, end)
+        rest_at = name_end + 1
+        if name_end == name_at or rest_at >= end:
             return None
+        inode = pieces.number_behind(data, _INODE, rest_at, end)
+        if inode and inode + 1 < end and data[inode] == _SPACE:
+            known = b"".join((b',"inode":', data[rest_at + len(_INODE) : inode], b","))
+            rest_at = inode + 1
+        else:
+            known = b","
+        if name_end - name_at == len(_NULL) and scan.is_at(data, _NULL, name_at, name_end):
+            name = b'"(null)"'
+        else:
+            quoted = pieces.quoted_at(text, name_at, name_end)
+            if quoted is None:
+                return None
+            name = quoted
+        rest = data[rest_at:end]
         members = self._paths.get(rest)
         if members is None:
             members = self._members(PATH, rest, _BEFORE_PATH)
@@ -317,11 +353,10 @@ class Fragments:
                 self._paths[rest] = members
         if not members:
             return None
-        known = b"," if inode is None else b"".join((b',"inode":', inode, b","))
         return b"".join(
             (
                 b'{"type":"PATH","fields":{"item":',
-                item,
+                data[begin + len(_ITEM) : item_end],
                 b',"name":',
                 name,
                 known,
@@ -358,77 +393,3 @@ def _room(memory: dict[Any, Any], most: int) -> bool:
     if len(memory) >= most:
         memory.clear()
     return most > 0
-
-
-# -- what is made of one record alone ----------------------------------------------------------------
-
-
-def quoted_of(value: bytes) -> bytes | None:  # noqa: PLR0911 - one for each form
-    """Return the JSON of a value that is quoted or in hex; None where it is neither, or not UTF-8."""
-    if value[0] == _QUOTE:
-        inner = value.strip(b'"')
-        if len(inner) != len(value) - 2 or value[-1] != _QUOTE:
-            return None
-        if inner.translate(_PLAIN) == inner:
-            return value  # JSON quotes it in the same way
-        if inner.find(b'"') >= 0 or inner.find(b"\x1d") >= 0:
-            return None
-    else:
-        if len(value) & 1 or value.translate(_HEX) != value:
-            return None
-        inner = unhexlify(value)
-        if inner.translate(_PLAIN) == inner:
-            return b"".join((b'"', inner, b'"'))
-    try:
-        return dumps(inner.decode())
-    except UnicodeDecodeError:
-        return None
-
-
-def _proctitle(text: bytes, begin: int) -> bytes | None:
-    form = _title_form(text, begin)
-    if form is None:
-        return None
-    written, value = form.groups()
-    if value is None:
-        if len(written) & 1:
-            return None
-        value = unhexlify(written)
-    if value in _NO_ARGUMENTS or value.translate(_TITLE_PLAIN) != value:
-        return None
-    return b"".join(
-        (
-            b'{"type":"PROCTITLE","fields":{"proctitle":"',
-            value.replace(b"\0", b"\\u0000"),
-            b'","ARGV":["',
-            value.replace(b"\0", b'","'),
-            b'"]}}',
-        )
-    )
-
-
-def _command(records: list[Record], head: bytes) -> bytes | None:
-    """Make the first EXECVE record, with the whole command line of an event; None where it is not the usual one.
-
-    It may go on in further records, but each argument is in one piece.
-    """
-    words: list[bytes] = []
-    for record in records:
-        if record.type == EXECVE:
-            text = record.text
-            if record.truncated or not text.startswith(head):
-                return None
-            words += text.removeprefix(head).strip(b" ").split(b" ")
-    form = _count_form(words[0])
-    if form is None or int(form[1]) != len(words) - 1:
-        return None
-    shown = []
-    names = _NAMES if len(words) <= len(_NAMES) else map(b"a%d=".__mod__, range(len(words)))
-    del words[0]
-    for name, word in zip(names, words):  # noqa: B905 - there are as many names as may be
-        written = word.removeprefix(name)
-        value = quoted_of(written) if written and len(written) < len(word) else None
-        if value is None:
-            return None
-        shown.append(value)
-    return b"".join((b'{"type":"EXECVE","fields":{"argc":', form[1], b',"ARGV":[', b",".join(shown), b"]}}"))

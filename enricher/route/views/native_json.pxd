@@ -3,6 +3,7 @@
 
 cimport cython
 
+from enricher cimport scan
 from enricher.enrich.cgroups cimport Home, Inquiry
 from enricher.enrich.namespaces cimport Known
 from enricher.enrich.whereabouts cimport Whereabouts
@@ -10,6 +11,7 @@ from enricher.model cimport Event
 from enricher.route.views.fragments cimport Fragments, Primary, Tail
 
 cdef int SYSCALL
+cdef int _SECONDS
 cdef long long UNSET
 cdef int _SUBJECT
 cdef int _OF_SUBJECTS
@@ -36,7 +38,7 @@ cdef class NativeJson:
     @cython.locals(beginning=bytes, subject=bytes, known=Known, home=Home, place=bytes, namespaces=bytes, ending=bytes)
     cdef bytes _of_a_task(self, Event event, bytes records, Primary primary)
 
-    @cython.locals(stamp=bytes, second=bytes, milliseconds=bytes, time=bytes, host=tuple, tail=Tail)
+    @cython.locals(stamp=bytes, size=Py_ssize_t, dot=Py_ssize_t, colon=Py_ssize_t, second=bytes, milliseconds=bytes, time=bytes, host=tuple, tail=Tail)
     cdef bytes _beginning(self, Event event, Primary primary)
 
     @cython.locals(tail=Tail, comm=bytes, login=bytes, inside=bytes, where=Whereabouts)

@@ -13,9 +13,9 @@ event, of which nothing but its records is known, that is text that differs in a
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
+from enricher import scan
 from enricher.clock import LAST_SECOND, utc_second
 from enricher.codec import dumps
 from enricher.enrich.attribution import SYSCALL
@@ -38,7 +38,7 @@ _COMMS: Final = 4096
 """Names of tasks that are remembered, and as many logins."""
 _SUBJECT: Final = int(ContextFlag.SUBJECT)
 _OF_SUBJECTS: Final = int(ContextFlag.SUBJECT | ContextFlag.AFTER_SERVING)
-_stamp_form = re.compile(rb"([0-9]{1,10})\.([0-9]{3}):[0-9]+").fullmatch
+_SECONDS: Final = 10  # digits
 
 
 def render(native: NativeEvent) -> bytes:
@@ -139,10 +139,19 @@ class NativeJson:
     def _beginning(self, event: Event, primary: Primary) -> bytes | None:
         """Make a line up to the subject's pid; None where the stamp is not as the kernel writes it."""
         stamp = event.stamp
-        form = _stamp_form(stamp)
-        if form is None:
+        size = len(stamp)
+        dot = scan.digits(stamp, 0, size)
+        colon = dot + 4
+        if (
+            not 1 <= dot <= _SECONDS
+            or colon + 1 >= size
+            or not scan.is_at(stamp, b".", dot, size)
+            or scan.digits(stamp, dot + 1, size) != colon
+            or not scan.is_at(stamp, b":", colon, size)
+            or scan.digits(stamp, colon + 1, size) != size
+        ):
             return None
-        second, milliseconds = form.groups()
+        second, milliseconds = stamp[:dot], stamp[dot + 1 : colon]
         time = self._times.get(second)
         if time is None:
             time = self._time(second)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# The types with which Cython compiles pieces.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
+
+cimport cython
+
+from enricher cimport scan
+from enricher.model cimport Record
+
+cdef int EXECVE
+cdef int SAFE_DIGITS
+cdef int _SPACE
+cdef int _QUOTE
+cdef int _MINUS
+cdef int _ZERO
+cdef bytes _TITLE
+cdef bytes _COUNT
+cdef tuple _NAMES
+
+@cython.locals(begin=Py_ssize_t, stop=Py_ssize_t)
+cdef Py_ssize_t number_behind(const unsigned char *data, bytes name, Py_ssize_t at, Py_ssize_t end) noexcept
+
+@cython.locals(begin=Py_ssize_t, stop=Py_ssize_t)
+cdef Py_ssize_t word_behind(const unsigned char *data, bytes name, Py_ssize_t at, Py_ssize_t end) noexcept
+
+@cython.locals(stop=Py_ssize_t)
+cdef Py_ssize_t result_at(const unsigned char *data, Py_ssize_t at, Py_ssize_t end) noexcept
+
+@cython.locals(data="const unsigned char *", last=Py_ssize_t, value=bytes, found=bytes)
+cpdef bytes quoted_at(bytes text, Py_ssize_t at, Py_ssize_t end)
+
+@cython.locals(data="const unsigned char *", end=Py_ssize_t, at=Py_ssize_t, last=Py_ssize_t, size=Py_ssize_t, value=bytes, found=bytes,
+               whole=bytes, listed=bytes)
+cdef bytes title(bytes text, Py_ssize_t begin)
+
+@cython.locals(shown=list, count=bytes, record=Record, data="const unsigned char *", text=bytes, end=Py_ssize_t, at=Py_ssize_t,
+               stop=Py_ssize_t)
+cdef bytes command(list records, bytes head)
+
+@cython.locals(data="const unsigned char *", stop=Py_ssize_t, index=Py_ssize_t, name=bytes, value_at=Py_ssize_t, value=bytes)
+cdef bint _put_arguments(bytes text, Py_ssize_t at, Py_ssize_t end, list shown) except -1
