@@ -3,6 +3,8 @@
 
 cimport cython
 
+from enricher.recent cimport Recent
+
 cdef class Known:
     cdef public object namespaces
     cdef public str missing
@@ -23,7 +25,7 @@ cdef class Known:
 cdef class NamespaceEntries:
     cdef object _host
     cdef object _lives
-    cdef dict _known
+    cdef Recent _known
 
     @cython.locals(known=Known)
     cpdef tuple of(self, object seen)
@@ -34,6 +36,5 @@ cdef class NamespaceEntries:
     @cython.locals(known=Known)
     cdef Known _recalled(self, object seen)
 
-    cdef Known _keep(self, bytes key, Known known)
-
+    @cython.locals(known=Known)
     cdef Known _made(self, object seen, Known before)

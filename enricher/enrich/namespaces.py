@@ -14,6 +14,7 @@ from enricher.enrich.attribution import not_read
 from enricher.enrich.tenants import OWNED
 from enricher.facts import ChangeOp
 from enricher.model import KINDS, Recalled
+from enricher.recent import Recent
 
 if TYPE_CHECKING:
     from enricher.enrich.cgroups import Home
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from enricher.facts import Change
     from enricher.model import Context, HostFacts
 
-_SETS: Final = 8192
-"""More containers than one host runs at a time, at some 2.6 KiB each: with fewer sets than containers that take turns,
-each event makes its own anew, and a record costs a quarter more."""
+_SETS: Final = 5120
+"""More containers than one host runs at a time, at some 5 KiB each with their JSON: with fewer sets than containers
+that take turns, each event makes its own anew, and a record costs a quarter more. The generation before holds as
+many."""
+_KEPT: Final = 60 * 10**9
+"""Nanoseconds for which a set is held that nobody uses. Most are of namespaces that lived for a moment."""
 
 _OPS: Final = {op.value: op.name.lower() for op in ChangeOp}
 
@@ -84,7 +88,7 @@ class NamespaceEntries:
     def __init__(self, host: HostFacts, lives: Lives | None = None) -> None:
         self._host = host
         self._lives = Lives() if lives is None else lives
-        self._known: dict[bytes, Known] = {}
+        self._known: Recent[bytes, Known] = Recent(_SETS, _KEPT)
 
     def of(self, seen: Context | Recalled) -> tuple[Namespaces, str]:
         """Return the prepared entries for the context's namespaces, and in words which could not be read."""
@@ -93,25 +97,19 @@ class NamespaceEntries:
 
     def known(self, seen: Context) -> Known:
         """Return what is prepared for the context's namespaces."""
-        known = self._known.get(seen.key)
+        time = seen.time
+        known = self._known.get(seen.key, time)
         # The same numbers may have been of other namespaces a moment ago, in the same batch.
-        if known is not None and known.epoch == self._lives.epoch and known.since <= seen.time <= known.until:
+        if known is not None and known.epoch == self._lives.epoch and known.since <= time <= known.until:
             return known
         return self._made(seen, known)
 
     def _recalled(self, seen: Recalled) -> Known:
-        known = self._known.get(seen.key)
+        known = self._known.get(seen.key, 0)
         if known is None:
             shown = _entries(seen, seen.born, seen.host)
-            known = self._keep(seen.key, Known(*shown, seen.born, 0, 0, 0, owned=False))
-        return known
-
-    def _keep(self, key: bytes, known: Known) -> Known:
-        if key not in self._known and len(self._known) >= _SETS:
-            # The oldest goes. If it is still in use it is made once more, which is cheaper than
-            # keeping an order of use up to date on every event.
-            del self._known[next(iter(self._known))]
-        self._known[key] = known
+            known = Known(*shown, seen.born, 0, 0, 0, owned=False)
+            self._known.put(seen.key, known, 0)
         return known
 
     def _made(self, seen: Context, before: Known | None) -> Known:
@@ -121,7 +119,9 @@ class NamespaceEntries:
             return before
         shown = _entries(seen, held.born, self._host)
         owned = any(seen.inums[kind] not in (0, self._host.initial[kind]) for kind in OWNED)
-        return self._keep(seen.key, Known(*shown, held.born, held.epoch, held.since, held.until, owned=owned))
+        known = Known(*shown, held.born, held.epoch, held.since, held.until, owned=owned)
+        self._known.put(seen.key, known, seen.time)
+        return known
 
     def _born(self, inums: tuple[int, ...], ids: tuple[int, ...], time: int) -> tuple[int | None, ...]:
         at = self._lives.at

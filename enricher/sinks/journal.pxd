@@ -4,6 +4,7 @@
 cimport cython
 
 from enricher.model cimport Event
+from enricher.recent cimport Recent
 
 cdef long long _AFTER_SERVING
 
@@ -22,9 +23,10 @@ cdef class Journal:
     cdef object _max_age
     cdef list _waiting
     cdef object _at
-    cdef dict _known
-    cdef dict _born
+    cdef Recent _known
+    cdef Recent _born
     cdef dict _known_cgroups
+    cdef object _gone
     cdef dict _fresh
     cdef dict _fresh_cgroups
     cdef long long _fresh_size
@@ -36,7 +38,7 @@ cdef class Journal:
     cdef public str error
     cdef object _file
 
-    @cython.locals(event=Event, known=dict, births=dict, waiting=list, others=bint)
+    @cython.locals(event=Event, known=Recent, births=Recent, waiting=list, others=bint, now=double)
     cpdef take(self, list events)
 
     cdef _bound(self)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ from enricher.enrich.attribution import subject_context
 from enricher.enrich.metadata import said_text
 from enricher.journalformat import NAME
 from enricher.model import CgroupOp, ContextFlag
+from enricher.recent import Recent
 from enricher.sinks.journal_file import JournalFile, Unfit, is_damage, set_aside
 from enricher.sinks.journal_rows import CgroupRow, ContextRow, Waiting
 
@@ -43,7 +45,10 @@ FLUSH_AT: Final = 4096
 HELD_MAX: Final = 65_536
 """Events that wait while the file cannot be written."""
 KNOWN_MAX: Final = 16_384
-"""Contexts whose numbers are remembered. Beyond, all are forgotten and get new ones."""
+"""Contexts whose numbers are remembered, with those of the generation before; cgroups, beyond which all are forgotten.
+What is forgotten gets a new number."""
+KEPT: Final = 300.0
+"""Seconds for which one is remembered that has no events; a cgroup, after it was removed."""
 FRESH_MAX: Final = 512 << 10
 """Bytes of contexts and cgroups that are not written yet; as many again are being written."""
 TAKE_IN: Final = 0.25
@@ -92,9 +97,10 @@ class Journal:
         self._max_age = max_age
         self._waiting: list[tuple[bytes, int]] = []
         self._at: float | None = None  # when to write, while anything waits that is worth it
-        self._known: dict[_Key, int] = {}
-        self._born: dict[bytes, Born] = {}  # by the context's key
+        self._known: Recent[_Key, int] = Recent(KNOWN_MAX // 2, KEPT)
+        self._born: Recent[bytes, Born] = Recent(KNOWN_MAX // 2, KEPT)  # by the context's key
         self._known_cgroups: dict[int, tuple[int, bytes]] = {}
+        self._gone: deque[tuple[float, int, int]] = deque()  # when to forget a cgroup, its id, its number
         self._fresh: dict[int, ContextRow] = {}
         self._fresh_cgroups: dict[int, CgroupRow] = {}
         self._fresh_size = 0
@@ -111,18 +117,18 @@ class Journal:
     def take(self, events: list[Event]) -> None:
         """Note which context each event had, where one may stand for its subject."""
         known, waiting = self._known, self._waiting
-        births, epoch = self._born, self._lives.epoch
+        births, epoch, now = self._born, self._lives.epoch, self._clock.now
         used = self._used
         others = False
         for event in events:
             context = subject_context(event)
             if context is None:
                 continue
-            born = births.get(context.key)
+            born = births.get(context.key, now)
             if born is None or born.epoch != epoch or not born.since <= context.time <= born.until:
                 born = self._born_of(context)
             key = (context.key, context.cgroup_id, context.flags & _AFTER_SERVING, born.born)
-            number = known.get(key)
+            number = known.get(key, now)
             if number is None:
                 number = self._enter(key, context)
                 if not number:
@@ -143,9 +149,8 @@ class Journal:
 
     def _born_of(self, context: Context) -> Born:
         """Return of which lives the context's numbers are, as an event that is made now has it."""
-        if len(self._born) >= KNOWN_MAX:
-            self._born.clear()
-        born = self._born[context.key] = self._lives.born_of(context.inums, context.ids, context.time)
+        born = self._lives.born_of(context.inums, context.ids, context.time)
+        self._born.put(context.key, born, self._clock.now)
         return born
 
     def learn(self, batch: Batch) -> None:
@@ -163,10 +168,18 @@ class Journal:
             number, path = known
             if change.op in _GONE:
                 self._removed.setdefault(number, int(batch.wall * 1000))
+                self._gone.append((self._clock.now + KEPT, change.id, number))
                 if self._at is None:
                     self._at = self._clock.now + FLUSH_EVERY
             elif change.path and change.path != path:
                 self._forget()
+        self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        while self._gone and self._gone[0][0] <= self._clock.now:
+            _, ident, number = self._gone.popleft()
+            if self._known_cgroups.get(ident, (0,))[0] == number:
+                del self._known_cgroups[ident]
 
     def _outdate(self, ident: int) -> None:
         """From now on, have new rows for the cgroups that are in the same container as this one."""
@@ -175,7 +188,7 @@ class Journal:
         if members:
             for member in members:
                 del self._known_cgroups[member]
-            self._known = {key: number for key, number in self._known.items() if key[1] not in members}
+            self._known.keep(lambda key, _: key[1] not in members)
 
     def _forget(self) -> None:
         self._known.clear()
@@ -186,7 +199,7 @@ class Journal:
         if self._fresh_size > FRESH_MAX:
             self.lost += 1
             return 0
-        if len(self._known) >= KNOWN_MAX:
+        if len(self._known_cgroups) >= KNOWN_MAX:
             self._forget()
         number = self._next_context
         self._next_context += 1
@@ -195,7 +208,7 @@ class Journal:
         self._fresh_size += _CONTEXT_SIZE
         if self._fresh_size > FRESH_MAX // 2 and not self.error:
             self._at = self._clock.now
-        self._known[key] = number
+        self._known.put(key, number, self._clock.now)
         return number
 
     def _cgroup(self, ident: int) -> int:
@@ -305,7 +318,7 @@ class Journal:
         self._writing = _NOTHING
         used, self._used = self._used or {}, None
         if gone.contexts:
-            self._known = {key: number for key, number in self._known.items() if number not in gone.contexts}
+            self._known.keep(lambda _, number: number not in gone.contexts)
         if gone.cgroups:
             self._known_cgroups = {
                 ident: known for ident, known in self._known_cgroups.items() if known[0] not in gone.cgroups
@@ -326,10 +339,10 @@ class Journal:
                 if row is not None:
                     del self._fresh[number]
                     self._fresh_size -= _CONTEXT_SIZE
-                if self._known.get(noted[0]) == number:
-                    del self._known[noted[0]]
+                if self._known.get(noted[0], self._clock.now) == number:
+                    self._known.discard(noted[0])
         others = {
-            number: self._known.get(key) or self._enter(key, context)
+            number: self._known.get(key, self._clock.now) or self._enter(key, context)
             for number, (key, context) in absent.items()
         }
         if others:

@@ -317,7 +317,7 @@ def test_the_namespace_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
         native = builder.build(exec_event(context(inums=(inum,) * len(KINDS))))
         expected: NsEntry = {"ino": inum, "host": False}
         assert native["namespaces"]["mnt"] == expected
-    assert len(builder.where.namespaces._known) == 3
+    assert len(builder.where.namespaces._known) <= 6
 
 
 def test_no_cgroup_id_no_cgroup() -> None:

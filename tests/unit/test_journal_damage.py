@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from enricher.errors import DamagedInput, EnricherError, UsageError
 from enricher.journalformat import BLOCK, NAME
-from enricher.model import Recalled
+from enricher.model import CgroupChange, CgroupOp, Recalled
 from enricher.sinks import journal as journals
 from enricher.sinks.journal import HELD_MAX
 from enricher.sources.journal import UNKNOWN, JournalReader
@@ -98,12 +98,37 @@ def test_contexts_that_cannot_be_written_are_bounded(kept: Kept, monkeypatch: py
     assert len(serials(kept.path, range(1, 101))) == 50 - kept.journal.lost
 
 
-def test_more_contexts_than_are_remembered(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journals, "KNOWN_MAX", 3)
+def test_more_contexts_than_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "KNOWN_MAX", 4)
+    kept = Kept(tmp_path)
     kept.write(*(of(serial, context(inums=[serial % 7 + 1] * 10)) for serial in range(1, 50)))
     assert [
         each.inums[0] for each in read(kept.path, *map(stamp, range(1, 50))) if isinstance(each, Recalled)
     ] == [serial % 7 + 1 for serial in range(1, 50)]
+
+
+def test_what_has_no_events_any_more_is_forgotten(kept: Kept) -> None:
+    """Else a host that makes containers all day remembers all of them."""
+    changes = [
+        CgroupChange(number, CgroupOp.MADE, b"/box-%d" % number, 0) for number in range(10_000, 10_050)
+    ]
+    kept.learn(*changes)
+    serial = 1
+    for begin in range(10_000, 10_050, 10):
+        made = range(begin, begin + 10)
+        kept.write(*(of(serial + at, context(cgroup_id=ident)) for at, ident in enumerate(made)))
+        kept.learn(*(CgroupChange(ident, CgroupOp.REMOVED, b"", 0) for ident in made))
+        serial += 10
+        kept.clock.now += journals.KEPT * 0.6
+        kept.learn()
+    assert 10 <= len(kept.journal._known) <= 40
+    assert 10 <= len(kept.journal._known_cgroups) <= 20
+    found = [
+        each.cgroup_path
+        for each in read(kept.path, *map(stamp, range(1, serial)))
+        if isinstance(each, Recalled)
+    ]
+    assert found == [change.path for change in changes]
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:

@@ -400,7 +400,7 @@ def test_the_cache_is_bounded_and_makes_no_difference(monkeypatch: pytest.Monkey
         for inum in range(1, 6):
             made = event((1307, CWD), context=context(inums=(inum,) * 10))
             assert b'ns_mnt="%d"' % inum in view.render(made)
-    assert len(view._namespaces) == 2
+    assert len(view._namespaces) <= 4
 
 
 # -- the container -----------------------------------------------------------------------------------

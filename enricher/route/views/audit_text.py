@@ -46,7 +46,8 @@ from enricher.enrich.surroundings import Surroundings
 from enricher.enrich.told import type_of
 from enricher.enrich.whereabouts import Whereabouts
 from enricher.facts import ContainerOp
-from enricher.model import KINDS
+from enricher.model import KINDS, Recalled
+from enricher.recent import Recent
 from enricher.route.views import textlines
 from enricher.route.views.flat import flat, told
 from enricher.route.views.textlines import place_of, prefix_of, quoted
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from enricher.enrich.cgroups import Home
     from enricher.enrich.shape import Inside
     from enricher.facts import Told
-    from enricher.model import Context, Event, HostFacts, Loss, Notice, Recalled
+    from enricher.model import Context, Event, HostFacts, Loss, Notice
 
 _NS_INFO = b'type=UNKNOWN[1390] msg=audit(%b): record="1"'
 _NS_INFO_MORE = b"type=UNKNOWN[1390] msg=audit(%b):"
@@ -84,7 +85,8 @@ _SEPARATOR = b"\x1d"  # auditd's ENRICHED log format appends names behind it
 
 _PIECE = 4000  # bytes in hex in one line: ausearch reads no more than 8970 characters of a line
 
-_NAMESPACE_SETS = 8192
+_NAMESPACE_SETS = 5120
+_KEPT = 60 * 10**9  # nanoseconds, as `enrich.namespaces` has it
 _HOMES = 8192
 _INSIDES = 8192
 
@@ -130,7 +132,7 @@ class AuditText:
         self._cgroups = self._around.cgroups
         self._where = Whereabouts(host, self._around)
         self._builder = NativeBuilder(host, around=self._around)
-        self._namespaces: dict[bytes, tuple[bytes, str]] = {}
+        self._namespaces: Recent[bytes, tuple[bytes, str]] = Recent(_NAMESPACE_SETS, _KEPT)
         self._homes: dict[int, tuple[Home, bytes]] = {}
         self._insides: dict[int, tuple[Inside, bytes]] = {}
 
@@ -226,11 +228,11 @@ class AuditText:
 
     def _namespaces_of(self, context: Context | Recalled, host: HostFacts) -> tuple[bytes, str]:
         """Return the prepared part for the context's namespaces, and which could not be read."""
-        known = self._namespaces.get(context.key)
+        now = 0 if isinstance(context, Recalled) else context.time
+        known = self._namespaces.get(context.key, now)
         if known is None:
-            if len(self._namespaces) >= _NAMESPACE_SETS:
-                del self._namespaces[next(iter(self._namespaces))]
-            known = self._namespaces[context.key] = _namespace_part(context, host)
+            known = _namespace_part(context, host)
+            self._namespaces.put(context.key, known, now)
         return known
 
     def _home_of(self, ident: int, home: Home) -> bytes:
