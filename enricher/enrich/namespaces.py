@@ -88,7 +88,7 @@ class NamespaceEntries:
     def __init__(self, host: HostFacts, lives: Lives | None = None) -> None:
         self._host = host
         self._lives = Lives() if lives is None else lives
-        self._known: Recent[bytes, Known] = Recent(_SETS, _KEPT)
+        self._known = Recent(_SETS, _KEPT)
 
     def of(self, seen: Context | Recalled) -> tuple[Namespaces, str]:
         """Return the prepared entries for the context's namespaces, and in words which could not be read."""
@@ -98,14 +98,14 @@ class NamespaceEntries:
     def known(self, seen: Context) -> Known:
         """Return what is prepared for the context's namespaces."""
         time = seen.time
-        known = self._known.get(seen.key, time)
+        known: Known | None = self._known.get(seen.key, time)
         # The same numbers may have been of other namespaces a moment ago, in the same batch.
         if known is not None and known.epoch == self._lives.epoch and known.since <= time <= known.until:
             return known
         return self._made(seen, known)
 
     def _recalled(self, seen: Recalled) -> Known:
-        known = self._known.get(seen.key, 0)
+        known: Known | None = self._known.get(seen.key, 0)
         if known is None:
             shown = _entries(seen, seen.born, seen.host)
             known = Known(*shown, seen.born, 0, 0, 0, owned=False)

@@ -97,8 +97,8 @@ class Journal:
         self._max_age = max_age
         self._waiting: list[tuple[bytes, int]] = []
         self._at: float | None = None  # when to write, while anything waits that is worth it
-        self._known: Recent[_Key, int] = Recent(KNOWN_MAX // 2, KEPT)
-        self._born: Recent[bytes, Born] = Recent(KNOWN_MAX // 2, KEPT)  # by the context's key
+        self._known = Recent(KNOWN_MAX // 2, KEPT)
+        self._born = Recent(KNOWN_MAX // 2, KEPT)  # by the context's key
         self._known_cgroups: dict[int, tuple[int, bytes]] = {}
         self._gone: deque[tuple[float, int, int]] = deque()  # when to forget a cgroup, its id, its number
         self._fresh: dict[int, ContextRow] = {}

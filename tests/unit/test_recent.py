@@ -12,7 +12,7 @@ MOST, KEPT = 4, 10.0
 
 
 def test_what_is_used_stays_and_what_is_not_goes() -> None:
-    memory: Recent[str, int] = Recent(100, KEPT)
+    memory = Recent(100, KEPT)
     memory.put("used", 1, 0)
     memory.put("dead", 2, 0)
     for now in range(1, 40):
@@ -23,7 +23,7 @@ def test_what_is_used_stays_and_what_is_not_goes() -> None:
 
 
 def test_a_time_that_goes_back_begins_a_generation() -> None:
-    memory: Recent[str, int] = Recent(100, KEPT)
+    memory = Recent(100, KEPT)
     memory.put("before", 1, 1000)
     memory.put("after", 2, 5)
     memory.put("later", 3, 16)
@@ -31,7 +31,7 @@ def test_a_time_that_goes_back_begins_a_generation() -> None:
 
 
 def test_what_is_put_again_has_its_new_value_whichever_generation_had_the_old_one() -> None:
-    memory: Recent[str, int] = Recent(100, KEPT)
+    memory = Recent(100, KEPT)
     memory.put("one", 1, 0)
     memory.put("two", 2, 11)
     memory.put("one", 3, 12)
@@ -41,7 +41,7 @@ def test_what_is_put_again_has_its_new_value_whichever_generation_had_the_old_on
 
 
 def test_only_what_is_wanted_is_kept() -> None:
-    memory: Recent[str, int] = Recent(100, KEPT)
+    memory = Recent(100, KEPT)
     for at, key in enumerate(("a", "b", "c", "d")):
         memory.put(key, at, at * 6)
     memory.keep(lambda _, value: value % 2 == 0)
@@ -52,7 +52,7 @@ def test_only_what_is_wanted_is_kept() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.integers(0, 20))))
 def test_it_never_says_another_value_and_never_holds_more(steps: list[tuple[int, bool, int]]) -> None:
-    memory: Recent[int, tuple[int, int]] = Recent(MOST, KEPT)
+    memory = Recent(MOST, KEPT)
     last: dict[int, tuple[int, int]] = {}
     now = 0
     for number, (key, putting, later) in enumerate(steps):

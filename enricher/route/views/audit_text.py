@@ -132,7 +132,7 @@ class AuditText:
         self._cgroups = self._around.cgroups
         self._where = Whereabouts(host, self._around)
         self._builder = NativeBuilder(host, around=self._around)
-        self._namespaces: Recent[bytes, tuple[bytes, str]] = Recent(_NAMESPACE_SETS, _KEPT)
+        self._namespaces = Recent(_NAMESPACE_SETS, _KEPT)
         self._homes: dict[int, tuple[Home, bytes]] = {}
         self._insides: dict[int, tuple[Inside, bytes]] = {}
 
@@ -229,7 +229,7 @@ class AuditText:
     def _namespaces_of(self, context: Context | Recalled, host: HostFacts) -> tuple[bytes, str]:
         """Return the prepared part for the context's namespaces, and which could not be read."""
         now = 0 if isinstance(context, Recalled) else context.time
-        known = self._namespaces.get(context.key, now)
+        known: tuple[bytes, str] | None = self._namespaces.get(context.key, now)
         if known is None:
             known = _namespace_part(context, host)
             self._namespaces.put(context.key, known, now)
