@@ -6,8 +6,10 @@ What it shares with Kafka is in test_delivery_clusters.py, what a real server do
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from enricher.errors import ConfigInvalid
+from enricher.runtime.collect import stream
 from enricher.sinks.delivery.jetstream import NatsOptions, NatsSender
 from enricher.sinks.delivery.message import Unreachable
 from tests.unit.fake_receivers import Receiver, messages
@@ -102,3 +105,31 @@ def test_all_servers_are_tried_and_each_error_is_said() -> None:
             sender.send(messages(1))
         sender.close()
     assert all(f"{address}: Connection refused" in raised.value.message for address in addresses)
+
+
+def test_a_collector_leaves_a_server_that_says_nothing_to_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As often as it tries: else each try leaves a connection behind."""
+    monkeypatch.setattr(stream, "_CONNECT", 0.3)
+    closed = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.settimeout(30)
+                connection.sendall(b'INFO {"max_payload":1048576}\r\n')
+                while connection.recv(4096):
+                    pass
+                closed.set()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        options = NatsOptions(f"127.0.0.1:{server.getsockname()[1]}")
+
+        async def connect() -> None:
+            with pytest.raises(TimeoutError):
+                await stream.Stream(options)._connect()
+            assert await asyncio.to_thread(closed.wait, 20)  # while the loop is there, whose end closes all
+
+        asyncio.run(connect())
+        thread.join(20)

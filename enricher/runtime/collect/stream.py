@@ -32,6 +32,8 @@ _BYTES: Final = 64 << 20
 """Of one answer, which is in memory; a message may have as many, which is the most that a server can be set to take."""
 _CONNECT: Final = 60.0
 """Seconds for a connection: nats-py tries each server, some seconds each."""
+_CLOSE: Final = 5.0
+"""Seconds that closing one may take."""
 _LATE: Final = 3.0
 """Seconds that an answer may need beyond its time."""
 
@@ -59,23 +61,33 @@ class Stream:
             self._fails(error)
 
         client = client_of(self._library, held_to_tls=bool(self._tls))
-        async with asyncio.timeout(_CONNECT):
-            await client.connect(
-                self._servers,
-                name="audit-enricher collect",
-                error_cb=complain,
-                connect_timeout=5,
-                max_reconnect_attempts=1,
-                pending_size=1 << 26,
-                inbox_prefix=INBOX,
-                **self._tls,
-                **self._login,
-            )
+        try:
+            async with asyncio.timeout(_CONNECT):
+                await client.connect(
+                    self._servers,
+                    name="audit-enricher collect",
+                    error_cb=complain,
+                    connect_timeout=5,
+                    max_reconnect_attempts=1,
+                    pending_size=1 << 26,
+                    inbox_prefix=INBOX,
+                    **self._tls,
+                    **self._login,
+                )
+        except BaseException:
+            await self._close(client)
+            raise
         if not client.is_connected:
             # nats-py takes an end in place of the answer to CONNECT for an answer, and waits for ever later.
-            await client.close()
+            await self._close(client)
             raise self._errors.Error("the server closed the connection without an answer to the login")
         return client
+
+    async def _close(self, client: Any) -> None:  # noqa: ANN401 - nats-py's
+        """Let a connection go, whatever state it is in: closing one that never came about may wait for it."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_CLOSE):
+                await client.close()
 
     def _fails(self, error: Exception) -> None:
         self.trouble = printable(str(error)) or type(error).__name__
@@ -94,7 +106,7 @@ class Stream:
                         f"there is no stream {self.name}", "audit-enricher fleet setup nats makes it"
                     ) from error
                 finally:
-                    await client.close()
+                    await self._close(client)
             except (OSError, self._errors.Error) as error:
                 self._fails(error)
                 await asyncio.sleep(WAIT)
@@ -117,8 +129,7 @@ class Stream:
                 await asyncio.sleep(WAIT)
             finally:
                 if client is not None:
-                    with contextlib.suppress(OSError, self._errors.Error):
-                        await client.close()
+                    await self._close(client)
 
     async def _pull(
         self,
