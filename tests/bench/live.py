@@ -159,7 +159,7 @@ def line_of(run: Run) -> str:
     each = ", ".join(f"{name} {spent:.2f} s" for name, spent in run.told["cpu"].items())
     return (
         f"{run.program:16} {run.share:3} % {achieved:6.0f}/s  {run.cost:7.0f} us of CPU an event ({each})  "
-        f"{run.lost} of {run.told['started']} lost  p50 {run.late(50):.0f} ms, p99 {run.late(99):.0f} ms"
+        f"{run.lost} of {run.told['started']} lost  p50 {run.late(50):.1f} ms, p99 {run.late(99):.1f} ms"
     )
 
 
@@ -179,8 +179,8 @@ def table(runs: list[Run]) -> str:
             lost, started = sum(run.lost for run in mine), sum(run.told["started"] for run in mine)
             lines.append(
                 f"| {share} % | {name} | {achieved:.0f} | {statistics.median(run.cost for run in mine):.0f} "
-                f"| {_spread(pairs)} | {lost:,} of {started:,} | {_middle(mine, 50):.0f} "
-                f"| {_middle(mine, 99):.0f} |"
+                f"| {_spread(pairs)} | {lost:,} of {started:,} | {_middle(mine, 50):.1f} "
+                f"| {_middle(mine, 99):.1f} |"
             )
     return "\n".join(lines)
 

@@ -4,8 +4,8 @@
     paced.py OUTPUT RATE SECONDS UNIT...
 
 OUTPUT is the file that the reader writes, "-" where there is none; the UNITs are systemd's, whose CPU time is noted,
-their children's included, and kauditd's. It looks into the file a hundred times a second: a line's time is known as
-exactly as that. What is told is of all that was started: the time after the last exec, until every line came or the
+their children's included, and kauditd's. It looks into the file a thousand times a second: a line's time is known as
+exactly as that, where there is a CPU for it. What is told is of all that was started: the time after the last exec, until every line came or the
 file was still for `STILL` seconds, is in it. Never starts or stops a reader.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 PACE = "/opt/share/workload/pace"
 LINE = re.compile(rb"pace=([0-9]+)@([0-9]+)[^0-9]")
-EVERY = 0.01
+EVERY = 0.001
 STILL = 8.0
 LONGEST = 40
 """Bytes that a LINE may have: what one look has left over belongs to the next."""
