@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs pytest in parts, two beside each other: a part per kernel, one for guests that are not shared, one for the rest.
+"""Runs pytest in parts, two beside each other: one for each kernel, one for guests that are not shared, and the rest.
 
     python -m tests.parts [--lanes N] [--kernel SLOT].. [--ids ID,ID..] [pytest's options and paths]
 
@@ -62,8 +62,17 @@ def parts(kernels: list[str]) -> list[Part]:
     found = [Part(slot, ["--kernel", slot, "-m", f"kernel and not {_LAST}", _SWIFT]) for slot in slots]
     # What fails within seconds is known before the guests of the first kernels are up.
     found.insert(0, Part("units", ["-m", f"not kernel and not vm and not {_LAST}"]))
-    found.append(Part("own", ["-m", f"vm and not kernel and not {_LAST}", _SWIFT]))
     return found
+
+
+def last_parts(kernels: list[str]) -> list[Part]:
+    """What reads the records of all kernels, and beside it the guests that are not shared."""
+    asked = [word for slot in kernels for word in ("--kernel", slot)]
+    return [
+        Part("fields", [*asked, "-m", _LAST, _SWIFT, "--ignore-glob=*/interop/test_[!a]*"]),
+        Part("interop", [*asked, "-m", _LAST, _SWIFT, "--ignore-glob=*/interop/test_a*"]),
+        Part("own", ["-m", f"vm and not kernel and not {_LAST}", _SWIFT]),
+    ]
 
 
 def parts_of(ids: list[str]) -> list[Part]:
@@ -161,8 +170,7 @@ def main(arguments: list[str]) -> int:
         statuses = perform(parts_of(known.ids), options, lanes)
     else:
         statuses = perform(parts(known.kernel or list(SLOTS)), options, lanes)
-        kernels = [word for slot in known.kernel or () for word in ("--kernel", slot)]
-        statuses |= perform([Part(_LAST, [*kernels, "-m", _LAST, _SWIFT])], options, 1)
+        statuses |= perform(last_parts(known.kernel or []), options, lanes)
     summary(statuses, time.monotonic() - began)
     ran = [status for status in statuses.values() if status != NO_TESTS]
     return 0 if ran and not any(ran) else 1

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,8 +36,21 @@ def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
 
 def test_every_kernel_has_its_part() -> None:
     names = [part.name for part in parts.parts(list(SLOTS))]
-    assert sorted(names) == sorted(["units", "own", *SLOTS])
-    assert [part.name for part in parts.parts(["6.1"])] == ["units", "6.1", "own"]
+    assert sorted(names) == sorted(["units", *SLOTS])
+    assert [part.name for part in parts.parts(["6.1"])] == ["units", "6.1"]
+
+
+def test_the_last_parts_have_every_test_of_theirs_once() -> None:
+    files = list((parts.ROOT / "tests/interop").glob("test_*.py"))
+    chosen = [
+        path.name
+        for part in parts.last_parts([])
+        for word in part.select
+        if word.startswith("--ignore-glob=")
+        for path in files
+        if not fnmatch(str(path), word.partition("=")[2])
+    ]
+    assert sorted(chosen) == sorted(path.name for path in files)
 
 
 def test_parts_by_parameter(

@@ -5,8 +5,8 @@
 
 OUTPUT is the file that the reader writes, "-" where there is none; the UNITs are systemd's, whose CPU time is noted,
 their children's included, and kauditd's. It looks into the file a thousand times a second: a line's time is known as
-exactly as that, where there is a CPU for it. What is told is of all that was started: the time after the last exec, until every line came or the
-file was still for `STILL` seconds, is in it. Never starts or stops a reader.
+exactly as that, where there is a CPU for it. What is told is of all that was started: the time after the last exec,
+until every line came or the file was still for `STILL` seconds, is in it. Never starts or stops a reader.
 """
 
 from __future__ import annotations
