@@ -42,6 +42,10 @@ GATHER: Final = 0.002
 event, and a wake-up for each record besides. As long as that brings more than one event at a time it goes on; an event
 that comes alone is given out at once.
 """
+TOGETHER: Final = 0.0001
+"""Seconds to let the rest of an event come, after its first record has ended the wait: the kernel hands records over
+one by one, and each that is waited for costs a turn and a wake-up.
+"""
 _PENDING_WAIT: Final = 0.05
 _PARKED_WAIT: Final = 0.001
 _LONGEST_WAIT: Final = 3600.0  # epoll takes milliseconds in 31 bits: some 24 days
@@ -166,6 +170,8 @@ class Pipeline:
                 ready = self._epoll.poll(0) if self._serving else ()
             else:
                 ready = self._epoll.poll(self._bounded(wait))
+                if ready:
+                    time.sleep(TOGETHER)
             self._turn()
             for fd, _ in ready:
                 if fd in self._serving:

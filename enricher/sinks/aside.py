@@ -8,14 +8,19 @@ kept for who gave it. Never decides what is done there, never takes a signal, an
 from __future__ import annotations
 
 import signal
+import sys
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+SWITCH: Final = 0.0005
+"""Seconds after which the loop gets its turn from the thread: Python's own 5 ms, for each call into the kernel that it
+comes back from, would be felt in every event of that time."""
 
 
 class Task(Generic[T]):
@@ -61,6 +66,7 @@ class Aside:
         task = Task(work)
         self._given.put(task.run)
         if self._thread is None:
+            sys.setswitchinterval(SWITCH)
             self._thread = Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
         return task

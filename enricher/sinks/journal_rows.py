@@ -7,6 +7,7 @@ long, and never opens a file.
 
 from __future__ import annotations
 
+import time
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -49,6 +50,8 @@ class ContextRow(NamedTuple):
     born: tuple[int | None, ...]
 
 
+_PIECE: Final = 256
+"""Events after which the loop may have its turn: it is written beside it, and only one of both runs Python at a time."""
 GROWN_MAX: Final = 512
 """Entries of a row that is not written anew any more: what it has by then would be packed again with each write."""
 
@@ -95,11 +98,13 @@ def draft_of(waiting: Waiting) -> Draft:
     """Return what of it goes into the file: what no event refers to does not."""
     new = tuple.__new__  # not Entry(): that takes twice as long
     # A dict and no set: it keeps the order in which they came, which is nearly that in which they are to be.
-    entries = {
-        new(Entry, (*numbers, context)): None
-        for stamp, context in waiting.events
-        if (numbers := numbers_of(stamp)) is not None
-    }
+    entries: dict[Entry, None] = {}
+    for at in range(0, len(waiting.events), _PIECE):
+        for stamp, context in waiting.events[at : at + _PIECE]:
+            numbers = numbers_of(stamp)
+            if numbers is not None:
+                entries[new(Entry, (*numbers, context))] = None
+        _breathe()
     used = {context for _, context in waiting.events}
     if len(entries) < len(waiting.events):  # else each has one
         used = {entry.context for entry in entries}
@@ -107,6 +112,11 @@ def draft_of(waiting: Waiting) -> Draft:
     homes = {row.cgroup for row in contexts.values()}
     cgroups = {number: row for number, row in waiting.cgroups.items() if number in homes}
     return Draft(sorted(entries), cgroups, contexts, waiting.removed)
+
+
+def _breathe() -> None:
+    """Let another thread run; compiled code never does by itself."""
+    time.sleep(0)
 
 
 def _blocks(entries: list[Entry]) -> list[tuple[int, list[Entry]]]:
@@ -197,6 +207,7 @@ def _put_cgroup(db: sqlite3.Connection, boot: int, number: int, cgroup: CgroupRo
 
 def _put_segment(db: sqlite3.Connection, boot: int, segment: Segment) -> tuple[int, int]:
     """Write a row; returns the first and the last time in it."""
+    _breathe()
     number, entries, _ = segment
     times = [entry.ms for entry in entries]
     first, last = min(times), max(times)

@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 PACE = "/opt/share/workload/pace"
@@ -49,6 +50,19 @@ def used(thread: str, units: list[str]) -> dict[str, float]:
         else:
             seconds[unit] = int(text.split()[1]) / 1e6
     return seconds
+
+
+def of_it(unit: str) -> dict[str, float]:
+    """Of a unit's seconds those in the kernel, and how often its tasks went to sleep and were made to wait."""
+    group = Path(f"/sys/fs/cgroup/system.slice/{unit}")
+    told = {"system": 0.0, "slept": 0.0, "preempted": 0.0}
+    with suppress(OSError):
+        told["system"] = int((group / "cpu.stat").read_text().split()[5]) / 1e6
+        for thread in (group / "cgroup.threads").read_text().split():
+            text = Path(f"/proc/{thread}/status").read_text()
+            told["slept"] += int(text.split("\nvoluntary_ctxt_switches:", 1)[1].split()[0])
+            told["preempted"] += int(text.split("\nnonvoluntary_ctxt_switches:", 1)[1].split()[0])
+    return told
 
 
 class Lines:
@@ -89,6 +103,7 @@ def main(path: str, rate: str, seconds: str, units: list[str]) -> None:
     thread = kauditd()
     lines = None if path == "-" else Lines(path)
     before, begin = used(thread, units), time.monotonic()
+    kernel = {unit: of_it(unit) for unit in units}
     with subprocess.Popen([PACE, rate, seconds], stdout=subprocess.PIPE) as pace:
         while pace.poll() is None:
             if lines is not None:
@@ -103,6 +118,7 @@ def main(path: str, rate: str, seconds: str, units: list[str]) -> None:
             break
         time.sleep(EVERY)
     after = used(thread, units)
+    since = {unit: {name: now - kernel[unit][name] for name, now in of_it(unit).items()} for unit in units}
     late = sorted(lines.late.values()) if lines is not None else []
     told = {
         "started": count,
@@ -110,6 +126,7 @@ def main(path: str, rate: str, seconds: str, units: list[str]) -> None:
         "whole": time.monotonic() - begin,
         "delivered": len(late),
         "cpu": {name: after[name] - before[name] for name in after},
+        "of_it": since,
         "latency_ms": {
             str(share): late[min(len(late) - 1, len(late) * share // 100)] for share in (50, 90, 99)
         }
