@@ -26,7 +26,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     made_log(work / "made.log", 400)
     make_capture(work / "made.capture", 400)
     spoilt(work / "made.log", work / "spoilt.log")
-    return [work / "made.log", ODD, work / "spoilt.log", work / "made.capture"]
+    long(work / "made.log", work / "long.log")
+    return [work / "made.log", ODD, work / "spoilt.log", work / "long.log", work / "made.capture"]
 
 
 def spoilt(log: Path, into: Path) -> None:
@@ -50,6 +51,24 @@ def spoilt(log: Path, into: Path) -> None:
             b"1" * 9,
         )
         lines[number] = line[:at] + other[number % len(other)] + line[at + number % 2 :]
+    into.write_bytes(b"\n".join(lines) + b"\n")
+
+
+def long(log: Path, into: Path) -> None:
+    """Write the log with command lines that take more and more records, up to more than a MiB of JSON."""
+    lines = []
+    execs = 0
+    for line in log.read_bytes().splitlines():
+        head, found, _ = line.partition(b" argc=")
+        if not found or execs > 6:
+            lines.append(line)
+            continue
+        count = 200 << execs
+        words = [b'a%d="%s"' % (index, b"x" * 99) for index in range(count)]
+        words[count // 2] = b"a%d=%s" % (count // 2, b'a "word" of \xc3\xa9'.hex().upper().encode())
+        lines.append(b"%s argc=%d" % (head, count))
+        lines += [b"%s %s" % (head, b" ".join(words[at : at + 60])) for at in range(0, count, 60)]
+        execs += 1
     into.write_bytes(b"\n".join(lines) + b"\n")
 
 

@@ -4,6 +4,7 @@
 cimport cython
 
 from enricher cimport scan
+from enricher cimport writing
 from enricher.model cimport Record
 from enricher.route.views cimport pieces
 
@@ -50,6 +51,7 @@ cdef class Primary:
     cdef readonly Tail tail
 
 cdef class Fragments:
+    cdef readonly bytearray out
     cdef public object _decoder
     cdef public object _generation
     cdef public dict _tails
@@ -60,23 +62,30 @@ cdef class Fragments:
     cdef public dict _arguments
     cdef public Primary primary
 
-    @cython.locals(record=Record, number=int, text=bytes, head=bytes, made=bytes, parts=list, syscalls=int, execves=int)
+    @cython.locals(till=Py_ssize_t)
     cpdef bytes of(self, list records, bytes stamp)
 
-    cdef bytes _usual(self, int number, bytes text, bytes head)
+    @cython.locals(record=Record, number=int, text=bytes, head=bytes, out=bytearray, at=Py_ssize_t, till=Py_ssize_t, syscalls=int, execves=int)
+    cpdef Py_ssize_t put(self, list records, bytes stamp) except -2
+
+    cdef Py_ssize_t _usual(self, Py_ssize_t to, int number, bytes text, Py_ssize_t begin) except -2
 
     @cython.locals(data="const unsigned char *", end=Py_ssize_t, arch=Py_ssize_t, number=Py_ssize_t, success=bytes, outcome=bytes,
                    code_at=Py_ssize_t, code_end=Py_ssize_t, a0_end=Py_ssize_t, a1_end=Py_ssize_t, a2_end=Py_ssize_t,
                    a3_end=Py_ssize_t, items_end=Py_ssize_t, ppid_end=Py_ssize_t, pid_end=Py_ssize_t, rest=bytes, tail=Tail,
-                   about=bytes, call=tuple, named=bytes, arguments=tuple, argument=tuple, a0=bytes, a1=bytes, a2=bytes, a3=bytes, written=list,
-                   values=list, place=Py_ssize_t, at=Py_ssize_t, key=tuple, known=bytes, registers=bytes, code=bytes, told=bytes, primary=Primary)
-    cdef bytes _syscall(self, bytes text, Py_ssize_t begin)
+                   about=bytes, call=tuple, named=bytes, arguments=tuple, out=bytearray, code=bytes, told=bytes, primary=Primary)
+    cdef Py_ssize_t _syscall(self, Py_ssize_t to, bytes text, Py_ssize_t begin) except -2
+
+    @cython.locals(data="const unsigned char *", out=bytearray, argument=tuple, a0=bytes, a1=bytes, a2=bytes, a3=bytes, written=list,
+                   values=list, place=Py_ssize_t, at=Py_ssize_t, key=tuple, known=bytes, value=bytes)
+    cdef Py_ssize_t _put_registers(self, Py_ssize_t to, bytes text, bytes about, tuple arguments, Py_ssize_t code_end,
+                                   Py_ssize_t a0_end, Py_ssize_t a1_end, Py_ssize_t a2_end, Py_ssize_t a3_end) except -2
 
     cdef Tail _tail(self, bytes text)
 
     @cython.locals(data="const unsigned char *", end=Py_ssize_t, item_end=Py_ssize_t, name_at=Py_ssize_t, name_end=Py_ssize_t,
-                   rest_at=Py_ssize_t, inode=Py_ssize_t, known=bytes, name=bytes, quoted=bytes, rest=bytes, members=bytes)
-    cdef bytes _path(self, bytes text, Py_ssize_t begin)
+                   rest_at=Py_ssize_t, inode_at=Py_ssize_t, inode=Py_ssize_t, rest=bytes, members=bytes, out=bytearray)
+    cdef Py_ssize_t _path(self, Py_ssize_t to, bytes text, Py_ssize_t begin) except -2
 
     @cython.locals(made=bytes)
-    cdef bytes _whole(self, int number, bytes body)
+    cdef Py_ssize_t _whole(self, Py_ssize_t to, int number, bytes body) except -2

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from enricher import scan
+from enricher import scan, writing
 from enricher.codec import dumps
 from enricher.enrich.decode import is_wordwise, type_name
 from enricher.enrich.keys import keys_of
@@ -127,6 +127,8 @@ class Fragments:
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
+        self.out = writing.fresh()
+        """What `put` writes into."""
         self._generation = decoder.refresh()
         self._forget()
 
@@ -141,9 +143,15 @@ class Fragments:
         """What the last SYSCALL record said, where that was made in the short way."""
 
     def of(self, records: list[Record], stamp: bytes) -> bytes | None:
-        """Return the elements of ``records`` of an event with this stamp; None where one of them depends on another.
+        """Return what `put` writes; None where it does not."""
+        till = self.put(records, stamp)
+        return None if till < 0 else writing.taken(self.out, till)
 
-        ``primary`` is then what its first SYSCALL record said, None if that takes the long way.
+    def put(self, records: list[Record], stamp: bytes) -> int:
+        """Write the elements of ``records`` of an event with this stamp; returns where they end.
+
+        That is -1 where one of them depends on another. ``primary`` is then what its first SYSCALL record said, None
+        if that takes the long way.
         """
         generation = self._decoder.refresh()
         if generation != self._generation:
@@ -152,54 +160,62 @@ class Fragments:
         self.primary = None
         syscalls = execves = 0
         head = b"".join((b"audit(", stamp, b"): "))
-        parts = []
+        out = self.out
+        at = writing.begin(out)
         for record in records:
+            if at:
+                at = writing.put(out, at, b",")
             # By name: unpacking is slow, compiled.
             number, text = record.type, record.text
             if number == EXECVE:
                 execves += 1
-                made = pieces.command(records, head) if execves == 1 else _FURTHER
+                till = (
+                    pieces.put_command(out, at, records, head)
+                    if execves == 1
+                    else writing.put(out, at, _FURTHER)
+                )
             else:
                 syscalls += number == SYSCALL
-                made = (
-                    self._usual(number, text, head)
+                till = (
+                    self._usual(at, number, text, len(head))
                     if not record.truncated and scan.is_at(text, head, 0, len(text))
-                    else None
+                    else -1
                 )
-            if made is None:
+            if till < 0:
                 if number == EXECVE and [other.type for other in records].count(EXECVE) > 1:
-                    return None
+                    return -1
                 if number != SYSCALL and text.find(_KEY) >= 0:
-                    return None  # a key of another record than the one whose tail is known
-                made = dumps(self._decoder.entry_of(record))
-            parts.append(made)
-        return None if syscalls > 1 else b",".join(parts)
+                    return -1  # a key of another record than the one whose tail is known
+                at = writing.back(out, at)
+                till = writing.put(out, at, dumps(self._decoder.entry_of(record)))
+            at = till
+        return -1 if syscalls > 1 else at
 
-    def _usual(self, number: int, text: bytes, head: bytes) -> bytes | None:
-        """Make a record that begins with this head in its short way; None where it has none, or another form."""
+    def _usual(self, to: int, number: int, text: bytes, begin: int) -> int:
+        """Write a record whose words begin there in its short way; -1 where it has none, or another form."""
         if number == SYSCALL:
-            return self._syscall(text, len(head))
+            return self._syscall(to, text, begin)
         if number == PATH:
-            return self._path(text, len(head))
+            return self._path(to, text, begin)
         if number == PROCTITLE:
-            return pieces.title(text, len(head))
-        return self._whole(number, text[len(head) :])
+            return pieces.put_title(self.out, to, text, begin)
+        return self._whole(to, number, text[begin:])
 
     # -- SYSCALL -------------------------------------------------------------------------------------
 
-    def _syscall(self, text: bytes, begin: int) -> bytes | None:  # noqa: C901, PLR0912, PLR0915 - one record, one way
+    def _syscall(self, to: int, text: bytes, begin: int) -> int:  # noqa: PLR0912, PLR0915 - one record, one way
         data, end = text, len(text)
         # Each step goes on where the one before has ended, and nowhere from 0: a form that does not fit.
         arch = pieces.word_behind(data, _ARCH, begin, end)
         number = pieces.number_behind(data, _CALL, arch, end)
         if not number:
-            return None
+            return -1
         if scan.is_at(data, _SUCCESS, number, end):
             success, outcome, code_at = b"yes", b"success", number + len(_SUCCESS)
         elif scan.is_at(data, _FAILURE, number, end):
             success, outcome, code_at = b"no", b"failure", number + len(_FAILURE)
         else:
-            return None
+            return -1
         code_end = pieces.result_at(data, code_at, end)
         a0_end = pieces.word_behind(data, _A0, code_end, end)
         a1_end = pieces.word_behind(data, _A1, a0_end, end)
@@ -209,68 +225,82 @@ class Fragments:
         ppid_end = pieces.number_behind(data, _PPID, items_end, end)
         pid_end = pieces.number_behind(data, _PID, ppid_end, end)
         if not pid_end or pid_end + 1 >= end or data[pid_end] != _SPACE:
-            return None
+            return -1
         rest = data[pid_end + 1 : end]
         tail = self._tails.get(rest)
         if tail is None:
             tail = self._tail(rest)
             if tail is None:
-                return None
+                return -1
         about = data[begin + len(_ARCH) : number]
         call = self._calls.get(about)
         if call is None:
             call = self._call(about)
-        a0, a1 = data[code_end + len(_A0) : a0_end], data[a0_end + len(_A1) : a1_end]
-        a2, a3 = data[a1_end + len(_A2) : a2_end], data[a2_end + len(_A3) : a3_end]
         named, arguments = call
-        if arguments:
-            written = [a0, a1, a2, a3]
-            values: list[bytes | None] = [None, None, None, None]
-            for argument in arguments:
-                place = argument[0]
-                key = (about, place, written[place], written[argument[1]])
-                known = self._arguments.get(key)
-                if known is None:
-                    known = self._argument(argument[2], key)
-                values[place] = known
-            for at in range(4):
-                if values[at] is None:
-                    values[at] = b"".join((_REGISTERS[at], written[at], b'"'))
-            registers = b",".join(cast("list[bytes]", values))
-        else:
-            registers = b"".join((b'"a0":"', a0, b'","a1":"', a1, b'","a2":"', a2, b'","a3":"', a3, b'"'))
+        out = self.out
+        to = writing.put_three(out, to, b'{"type":"SYSCALL","fields":{', named, b',"success":"')
         # Only an error has a name; other results are as many as there are addresses and sizes.
-        code = data[code_at:code_end]
-        told = self._exits.get(code) if data[code_at] == _MINUS else b'"exit":' + code
-        if told is None:
-            told = self._exit(code)
+        if data[code_at] == _MINUS:
+            code = data[code_at:code_end]
+            told = self._exits.get(code)
+            if told is None:
+                told = self._exit(code)
+            to = writing.put_three(out, to, success, b'",', told)
+        else:
+            to = writing.put_two(out, to, success, b'",')
+            to = writing.put_part(out, to, b'"exit":', data, code_at, code_end)
+        if arguments:
+            to = self._put_registers(to, text, about, arguments, code_end, a0_end, a1_end, a2_end, a3_end)
+        else:
+            to = writing.put_part(out, to, b',"a0":"', data, code_end + len(_A0), a0_end)
+            to = writing.put_part(out, to, b'","a1":"', data, a0_end + len(_A1), a1_end)
+            to = writing.put_part(out, to, b'","a2":"', data, a1_end + len(_A2), a2_end)
+            to = writing.put_part(out, to, b'","a3":"', data, a2_end + len(_A3), a3_end)
+            to = writing.put(out, to, b'"')
         # Without a call of __init__, as in `logformat`.
         primary = Primary.__new__(Primary)
         primary.ppid = data[items_end + len(_PPID) : ppid_end]
         primary.pid = data[ppid_end + len(_PID) : pid_end]
         primary.outcome, primary.tail = outcome, tail
         self.primary = primary
-        return b"".join(
-            (
-                b'{"type":"SYSCALL","fields":{',
-                named,
-                b',"success":"',
-                success,
-                b'",',
-                told,
-                b",",
-                registers,
-                b',"items":',
-                data[a3_end + len(_ITEMS) : items_end],
-                b',"ppid":',
-                primary.ppid,
-                b',"pid":',
-                primary.pid,
-                b",",
-                tail.members,
-                b"}}",
-            )
-        )
+        to = writing.put_part(out, to, b',"items":', data, a3_end + len(_ITEMS), items_end)
+        to = writing.put_two(out, to, b',"ppid":', primary.ppid)
+        to = writing.put_three(out, to, b',"pid":', primary.pid, b",")
+        return writing.put_two(out, to, tail.members, b"}}")
+
+    def _put_registers(  # noqa: PLR0913 - where each of them ends
+        self,
+        to: int,
+        text: bytes,
+        about: bytes,
+        arguments: tuple[_Place, ...],
+        code_end: int,
+        a0_end: int,
+        a1_end: int,
+        a2_end: int,
+        a3_end: int,
+    ) -> int:
+        """Write the arguments of a call that has some with a meaning."""
+        data, out = text, self.out
+        a0, a1 = data[code_end + len(_A0) : a0_end], data[a0_end + len(_A1) : a1_end]
+        a2, a3 = data[a1_end + len(_A2) : a2_end], data[a2_end + len(_A3) : a3_end]
+        written = [a0, a1, a2, a3]
+        values: list[bytes | None] = [None, None, None, None]
+        for argument in arguments:
+            place = argument[0]
+            key = (about, place, written[place], written[argument[1]])
+            known = self._arguments.get(key)
+            if known is None:
+                known = self._argument(argument[2], key)
+            values[place] = known
+        for at in range(4):
+            value = values[at]
+            if value is None:
+                to = writing.put_two(out, to, b",", _REGISTERS[at])
+                to = writing.put_two(out, to, written[at], b'"')
+            else:
+                to = writing.put_two(out, to, b",", value)
+        return to
 
     def _call(self, about: bytes) -> tuple[bytes, tuple[_Place, ...]]:
         """Return the members that name a system call, and which of its arguments have a meaning."""
@@ -322,29 +352,19 @@ class Fragments:
 
     # -- any other -----------------------------------------------------------------------------------
 
-    def _path(self, text: bytes, begin: int) -> bytes | None:
+    def _path(self, to: int, text: bytes, begin: int) -> int:
         data, end = text, len(text)
         item_end = pieces.number_behind(data, _ITEM, begin, end)
         if not item_end or not scan.is_at(data, _NAME, item_end, end):
-            return None
+            return -1
         name_at = item_end + len(_NAME)
         name_end = scan.find(data, _SPACE, name_at, end)
-        rest_at = name_end + 1
+        rest_at = inode_at = name_end + 1
         if name_end == name_at or rest_at >= end:
-            return None
+            return -1
         inode = pieces.number_behind(data, _INODE, rest_at, end)
         if inode and inode + 1 < end and data[inode] == _SPACE:
-            known = b"".join((b',"inode":', data[rest_at + len(_INODE) : inode], b","))
             rest_at = inode + 1
-        else:
-            known = b","
-        if name_end - name_at == len(_NULL) and scan.is_at(data, _NULL, name_at, name_end):
-            name = b'"(null)"'
-        else:
-            quoted = pieces.quoted_at(text, name_at, name_end)
-            if quoted is None:
-                return None
-            name = quoted
         rest = data[rest_at:end]
         members = self._paths.get(rest)
         if members is None:
@@ -352,27 +372,30 @@ class Fragments:
             if len(rest) <= LONGEST and _room(self._paths, TAILS):
                 self._paths[rest] = members
         if not members:
-            return None
-        return b"".join(
-            (
-                b'{"type":"PATH","fields":{"item":',
-                data[begin + len(_ITEM) : item_end],
-                b',"name":',
-                name,
-                known,
-                members,
-                b"}}",
-            )
+            return -1
+        out = self.out
+        to = writing.put_part(
+            out, to, b'{"type":"PATH","fields":{"item":', data, begin + len(_ITEM), item_end
         )
+        to = writing.put(out, to, b',"name":')
+        if name_end - name_at == len(_NULL) and scan.is_at(data, _NULL, name_at, name_end):
+            to = writing.put(out, to, b'"(null)"')
+        else:
+            to = pieces.put_quoted(out, to, text, name_at, name_end)
+            if to < 0:
+                return -1
+        if rest_at > inode_at:
+            to = writing.put_part(out, to, b',"inode":', data, inode_at + len(_INODE), inode)
+        return writing.put_three(out, to, b",", members, b"}}")
 
-    def _whole(self, number: int, body: bytes) -> bytes | None:
-        """Make a record that other ones have been like, but for the stamp."""
+    def _whole(self, to: int, number: int, body: bytes) -> int:
+        """Write a record that other ones have been like, but for the stamp."""
         made = self._wholes.get((number, body))
         if made is None:
             made = self._new_whole(number, body)
             if len(body) <= LONGEST and _room(self._wholes, TAILS):
                 self._wholes[number, body] = made
-        return made or None
+        return writing.put(self.out, to, made) if made else -1
 
     def _new_whole(self, number: int, body: bytes) -> bytes:
         if not is_wordwise(number):

@@ -4,6 +4,7 @@
 cimport cython
 
 from enricher cimport scan
+from enricher cimport writing
 from enricher.enrich.cgroups cimport Home, Inquiry
 from enricher.enrich.namespaces cimport Known
 from enricher.enrich.whereabouts cimport Whereabouts
@@ -20,29 +21,30 @@ cdef class NativeJson:
     cdef readonly object _builder
     cdef readonly Fragments _fragments
     cdef Whereabouts _where
+    cdef bytearray _out
     cdef dict _enrichments
     cdef dict _times
     cdef dict _hosts
     cdef dict _comms
     cdef dict _logins
 
-    @cython.locals(records=bytes, line=bytes, primary=Primary)
+    @cython.locals(till=Py_ssize_t, line=bytes, primary=Primary)
     cpdef bytes line(self, Event event)
 
-    @cython.locals(line=bytes, at=Py_ssize_t, tail=Tail)
-    cdef bytes _around(self, Event event, bytes records, Primary primary)
+    @cython.locals(records=bytes, line=bytes, at=Py_ssize_t, tail=Tail)
+    cdef bytes _around(self, Event event, Py_ssize_t till, Primary primary)
 
-    @cython.locals(beginning=bytes, about=tuple, enrichment=bytes, tail=Tail)
-    cdef bytes _of_a_log(self, Event event, bytes records, Primary primary)
+    @cython.locals(at=Py_ssize_t, about=tuple, enrichment=bytes, out=bytearray)
+    cdef bytes _of_a_log(self, Event event, Py_ssize_t till, Primary primary)
 
-    @cython.locals(beginning=bytes, subject=bytes, known=Known, home=Home, place=bytes, namespaces=bytes, ending=bytes)
-    cdef bytes _of_a_task(self, Event event, bytes records, Primary primary)
+    @cython.locals(at=Py_ssize_t, known=Known, home=Home, place=bytes, namespaces=bytes, ending=bytes, out=bytearray)
+    cdef bytes _of_a_task(self, Event event, Py_ssize_t till, Primary primary)
 
-    @cython.locals(stamp=bytes, size=Py_ssize_t, dot=Py_ssize_t, colon=Py_ssize_t, second=bytes, milliseconds=bytes, time=bytes, host=tuple, tail=Tail)
-    cdef bytes _beginning(self, Event event, Primary primary)
+    @cython.locals(stamp=bytes, size=Py_ssize_t, dot=Py_ssize_t, colon=Py_ssize_t, second=bytes, time=bytes, host=tuple, tail=Tail, out=bytearray, at=Py_ssize_t)
+    cdef Py_ssize_t _put_beginning(self, Event event, Primary primary) except -2
 
-    @cython.locals(tail=Tail, comm=bytes, login=bytes, inside=bytes, where=Whereabouts)
-    cdef bytes _subject(self, object context, Primary primary)
+    @cython.locals(tail=Tail, comm=bytes, login=bytes, where=Whereabouts, out=bytearray, before=bytes)
+    cdef Py_ssize_t _put_subject(self, Py_ssize_t at, object context, Primary primary) except -2
 
     cdef bytes _comm(self, bytes comm)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from enricher import scan
+from enricher import scan, writing
 from enricher.clock import LAST_SECOND, utc_second
 from enricher.codec import dumps
 from enricher.enrich.attribution import SYSCALL
@@ -52,6 +52,7 @@ class NativeJson:
     def __init__(self, builder: NativeBuilder) -> None:
         self._builder = builder
         self._fragments = Fragments(builder.decoder)
+        self._out = writing.fresh()
         self._enrichments: dict[tuple[bool | None, str, bool], bytes] = {}
         self._times: dict[bytes, bytes] = {}
         self._hosts: dict[bytes, tuple[bytes, bytes]] = {}
@@ -62,20 +63,21 @@ class NativeJson:
     def line(self, event: Event) -> bytes:
         """Return what `render` makes of the event that the builder builds."""
         if event.records and not self._builder.raw:
-            records = self._fragments.of(event.records, event.stamp)
+            till = self._fragments.put(event.records, event.stamp)
             primary = self._fragments.primary
-            if records is not None and primary is not None and primary.outcome:
+            if till >= 0 and primary is not None and primary.outcome:
                 line = None
                 if event.beside is None and event.recalled is None:
                     line = (
-                        self._of_a_log(event, records, primary)
+                        self._of_a_log(event, till, primary)
                         if event.context is None
-                        else self._of_a_task(event, records, primary)
+                        else self._of_a_task(event, till, primary)
                     )
-                return self._around(event, records, primary) if line is None else line
+                return self._around(event, till, primary) if line is None else line
         return render(self._builder.build(event))
 
-    def _around(self, event: Event, records: bytes, primary: Primary) -> bytes:
+    def _around(self, event: Event, till: int, primary: Primary) -> bytes:
+        records = writing.taken(self._fragments.out, till)
         tail = primary.tail
         fields = {"pid": int(primary.pid), "ppid": int(primary.ppid), **tail.fields}
         outcome: Outcome = "success" if primary.outcome == b"success" else "failure"
@@ -84,39 +86,32 @@ class NativeJson:
         at = line.rindex(_NONE) + len(_NONE) - 2
         return b"%b%b%b\n" % (line[:at], records, line[at:])
 
-    def _of_a_log(self, event: Event, records: bytes, primary: Primary) -> bytes | None:
+    def _of_a_log(self, event: Event, till: int, primary: Primary) -> bytes | None:
         """Make the line of an event without a context; None where its stamp is not as the kernel writes it."""
-        beginning = self._beginning(event, primary)
-        if beginning is None:
+        at = self._put_beginning(event, primary)
+        if at < 0:
             return None
         about = (event.complete, event.reason, event.self_caused)
         enrichment = self._enrichments.get(about)
         if enrichment is None:
             enrichment = self._enrichment(event, about)
-        return b"".join(
-            (
-                beginning,
-                b',"ppid":',
-                primary.ppid,
-                primary.tail.subject,
-                b'},"where":"unknown","records":[',
-                records,
-                enrichment,
-            )
-        )
+        out = self._out
+        at = writing.put_two(out, at, b',"ppid":', primary.ppid)
+        at = writing.put_two(out, at, primary.tail.subject, b'},"where":"unknown","records":[')
+        return writing.taken_with(out, at, self._fragments.out, till, enrichment)
 
-    def _of_a_task(self, event: Event, records: bytes, primary: Primary) -> bytes | None:
+    def _of_a_task(self, event: Event, till: int, primary: Primary) -> bytes | None:
         """Make the line of an event whose context is its subject's and not unusual; None for any other."""
         context = event.context
         if context is None or context.flags & _OF_SUBJECTS != _SUBJECT or context.contid:
             return None
         # `enrich.attribution` goes by the pid in the first record of those that have one.
-        if event.records[0].type != SYSCALL or b"%d" % context.pid != primary.pid:
+        if event.records[0].type != SYSCALL or int(primary.pid) != context.pid:
             return None
-        beginning = self._beginning(event, primary)
-        if beginning is None:
+        at = self._put_beginning(event, primary)
+        if at < 0:
             return None
-        subject = self._subject(context, primary)
+        at = self._put_subject(at, context, primary)
         known = self._where.namespaces.known(context)
         home = self._where.home_of(context)
         if home is None:
@@ -134,10 +129,12 @@ class NativeJson:
         else:
             ending = home.ending or self._ending(event, "", home)
             home.ending = ending
-        return b"".join((beginning, subject, namespaces, place, b',"records":[', records, ending))
+        out = self._out
+        at = writing.put_three(out, at, namespaces, place, b',"records":[')
+        return writing.taken_with(out, at, self._fragments.out, till, ending)
 
-    def _beginning(self, event: Event, primary: Primary) -> bytes | None:
-        """Make a line up to the subject's pid; None where the stamp is not as the kernel writes it."""
+    def _put_beginning(self, event: Event, primary: Primary) -> int:
+        """Write a line up to the subject's pid; -1 where the stamp is not as the kernel writes it."""
         stamp = event.stamp
         size = len(stamp)
         dot = scan.digits(stamp, 0, size)
@@ -150,61 +147,50 @@ class NativeJson:
             or not scan.is_at(stamp, b":", colon, size)
             or scan.digits(stamp, colon + 1, size) != size
         ):
-            return None
-        second, milliseconds = stamp[:dot], stamp[dot + 1 : colon]
+            return -1
+        second = stamp[:dot]
         time = self._times.get(second)
         if time is None:
             time = self._time(second)
         host = self._hosts.get(event.node)
         if host is None:
             host = self._host(event)
-        return b"".join(
-            (
-                b'{"schema":"audit-enricher/1","time":"',
-                time,
-                milliseconds,
-                b'Z","id":"',
-                stamp,
-                host[0],
-                stamp,
-                b'"' if event.part == 1 else b'/%d"' % event.part,
-                host[1],
-                primary.tail.keys,
-                b',"outcome":"',
-                primary.outcome,
-                b'","subject":{"pid":',
-                primary.pid,
-            )
-        )
+        tail, out = primary.tail, self._out
+        at = writing.begin(out)
+        at = writing.put_two(out, at, b'{"schema":"audit-enricher/1","time":"', time)
+        at = writing.put_part(out, at, b"", stamp, dot + 1, colon)
+        at = writing.put_three(out, at, b'Z","id":"', stamp, host[0])
+        at = writing.put(out, at, stamp)
+        at = writing.put(out, at, b'"') if event.part == 1 else writing.put(out, at, b'/%d"' % event.part)
+        at = writing.put_three(out, at, host[1], tail.keys, b',"outcome":"')
+        return writing.put_three(out, at, primary.outcome, b'","subject":{"pid":', primary.pid)
 
-    def _subject(self, context: Context, primary: Primary) -> bytes:
-        """Make what stands behind the pid of a subject with this context, as `subject_of` has it, and ``inside``."""
-        tail = primary.tail
+    def _put_subject(self, at: int, context: Context, primary: Primary) -> int:
+        """Write what stands behind the pid of a subject with this context, as `subject_of` has it, and ``inside``."""
+        tail, out = primary.tail, self._out
         comm = self._comms.get(context.comm)
         if comm is None:
             comm = self._comm(context.comm)
         login = self._logins.get((context.auid, context.ses))
         if login is None:
             login = self._login(context)
-        inside = b""
+        at = writing.put_number(out, at, b',"tid":', context.tid)
+        at = writing.put_number(out, at, b',"ppid":', context.ppid)
+        at = writing.put_number(out, at, b',"start":"', context.start)
+        at = writing.put_three(out, at, b'",', comm, tail.program)
+        before = b',"pids":[{"ns":'
+        for level in context.levels:
+            at = writing.put_number(out, at, before, level.ns)
+            at = writing.put_number(out, at, b',"pid":', level.pid)
+            before = b'},{"ns":'
+        at = writing.put(out, at, b"}]" if context.levels else b',"pids":[]')
+        at = writing.put_two(out, at, login, tail.credentials)
         where = self._where
         if where.around.users.knows(context):
             said = where.around.users.inside(context, tail.numbers, where.namespaces)
             if said is not None:
-                inside = b',"inside":%b' % dumps(said)
-        return b"".join(
-            (
-                b',"tid":%d,"ppid":%d,"start":"%d",' % (context.tid, context.ppid, context.start),
-                comm,
-                tail.program,
-                b',"pids":[',
-                b",".join([b'{"ns":%d,"pid":%d}' % level for level in context.levels]),
-                b"]",
-                login,
-                tail.credentials,
-                inside,
-            )
-        )
+                at = writing.put_two(out, at, b',"inside":', dumps(said))
+        return at
 
     def _comm(self, comm: bytes) -> bytes:
         if len(self._comms) >= _COMMS:

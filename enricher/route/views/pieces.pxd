@@ -4,6 +4,7 @@
 cimport cython
 
 from enricher cimport scan
+from enricher cimport writing
 from enricher.model cimport Record
 
 cdef int EXECVE
@@ -15,6 +16,7 @@ cdef int _ZERO
 cdef bytes _TITLE
 cdef bytes _COUNT
 cdef tuple _NAMES
+cdef int _SHORT
 
 @cython.locals(begin=Py_ssize_t, stop=Py_ssize_t)
 cdef Py_ssize_t number_behind(const unsigned char *data, bytes name, Py_ssize_t at, Py_ssize_t end) noexcept
@@ -25,16 +27,12 @@ cdef Py_ssize_t word_behind(const unsigned char *data, bytes name, Py_ssize_t at
 @cython.locals(stop=Py_ssize_t)
 cdef Py_ssize_t result_at(const unsigned char *data, Py_ssize_t at, Py_ssize_t end) noexcept
 
-@cython.locals(data="const unsigned char *", last=Py_ssize_t, value=bytes, found=bytes)
-cpdef bytes quoted_at(bytes text, Py_ssize_t at, Py_ssize_t end)
+@cython.locals(data="const unsigned char *", last=Py_ssize_t, value=bytes, found=bytes, shown=bytes)
+cdef Py_ssize_t put_quoted(bytearray out, Py_ssize_t to, bytes text, Py_ssize_t at, Py_ssize_t end) except -2
 
-@cython.locals(data="const unsigned char *", end=Py_ssize_t, at=Py_ssize_t, last=Py_ssize_t, size=Py_ssize_t, value=bytes, found=bytes,
-               whole=bytes, listed=bytes)
-cdef bytes title(bytes text, Py_ssize_t begin)
+@cython.locals(data="const unsigned char *", end=Py_ssize_t, at=Py_ssize_t, last=Py_ssize_t, size=Py_ssize_t, value=bytes, found=bytes)
+cdef Py_ssize_t put_title(bytearray out, Py_ssize_t to, bytes text, Py_ssize_t begin) except -2
 
-@cython.locals(shown=list, count=bytes, record=Record, data="const unsigned char *", text=bytes, end=Py_ssize_t, at=Py_ssize_t,
-               stop=Py_ssize_t)
-cdef bytes command(list records, bytes head)
-
-@cython.locals(data="const unsigned char *", stop=Py_ssize_t, index=Py_ssize_t, name=bytes, value_at=Py_ssize_t, value=bytes)
-cdef bint _put_arguments(bytes text, Py_ssize_t at, Py_ssize_t end, list shown) except -1
+@cython.locals(shown=Py_ssize_t, count="long long", record=Record, data="const unsigned char *", text=bytes, end=Py_ssize_t,
+               at=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t, name=bytes, value_at=Py_ssize_t)
+cdef Py_ssize_t put_command(bytearray out, Py_ssize_t to, list records, bytes head) except -2

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """What JSON is made of a record's words alone: quoted values, titles, command lines; and how far a number or word goes.
 
-Owns forms, and no field: where one is not the usual, None or 0 says so and `fragments` takes the long way. Never
-remembers anything.
+Owns forms, and no field: where one is not the usual, 0, or -1 where a text is written, says so and `fragments` takes
+the long way. Never remembers anything.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from enricher import scan
+from enricher import scan, writing
 from enricher.codec import dumps
 from enricher.enrich.values import SAFE_DIGITS
 from enricher.sources.audit.text import EXECVE
 
 if TYPE_CHECKING:
     from enricher.model import Record
+    from enricher.writing import Text
 
 _TITLE: Final = b"proctitle="
 _COUNT: Final = b"argc="
@@ -25,6 +26,8 @@ _QUOTE: Final = 0x22
 _MINUS: Final = 0x2D
 _ZERO: Final = 0x30
 _NO_ARGUMENTS: Final = (b"(null)", b"?")
+_SHORT: Final = 6
+"""Bytes of the longest of them."""
 
 
 def number_behind(data: bytes, name: bytes, at: int, end: int) -> int:
@@ -58,103 +61,99 @@ def result_at(data: bytes, at: int, end: int) -> int:
     return number_behind(data, b"", at, end)
 
 
-def quoted_at(text: bytes, at: int, end: int) -> bytes | None:  # noqa: PLR0911 - one for each form
-    """Return the JSON of a value, a byte at least, that is quoted or in hex; None where it is neither, or not UTF-8."""
+def put_quoted(out: Text, to: int, text: bytes, at: int, end: int) -> int:  # noqa: PLR0911 - one for each form
+    """Write the JSON of a value, a byte at least, that is quoted or in hex; -1 where it is neither, or not UTF-8."""
     data = text
     if data[at] == _QUOTE:
         last = end - 1
         if last == at or data[last] != _QUOTE:
-            return None
+            return -1
         if scan.is_plain(data, at + 1, last, _SPACE):
-            return data[at:end]  # JSON quotes it in the same way
+            return writing.put_part(out, to, b"", data, at, end)  # JSON quotes it in the same way
         value = data[at + 1 : last]
         if value.find(b'"') >= 0 or value.find(b"\x1d") >= 0:
-            return None
+            return -1
     else:
         found = scan.unhex(data, at, end)
         if found is None:
-            return None
+            return -1
         value = found
         if scan.is_plain(value, 0, len(value), _SPACE):
-            return b"".join((b'"', value, b'"'))
+            return writing.put_three(out, to, b'"', value, b'"')
     try:
-        return dumps(value.decode())
+        shown: bytes = dumps(value.decode())
     except UnicodeDecodeError:
-        return None
+        return -1
+    return writing.put(out, to, shown)
 
 
-def title(text: bytes, begin: int) -> bytes | None:
-    """Make a PROCTITLE record whose fields begin there; None where it is not of the usual form."""
+def put_title(out: Text, to: int, text: bytes, begin: int) -> int:
+    """Write a PROCTITLE record whose fields begin there; -1 where it is not of the usual form."""
     data, end = text, len(text)
     at = begin + len(_TITLE)
     if at >= end or not scan.is_at(data, _TITLE, begin, end):
-        return None
+        return -1
     if data[at] == _QUOTE:
         last = end - 1
         if last == at or data[last] != _QUOTE or scan.find(data, _SPACE, at, last) != last:
-            return None
+            return -1
         value = data[at + 1 : last]
     else:
         found = scan.unhex(data, at, end)
         if found is None:
-            return None
+            return -1
         value = found
     size = len(value)
-    if value in _NO_ARGUMENTS or not scan.is_plain(value, 0, size, 0):
-        return None
-    whole = listed = value
-    if scan.find(value, 0, 0, size) != size:
-        whole, listed = value.replace(b"\0", b"\\u0000"), value.replace(b"\0", b'","')
-    return b"".join((b'{"type":"PROCTITLE","fields":{"proctitle":"', whole, b'","ARGV":["', listed, b'"]}}'))
+    if (size <= _SHORT and value in _NO_ARGUMENTS) or not scan.is_plain(value, 0, size, 0):
+        return -1
+    to = writing.put(out, to, b'{"type":"PROCTITLE","fields":{"proctitle":"')
+    to = writing.put_replaced(out, to, value, b"\\u0000")
+    to = writing.put(out, to, b'","ARGV":["')
+    to = writing.put_replaced(out, to, value, b'","')
+    return writing.put(out, to, b'"]}}')
 
 
-def command(records: list[Record], head: bytes) -> bytes | None:
-    """Make the first EXECVE record, with the whole command line of an event; None where it is not the usual one.
+def put_command(out: Text, to: int, records: list[Record], head: bytes) -> int:  # noqa: C901 - one record, one way
+    """Write the first EXECVE record, with the whole command line of an event; -1 where it is not the usual one.
 
     It may go on in further records, but each argument is in one piece.
     """
-    shown: list[bytes] = []
-    count = None
+    shown = 0
+    count = -1
     for record in records:
         if record.type != EXECVE:
             continue
         data = text = record.text
         end = len(text)
         if record.truncated or not scan.is_at(data, head, 0, end):
-            return None
+            return -1
         at = len(head)
         while end > at and data[end - 1] == _SPACE:
             end -= 1
         while at < end and data[at] == _SPACE:
             at += 1
-        if count is None:
+        if count < 0:
             stop = number_behind(data, _COUNT, at, end)
             if not stop or (stop < end and data[stop] != _SPACE):
-                return None
-            count = data[at + len(_COUNT) : stop]
+                return -1
+            start = at + len(_COUNT)
+            count = int(data[start:stop])
+            to = writing.put_part(out, to, b'{"type":"EXECVE","fields":{"argc":', data, start, stop)
+            to = writing.put(out, to, b',"ARGV":[')
             at = stop + 1
             if stop == end:
                 continue
-        if not _put_arguments(text, at, end, shown):
-            return None
-    if count is None or int(count) != len(shown):
-        return None
-    return b"".join((b'{"type":"EXECVE","fields":{"argc":', count, b',"ARGV":[', b",".join(shown), b"]}}"))
-
-
-def _put_arguments(text: bytes, at: int, end: int, shown: list[bytes]) -> bool:
-    """Add the JSON of the arguments that stand from `at` on to those before; False where one has another form."""
-    data = text
-    while at <= end:
-        stop = scan.find(data, _SPACE, at, end)
-        index = len(shown)
-        name = _NAMES[index] if index < len(_NAMES) else b"a%d=" % index
-        value_at = at + len(name)
-        if value_at >= stop or not scan.is_at(data, name, at, stop):
-            return False
-        value = quoted_at(text, value_at, stop)
-        if value is None:
-            return False
-        shown.append(value)
-        at = stop + 1
-    return True
+        while at <= end:
+            stop = scan.find(data, _SPACE, at, end)
+            name = _NAMES[shown] if shown < len(_NAMES) else b"a%d=" % shown
+            value_at = at + len(name)
+            if value_at >= stop or not scan.is_at(data, name, at, stop):
+                return -1
+            if shown:
+                to = writing.put(out, to, b",")
+            to = put_quoted(out, to, text, value_at, stop)
+            if to < 0:
+                return -1
+            shown += 1
+            at = stop + 1
+    return writing.put(out, to, b"]}}") if count == shown else -1
