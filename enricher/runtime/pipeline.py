@@ -170,7 +170,7 @@ class Pipeline:
                 ready = self._epoll.poll(0) if self._serving else ()
             else:
                 ready = self._epoll.poll(self._bounded(wait))
-                if ready:
+                if len(ready) > 1 or (ready and ready[0][0] not in self._serving):
                     time.sleep(TOGETHER)
             self._turn()
             for fd, _ in ready:

@@ -51,7 +51,7 @@ class ContextRow(NamedTuple):
 
 
 _PIECE: Final = 256
-"""Events after which the loop may have its turn: it is written beside it, and only one of both runs Python at a time."""
+"""Events after which the loop may have its turn: all is written beside it, and Python runs in one of both at a time."""
 GROWN_MAX: Final = 512
 """Entries of a row that is not written anew any more: what it has by then would be packed again with each write."""
 
