@@ -39,7 +39,7 @@ class WordMemo(dict[bytes, Members]):
     At most `LIMIT` words of at most `LONGEST` bytes; when full it begins anew.
     """
 
-    LIMIT: Final = 8192
+    LIMIT: Final = 2048
     LONGEST: Final = 96
 
     def __init__(self, number: int, meanings: Meanings) -> None:
@@ -74,7 +74,7 @@ class WordMemo(dict[bytes, Members]):
 class CallMemo:
     """System calls and their arguments, by the words that name them."""
 
-    LIMIT: Final = 8192
+    LIMIT: Final = 2048
 
     def __init__(self, meanings: Meanings) -> None:
         self._meanings = meanings

@@ -42,7 +42,7 @@ GATHER: Final = 0.002
 event, and a wake-up for each record besides. As long as that brings more than one event at a time it goes on; an event
 that comes alone is given out at once.
 """
-TOGETHER: Final = 0.0001
+TOGETHER: Final = 0.0003
 """Seconds to let the rest of an event come, after its first record has ended the wait: the kernel hands records over
 one by one, and each that is waited for costs a turn and a wake-up.
 """

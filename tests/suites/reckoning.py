@@ -12,20 +12,27 @@ import json
 import re
 import struct
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from tests.suites.live import mismatches, truth_of
 from tests.suites.staging import SHARE
 from tests.suites.test_service import EVENTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
     from tests.suites.live import Json
     from tests.suites.test_service import Service
 
-SERIALS = 1 << 32
+T = TypeVar("T")
+
+SERIALS: Final = 1 << 32
+MARK: Final = 0xFFFF
+"""See guest/second_reader.py."""
+NEAR: Final = 64
+"""Serials before and behind a mark whose records may have come on the other side of it."""
 EOE = 1320
 STOP = "/run/load-stop"
 SEEN = "/run/serials"
@@ -61,7 +68,7 @@ class Reckoning:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._marks = 0
-        self._begin = 0
+        self._end = 0  # the serial of the last mark
         self._read = 0  # bytes of the second reader's
         self._events: list[Json] = []
         self._seen: list[tuple[int, int]] = []
@@ -70,8 +77,8 @@ class Reckoning:
 
     def __enter__(self) -> Self:
         assert self._reader.read_line(60) == b"ready\n"
-        self._begin = self._collect()
-        self._forget(self._begin, self._begin)
+        self._collect()
+        self._cut()
         return self
 
     def __exit__(
@@ -85,37 +92,53 @@ class Reckoning:
 
     def told(self) -> Told:
         """Reckon what came since the last call; what is late, or a loss that is not told yet, is waited for."""
-        end, looks = self._collect(), 0
-        while (result := reckon(self._events, self._seen, self._begin, end)).unaccounted and looks < _LATE:
+        looks = 0
+        while True:
+            self._collect()
+            # What is behind the mark stays for the next look: a copy is cut.
+            events, seen = self._events, self._seen
+            result = reckon(*self._cut())
+            if not result.unaccounted or looks >= _LATE:
+                return result
+            self._events, self._seen = events, seen
+            looks += 1
             self._service.sh("sleep 1")
-            end, looks = self._collect(), looks + 1
-        self._forget(self._begin, end)
-        self._begin = end
-        return result
 
-    def _forget(self, begin: int, end: int) -> None:
-        self._events = [event for event in self._events if is_to_come(serial(event), begin, end)]
-        self._seen = [each for each in self._seen if is_to_come(each[0], begin, end)]
+    def _cut(self) -> tuple[list[Json], list[tuple[int, int]]]:
+        """Return what came up to the last mark, of the file and of the second reader; keep what came behind it."""
+        words = f"mark={self._marks}="
+        at = max(place for place, event in enumerate(self._events) if words in json.dumps(event["records"]))
+        events, self._events = parted(self._events, at, self._end, serial)
+        place = self._place()
+        assert place is not None
+        seen, self._seen = parted(self._seen, place, self._end, lambda entry: entry[0])
+        return events, [entry for entry in seen if entry[1] != MARK]
 
-    def _collect(self) -> int:
-        """Take what there is up to a mark; returns the mark's serial."""
+    def _place(self) -> int | None:
+        """Where the second reader has the mark; None where it has not come so far."""
+        for place in range(1, len(self._seen)):
+            if self._seen[place] == (self._marks, MARK) and self._seen[place - 1][0] == self._end:
+                return place
+        return None
+
+    def _collect(self) -> None:
+        """Take what there is up to another mark."""
         self._marks += 1
-        service, mark = self._service, f"reckoning-mark-{self._marks}-end"
+        service, mark = self._service, f"mark={self._marks}="
         self._say(mark)
         service.sh(f"mv {EVENTS} {TAKEN}")
-        self._say(f"reckoning-moved-{self._marks}-end")  # then it writes to another
+        self._say(f"moved={self._marks}=")  # then it writes to another
         lines = service.guest.get(TAKEN).splitlines()
         service.sh(f"rm {TAKEN}")
         service.from_the_start()
         fresh = [json.loads(line) for line in lines if is_whole(line)]
-        self._events += fresh
-        (end, *_) = [serial(event) for event in reversed(fresh) if mark in json.dumps(event["records"])]
-        while not any(number == end for number, _ in self._seen):
+        self._events = [*self._events, *fresh]
+        (self._end, *_) = [serial(event) for event in reversed(fresh) if mark in json.dumps(event["records"])]
+        while self._place() is None:
             done = service.guest.run(["tail", "-c", f"+{self._read + 1}", SEEN], timeout=120, check=True)
             data = done.stdout[: len(done.stdout) // 6 * 6]
             self._read += len(data)
-            self._seen += list(struct.iter_unpack("=IH", data))
-        return end
+            self._seen = [*self._seen, *struct.iter_unpack("=IH", data)]
 
     def _say(self, words: str) -> None:
         """Have the words recorded until they are in the file: what is recorded while no service runs nobody writes."""
@@ -128,23 +151,28 @@ def serial(event: Json) -> int:
     return int(event["id"].rpartition(":")[2])
 
 
-def after(number: int, other: int) -> bool:
-    """Whether a serial was taken behind the other one; the counter goes round."""
-    return 0 < (number - other) % SERIALS < SERIALS // 2
-
-
 def within(number: int, first: int, last: int) -> bool:
     """Whether a serial is one of these, however many they are."""
     return (number - first) % SERIALS <= (last - first) % SERIALS
 
 
-def is_to_come(number: int, begin: int, end: int) -> bool:
-    """Whether what stands behind `begin` up to `end` is without this serial, and what comes next can have it.
+def parted(items: list[T], at: int, end: int, serial_of: Callable[[T], int]) -> tuple[list[T], list[T]]:
+    """Part what came up to the mark, which is at place `at` and has the serial `end`, from what came behind it.
 
-    By the distance to `end` alone, what was reckoned before the counter was set to the other half of its range
-    would come again when the counter has gone round.
+    By the place, since the counter goes round and serials come again; by the serial where that is so near to the mark's
+    that two tasks may have been at it at the same time. Our own have none, 0.
     """
-    return number != 0 and after(number, end) and not within(number, begin, end)
+    before: list[T] = []
+    behind: list[T] = []
+    for place, item in enumerate(items):
+        number = serial_of(item)
+        early = place <= at
+        if number and 0 < (number - end) % SERIALS < NEAR:
+            early = False
+        elif number and 0 < (end - number) % SERIALS < NEAR:
+            early = True
+        (before if early else behind).append(item)
+    return before, behind
 
 
 def is_whole(line: bytes) -> bool:
@@ -155,26 +183,21 @@ def is_whole(line: bytes) -> bool:
         return False
 
 
-def reckon(events: list[Json], seen: list[tuple[int, int]], begin: int, end: int) -> Told:
-    """Compare what is behind the serial `begin`, up to `end`."""
-
-    def inside(number: int) -> bool:
-        return number != begin and within(number, begin, end)
-
-    there = Counter(number for number, kind in seen if kind != EOE and inside(number))
-    chosen = [event for event in events if not serial(event) or inside(serial(event))]
+def reckon(events: list[Json], seen: list[tuple[int, int]]) -> Told:
+    """Compare what was written with what there was."""
+    there = Counter(number for number, kind in seen if kind != EOE)
     written: Counter[int] = Counter()
-    for event in chosen:
+    for event in events:
         written[serial(event)] += sum(record["type"] != "EOE" for record in event["records"])
-    uids = Counter(event["uid"] for event in chosen)
+    uids = Counter(event["uid"] for event in events)
     wrong = [f"{uid} was written {count} times" for uid, count in uids.items() if count > 1]
     wrong += [
         f"{number} has more records than there were" for number in there if written[number] > there[number]
     ]
-    wrong += [line for event in chosen for line in wrongs(event)]
+    wrong += [line for event in events for line in wrongs(event)]
     missing = +Counter({number: count - written[number] for number, count in there.items()})
-    unaccounted = untold(missing, chosen)
-    return Told(chosen, there.total(), unaccounted, wrong, missing.total() - unaccounted)
+    unaccounted = untold(missing, events)
+    return Told(events, there.total(), unaccounted, wrong, missing.total() - unaccounted)
 
 
 def untold(missing: Counter[int], events: list[Json]) -> int:

@@ -74,10 +74,10 @@ _FURTHER: Final = b'{"type":"EXECVE","fields":{}}'
 """An EXECVE record whose arguments are in the first one's ARGV."""
 
 
-TAILS = 2048
+TAILS = 512
 """Tails that are remembered, of at most `LONGEST` bytes: some 3 KiB each. When there are as many it begins anew."""
 LONGEST: Final = 768
-CALLS = 4096
+CALLS = 1024
 """System calls that are remembered, and as many of their arguments and errors."""
 
 

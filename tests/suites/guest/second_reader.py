@@ -6,7 +6,8 @@
 
 Prints "ready" and reads until its standard input ends and the group has been still. With "count" it then writes a JSON
 object to RESULT: what was read between the two self-test records of the run beside it. With "serials" FILE grows by
-six bytes for each record, its serial and its type, and at the end it prints how many datagrams it lost itself.
+six bytes for each record, its serial and its type, and at the end it prints how many datagrams it lost itself. Behind
+the record of a mark, "mark=N=", comes N with the type `MARK`: serials come again when the kernel's counter goes round.
 
 It imports nothing of the project on purpose: what both have wrong, no comparison finds.
 """
@@ -34,8 +35,11 @@ STILL = 1.5
 AT_ONCE = 512
 """Datagrams that are taken before what came of them is written."""
 
+MARK = 0xFFFF
+
 stamp = re.compile(rb"audit\(\d+\.\d+:(\d+)\)")
 nonce = re.compile(rb"op=audit-enricher-(start|stop)[ ']")
+marked = re.compile(rb"mark=(\d+)=")
 
 
 def group() -> socket.socket:
@@ -107,8 +111,14 @@ def serials(path: Path) -> None:
     sock = group()
     with path.open("wb", buffering=0) as file:
         for found in datagrams(sock):
-            records = [record_of(data) for data in found]
-            file.write(b"".join(struct.pack("=IH", serial, kind) for kind, serial in records if serial >= 0))
+            entries = []
+            for data in found:
+                kind, serial = record_of(data)
+                if serial >= 0:
+                    entries.append((serial, kind))
+                    if mark := marked.search(data):
+                        entries.append((int(mark[1]), MARK))
+            file.write(b"".join(struct.pack("=IH", *entry) for entry in entries))
     print(drops(sock), flush=True)
 
 
