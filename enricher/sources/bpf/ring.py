@@ -43,7 +43,6 @@ _CONTEXT, _TALLY, _CGROUP, _WALK = (
     wire.EVENT_CGROUP,
     wire.EVENT_WALK,
 )
-_decode_context, _decode_tally = wire.decode_context, wire.decode_tally
 _DROPPED: Final = wire.COUNTERS.index("drop_namespace")
 _DROPS: Final = tuple(place for place, name in enumerate(wire.COUNTERS) if name.startswith("drop_"))
 
@@ -114,9 +113,9 @@ class Ring:
                 if version != _VERSION:
                     self.unknown += 1
                 elif kind == _CONTEXT:
-                    contexts.append(_decode_context(message, 0))
+                    contexts.append(wire.decode_context(message, 0))
                 elif kind == _TALLY:
-                    tallies.append(_decode_tally(message, 0))
+                    tallies.append(wire.decode_tally(message, 0))
                 elif kind == _CGROUP:
                     cgroups.append(wire.decode_cgroup(message, 0))
                 elif kind == _WALK:
