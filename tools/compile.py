@@ -41,6 +41,7 @@ MODULES: Final = """
     runtime/pipeline runtime/prefetch runtime/serviceoutput runtime/stages
     sinks/journal sinks/journal_rows sinks/rotating sinks/stream
     sources/audit/receiver sources/audit/text sources/bpf/ring sources/bpf/wire sources/logformat
+    sources/names
 """.split()
 """What every record passes through. A module that runs once, or once a batch, gains nothing."""
 
