@@ -38,7 +38,7 @@ MODULES: Final = """
     clock journalformat messages model recent
     route/own route/views/fragments route/views/native_json route/views/pieces
     route/views/textlines
-    runtime/pipeline runtime/prefetch runtime/serviceoutput runtime/stages
+    runtime/duties runtime/pipeline runtime/prefetch runtime/serviceoutput runtime/stages
     sinks/journal sinks/journal_rows sinks/rotating sinks/stream
     sources/audit/receiver sources/audit/text sources/bpf/ring sources/bpf/wire sources/logformat
     sources/names
