@@ -3,6 +3,10 @@
 
 cimport cython
 
+# By other names: these are not had from here, and what model.py has from there is.
+from enricher.messages cimport Context as _Context
+from enricher.messages cimport Tally as _Tally
+
 @cython.freelist(4096)
 cdef class Record:
     cdef readonly int type
@@ -13,8 +17,8 @@ cdef class Event:
     cdef public bytes stamp
     cdef public double opened
     cdef public list records
-    cdef public object context
-    cdef public object tally
+    cdef public _Context context
+    cdef public _Tally tally
     cdef public long long expected
     cdef public long long part
     cdef public bint malformed

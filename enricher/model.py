@@ -12,8 +12,14 @@ and the seconds in it keep two events apart when the 32-bit serial wraps.
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
+
+from enricher.messages import Context as Context
+from enricher.messages import ContextFlag as ContextFlag
+from enricher.messages import Level as Level
+from enricher.messages import Tally as Tally
+from enricher.messages import TallyFlag as TallyFlag
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,81 +42,6 @@ KINDS = (
 
 UNSET = 0xFFFFFFFF
 """The kernel's ``(uid_t)-1``: no login uid, no session."""
-
-
-class ContextFlag(IntFlag):
-    """What the kernel side knew about the record when it noted the task (``events.h``, CONTEXT_*)."""
-
-    STANDALONE = 1  # the record is an event of its own: no tally follows
-    SUBJECT = 2  # the current task can be the subject of the record
-    KTHREAD = 4  # the current task is a kernel thread
-    INTERRUPT = 8  # the record was finished in interrupt context, on top of an unrelated task
-    UNTRACKED = 16  # the table of open events was full: no tally follows, EOE or time must end it
-    AFTER_SERVING = 32  # the task had no nsproxy any more (exit_task_work)
-
-
-_SUBJECT = int(ContextFlag.SUBJECT)  # an enum's own & makes a member at each use, on the path of every event
-
-
-class TallyFlag(IntFlag):
-    """Why the kernel side took an event to be finished (``events.h``, TALLY_*)."""
-
-    EOE = 1  # the end-of-event record was finished
-    EXIT = 2  # audit_log_exit returned and no EOE had been seen: a rule excludes it
-    ORPHAN = 4  # the serial was left without its SYSCALL record: a `never` rule dropped the rest
-    TRUNCATED = 8  # more changes of record type than the tally holds; ``total`` is right all the same
-    BUFFER = 16  # several records of one buffer that are an event of their own
-
-
-class Level(NamedTuple):
-    """One pid-namespace level of a process: the namespace's inum and the pid seen there."""
-
-    ns: int
-    pid: int
-
-
-class Context(NamedTuple):
-    """The acting task at the moment its record was finished, as read in kernel context.
-
-    ``inums`` and ``ids`` follow `KINDS`; 0 is "not known" in both. ``start`` and ``time`` are
-    nanoseconds since boot (CLOCK_BOOTTIME). ``levels`` goes from the outermost pid namespace inward.
-    ``key`` is the wire image of inums and ids together: equal keys mean equal namespaces, so later
-    stages cache by it instead of building ten entries again.
-    """
-
-    stamp: bytes
-    time: int
-    record_type: int
-    flags: int
-    pid: int
-    tid: int
-    ppid: int
-    auid: int
-    ses: int
-    start: int
-    cgroup_id: int
-    comm: bytes
-    inums: tuple[int, ...]
-    ids: tuple[int, ...]
-    levels: tuple[Level, ...]
-    key: bytes
-    contid: tuple[int, ...] = ()
-    """The audit container identifiers: the task's own first, then those that it is nested in; () for none."""
-
-    @property
-    def is_subject(self) -> bool:
-        """Whether the task may be named as the one that acted."""
-        return self.flags & _SUBJECT != 0
-
-
-class Tally(NamedTuple):
-    """How many records the kernel finished for one stamp, as runs of (record type, count) in order."""
-
-    stamp: bytes
-    time: int
-    flags: int
-    total: int
-    runs: tuple[tuple[int, int], ...]
 
 
 class Record:

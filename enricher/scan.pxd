@@ -22,6 +22,13 @@ cdef inline Py_ssize_t digits(const unsigned char *data, Py_ssize_t at, Py_ssize
         at += 1
     return at
 
+cdef inline long long number(const unsigned char *data, Py_ssize_t at, Py_ssize_t end) noexcept nogil:
+    cdef unsigned long long made = 0
+    while at < end:
+        made = 10 * made + (data[at] - 0x30)
+        at += 1
+    return <long long>made
+
 cdef inline Py_ssize_t word(const unsigned char *data, Py_ssize_t at, Py_ssize_t end) noexcept nogil:
     while at < end and (0x30 <= data[at] <= 0x39 or 0x61 <= (data[at] | 0x20) <= 0x7A):
         at += 1

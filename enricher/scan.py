@@ -61,6 +61,11 @@ def word(data: bytes, at: int, end: int) -> int:
     return at if (found := _word(data, at, end)) is None else found.end()
 
 
+def number(data: bytes, at: int, end: int) -> int:
+    """Return the number that the decimal digits there make, all of them until the end."""
+    return int(data[at:end])
+
+
 def unhex(data: bytes, at: int, end: int) -> bytes | None:
     """Return what stands there in hex, with upper-case letters; None where something else does."""
     piece = data[at:end]

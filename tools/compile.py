@@ -35,12 +35,13 @@ MODULES: Final = """
     correlate/acts correlate/join correlate/ledger correlate/logjoin correlate/watch
     enrich/attribution enrich/cgroups enrich/decode enrich/keys enrich/memo enrich/namespaces enrich/native
     enrich/subject enrich/tenants enrich/users enrich/values enrich/whereabouts
-    clock journalformat model recent
+    clock journalformat messages model recent
     route/own route/views/fragments route/views/native_json route/views/pieces
     route/views/textlines
-    runtime/pipeline runtime/prefetch runtime/serviceoutput runtime/stages
+    runtime/duties runtime/pipeline runtime/prefetch runtime/serviceoutput runtime/stages
     sinks/journal sinks/journal_rows sinks/rotating sinks/stream
     sources/audit/receiver sources/audit/text sources/bpf/ring sources/bpf/wire sources/logformat
+    sources/names
 """.split()
 """What every record passes through. A module that runs once, or once a batch, gains nothing."""
 

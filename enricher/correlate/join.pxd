@@ -2,8 +2,10 @@
 # The types with which Cython compiles join.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
 
 cimport cython
+from enricher.messages cimport Context, Tally
 from enricher.model cimport Event, Record
 
+cdef int _EOE
 cdef long long _STANDALONE
 cdef long long _SUBJECT
 cdef double _REVIEW
@@ -29,7 +31,7 @@ cdef class Correlator:
     cdef public bint unsettled
 
     @cython.locals(done=list, pending=dict, parked=bint, event=Event, record=Record, begin=bytes, text=bytes,
-                   collected=list, end=Py_ssize_t)
+                   collected=list, end=Py_ssize_t, context=Context, context_=Context, tally=Tally, newest="unsigned long long")
     cdef list _feed(self, object records, object contexts, object tallies, double now)
 
     @cython.locals(event=Event, stamp=bytes)
@@ -39,10 +41,10 @@ cdef class Correlator:
     cdef Event _begin(self, bytes stamp, double now)
 
     @cython.locals(stamp=bytes, event=Event)
-    cdef _add_context(self, object context, double now, list done)
+    cdef _add_context(self, Context context, double now, list done)
 
     @cython.locals(stamp=bytes, event=Event)
-    cdef _add_tally(self, object tally, double now, list done)
+    cdef _add_tally(self, Tally tally, double now, list done)
 
     cdef _expect(self, Event event, long long total, list done)
 

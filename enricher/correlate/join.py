@@ -25,13 +25,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.model import Context, ContextFlag, Event, Record, Tally
+from enricher.messages import Context, ContextFlag, Tally
+from enricher.model import Event, Record
 from enricher.sources.audit.text import stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 EOE: Final = 1320
+_EOE: Final = EOE
 _SYSCALL: Final = 1300
 
 _STANDALONE: Final = int(ContextFlag.STANDALONE)
@@ -172,7 +174,7 @@ class Correlator:
             if len(collected) == event.expected and (context_ is not None or not parked):
                 self._complete(event, CONTEXT_DROPPED, done)
                 event = None
-            elif record.type == EOE and not event.expected and not parked:
+            elif record.type == _EOE and not event.expected and not parked:
                 self._give_out(event, _or_no_context(event, NOT_COUNTED), done)
                 event = None
         self._newest = newest

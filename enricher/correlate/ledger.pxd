@@ -2,13 +2,18 @@
 # The types with which Cython compiles ledger.py; the source runs without. See docs/adr/0022-hot-modules-compiled.md.
 
 cimport cython
+from enricher cimport scan
+from enricher.messages cimport Context
 from enricher.model cimport Event
 
 cdef long long _STANDALONE
+cdef long long _SUBJECT
+cdef int _COLON
 cdef long long _SERIALS
 cdef long long _HALF
 cdef long long _QUARTER
 
+@cython.locals(data="const unsigned char *", end=Py_ssize_t)
 cpdef long long serial_of(bytes stamp)
 
 cdef class Ledger:
@@ -42,8 +47,8 @@ cdef class Ledger:
 
     cpdef bint is_after(self, Event event)
 
-    @cython.locals(event=Event, records="long long")
+    @cython.locals(event=Event, records="long long", context=Context)
     cpdef account(self, object events)
 
-    @cython.locals(owed="long long", due="long long", short="long long")
+    @cython.locals(owed="long long", due="long long", short="long long", context=Context)
     cdef _enter(self, Event event, long long records)

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from enricher import scan
 from enricher.model import FAILED_AT, ContextFlag, Event, KernelCounts
 
 if TYPE_CHECKING:
@@ -32,11 +33,14 @@ _QUARTER: Final = SERIALS // 4
 _OWED_MAX: Final = 4_096
 
 _STANDALONE: Final = int(ContextFlag.STANDALONE)
+_SUBJECT: Final = int(ContextFlag.SUBJECT)
+_COLON: Final = 0x3A
 
 
 def serial_of(stamp: bytes) -> int:
     """The serial of a well-formed stamp."""
-    return int(stamp[stamp.rindex(b":") + 1 :])
+    data, end = stamp, len(stamp)
+    return scan.number(data, scan.find(data, _COLON, 0, end) + 1, end)
 
 
 def serial_before(serial: int, other: int) -> bool:
@@ -210,11 +214,12 @@ class Ledger:
             if event.malformed:
                 self.malformed += records
                 continue
-            if event.context is None:
+            context = event.context
+            if context is None:
                 self.without_context += records
             else:
                 self.joined += records
-                if not event.context.is_subject:
+                if not context.flags & _SUBJECT:
                     self.no_subject_events += 1
             if event.complete is False:
                 self.incomplete_events += 1

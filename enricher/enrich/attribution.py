@@ -13,15 +13,18 @@ the two is, and an identity that is in doubt is not reported.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enricher.model import ContextFlag
+from enricher import scan
+from enricher.enrich.values import SAFE_DIGITS
+from enricher.messages import ContextFlag
 from enricher.sources.audit.types import is_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from enricher.model import Context, Event
+    from enricher.messages import Context
+    from enricher.model import Event
 
 # IntFlag operations build an enum member each time (about 1 us); these are tested once per event.
 _SUBJECT = int(ContextFlag.SUBJECT)
@@ -36,6 +39,8 @@ _LOGIN = 1006
 
 # Their `pid=` is task_tgid_nr(current), written by the kernel: the same task the context describes.
 # So is that of the records user-space programs send: the kernel puts it before the program's text.
+_PID: Final = b" pid="
+_SPACE: Final = 0x20
 _PID_IS_CURRENT = frozenset((SYSCALL, URINGOP, _LOGIN))
 
 
@@ -59,16 +64,17 @@ def _other_pid(text: bytes, pid: int) -> int:
 
     In the record types asked for, nothing that a process can choose stands before it.
     """
-    start = text.find(b" pid=")
+    start = text.find(_PID)
     if start < 0:
         return -1
-    # Nearly always it is this one, and written in the one way in which the kernel writes it.
-    usual = f"{pid} ".encode("ascii")
-    if text.startswith(usual, start + 5):
+    data, at, end = text, start + len(_PID), len(text)
+    stop = scan.digits(data, at, end)
+    if stop == at or (stop < end and data[stop] != _SPACE):
         return -1
-    end = text.find(b" ", start + 5)
-    digits = text[start + 5 : end] if end >= 0 else text[start + 5 :]
-    written = int(digits) if digits.isdigit() else -1
+    # Nearly always it is this one.
+    if stop - at <= SAFE_DIGITS and scan.number(data, at, stop) == pid:
+        return -1
+    written = int(data[at:stop])
     return -1 if written == pid else written
 
 

@@ -32,3 +32,15 @@ cdef class Home:
     cdef public bytes ending
 
     cpdef Home seen_by(self, object inums, object initial)
+
+cdef class CgroupTable:
+    cdef object _homes
+    cdef object _removed
+    cdef dict _own
+    cdef dict _known
+    cdef Py_ssize_t _limit
+    cdef public long long forgotten
+    cdef public long long epoch
+    cdef public object asker
+
+    cpdef Home of(self, object ident)

@@ -3,6 +3,7 @@
 
 cimport cython
 
+from enricher.messages cimport Context
 from enricher.recent cimport Recent
 
 cdef class Known:
@@ -31,10 +32,10 @@ cdef class NamespaceEntries:
     cpdef tuple of(self, object seen)
 
     @cython.locals(known=Known, time=object)
-    cpdef Known known(self, object seen)
+    cpdef Known known(self, Context seen)
 
     @cython.locals(known=Known)
     cdef Known _recalled(self, object seen)
 
     @cython.locals(known=Known)
-    cdef Known _made(self, object seen, Known before)
+    cdef Known _made(self, Context seen, Known before)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from enricher.enrich.cgroups import Home
     from enricher.enrich.shape import Namespaces, NsChange, NsEntry
     from enricher.facts import Change
-    from enricher.model import Context, HostFacts
+    from enricher.messages import Context
+    from enricher.model import HostFacts
 
 _SETS: Final = 5120
 """More containers than one host runs at a time, at some 5 KiB each with their JSON: with fewer sets than containers

@@ -20,7 +20,7 @@ CREDENTIALS: Final = ("uid", "gid", "euid", "suid", "fsuid", "egid", "sgid", "fs
 
 def pids_of(context: Context) -> list[PidEntry]:
     """Return the process's number in each pid namespace that it is in, outermost first."""
-    return [{"ns": ns, "pid": pid} for ns, pid in context.levels]
+    return [{"ns": level.ns, "pid": level.pid} for level in context.levels]
 
 
 def subject_of(context: Context | None, fields: Fields) -> Subject:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from enricher.enrich.namespaces import NamespaceEntries
     from enricher.enrich.shape import Inside, NsEntry, Subject
     from enricher.facts import Extent, Fact
-    from enricher.model import Context
+    from enricher.messages import Context
 
 LIMIT: Final = 65_536
 """Numbers of user namespaces whose maps are remembered; the one told of longest ago goes. Numbers are used again, so
@@ -37,6 +37,7 @@ STATES_MAX: Final = 64
 SAID_MAX: Final = 4096  # members that are kept: few users act in a namespace
 
 USER: Final = KINDS.index("user")
+_USER: Final = USER
 NUMBERS: Final = ("uid", "gid", "euid", "suid", "fsuid", "egid", "sgid", "fsgid")
 UIDS: Final = frozenset(name for name in NUMBERS if name.endswith("uid"))
 
@@ -126,7 +127,7 @@ class UserMaps:
 
     def knows(self, context: Context) -> bool:
         """Whether `inside` may say anything: in the initial namespace it does not, at the price of a look-up."""
-        return context.inums[USER] in self._maps
+        return context.inums[_USER] in self._maps
 
     def inside(self, context: Context, subject: Subject, entries: NamespaceEntries) -> Inside | None:
         """Return what `subject`, who has this context and the kernel's numbers, is inside of his user namespace.

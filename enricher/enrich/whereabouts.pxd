@@ -3,17 +3,23 @@
 
 cimport cython
 
-from enricher.enrich.cgroups cimport Home
+from enricher.enrich.cgroups cimport CgroupTable, Home
 from enricher.enrich.namespaces cimport NamespaceEntries
+from enricher.enrich.users cimport UserMaps
+from enricher.messages cimport Context
 
 cdef class Whereabouts:
     cdef readonly object around
     cdef readonly NamespaceEntries namespaces
     cdef readonly object packets
     cdef object _initial
-    cdef object _cgroups
+    cdef readonly UserMaps users
+    cdef readonly CgroupTable cgroups
+    cdef readonly object tenants
+
+    cpdef Home home_of(self, object seen)
 
     @cython.locals(known=Home)
-    cpdef Home home_of(self, object seen)
+    cpdef Home home_of_task(self, Context seen)
 
     cpdef ask(self, Home home)

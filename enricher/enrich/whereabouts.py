@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from enricher.enrich.cgroups import Home
     from enricher.enrich.shape import Namespaces, Subject
     from enricher.enrich.surroundings import Surroundings
-    from enricher.model import Context, HostFacts
+    from enricher.messages import Context
+    from enricher.model import HostFacts
 
 
 class Whereabouts:
@@ -29,7 +30,7 @@ class Whereabouts:
         self.namespaces = NamespaceEntries(host, around.lives)
         self.packets = Packets(self.namespaces, around.tenants, around.lives)
         self._initial = host.initial
-        self._cgroups = around.cgroups
+        self.users, self.cgroups, self.tenants = around.users, around.cgroups, around.tenants
 
     def home_of(self, seen: Context | Recalled) -> Home | None:
         """Return the cgroup of a task with this context, as its namespaces let it be told."""
@@ -38,7 +39,11 @@ class Whereabouts:
                 return None
             home = home_of(seen.cgroup_id, seen.cgroup_path, seen.cgroup_said)
             return home.seen_by(seen.inums, seen.host.initial)
-        known = self._cgroups.of(seen.cgroup_id)
+        return self.home_of_task(seen)
+
+    def home_of_task(self, seen: Context) -> Home | None:
+        """Return the same of a task that the kernel side told of."""
+        known = self.cgroups.of(seen.cgroup_id)
         return known.seen_by(seen.inums, self._initial) if known is not None and known.open else known
 
     def with_inside(self, subject: Subject, context: Context) -> Subject:
@@ -50,7 +55,7 @@ class Whereabouts:
 
     def of_cgroup(self, ident: int) -> Home | None:
         """Return the cgroup of a task whose namespaces are not known."""
-        return self._cgroups.of(ident)
+        return self.cgroups.of(ident)
 
     def enter(self, native: dict[str, object], home: Home | None, cgroup: int, *, ask: bool = False) -> None:
         """Enter ``where``, ``container`` and ``cgroup`` of a task in this cgroup; with ask, have it asked for."""
@@ -68,7 +73,7 @@ class Whereabouts:
 
     def ask(self, home: Home) -> None:
         """Have more found out about a cgroup, since an event was there."""
-        self._cgroups.ask(home.inquiry)
+        self.cgroups.ask(home.inquiry)
 
     def with_others(self, namespaces: Namespaces, context: Context, home: Home | None) -> Namespaces:
         """Add ``of`` to prepared entries, where the task has another container's namespaces."""

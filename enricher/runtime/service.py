@@ -13,7 +13,7 @@ import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from enricher import __version__
 from enricher.clock import TurnClock, rfc3339
@@ -25,6 +25,7 @@ from enricher.model import Notice
 from enricher.runtime import births, prefetch, privileges, startup, state
 from enricher.runtime.contid import Contid
 from enricher.runtime.control import ControlServer
+from enricher.runtime.duties import Duties
 from enricher.runtime.metrics.endpoint import Endpoint
 from enricher.runtime.notify import Notifier
 from enricher.runtime.pipeline import Pipeline
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from enricher.config.load import Settings
     from enricher.correlate.ledger import Gap, Summary
     from enricher.model import HostFacts
+    from enricher.runtime.duties import Asked
     from enricher.runtime.prefetch import Prefetch
     from enricher.runtime.startup import Started
     from enricher.runtime.state import Left
@@ -51,28 +53,6 @@ if TYPE_CHECKING:
 
 _SAVE_EVERY: Final = 10.0
 """Seconds between two entries of how far this run has come."""
-
-
-class Asked(Protocol):
-    """What signals asked for: `cli.options.Signals`."""
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the end is wanted."""
-        ...
-
-    @property
-    def fd(self) -> int:
-        """A descriptor that becomes readable with each signal."""
-        ...
-
-    def take_report(self) -> bool:
-        """Whether the account is wanted."""
-        ...
-
-    def take_reload(self) -> bool:
-        """Whether the settings shall be read again."""
-        ...
 
 
 class _Life(NamedTuple):
@@ -119,6 +99,7 @@ class Service:
         self._contid: Contid | None = None
         self._metrics: Endpoint
         self._output: ServiceOutput
+        self._duties: Duties
         self._sinks: ServiceSinks
         self._pipeline: Pipeline
 
@@ -197,6 +178,7 @@ class Service:
 
     def _open_journal(self, facts: HostFacts, stack: ExitStack) -> None:
         settings = self._settings
+        self._duties = Duties(self._clock, self._output, self._calm)
         if not settings[rows.JOURNAL]:
             return
         if not facts.boot_id:
@@ -207,7 +189,7 @@ class Service:
         except ImportError as error:
             self._say(f"no journal is kept: {error}")
             return
-        self._journal = self._output.journal = journal = Journal(
+        self._journal = self._output.journal = self._duties.journal = journal = Journal(
             self._state,
             facts,
             self._output.cgroups,
@@ -319,14 +301,24 @@ class Service:
             self._say(f"the account so far:\n{ledger.words(self._pipeline.summary())}")
         if self._asked.take_reload():
             self._reload()
+        longest = self._duties.wait(self._told_error)
+        if longest < 0 or self._sinks.routes is not None:
+            longest = self._do_due()
+        self._pipeline.longest_wait = longest
+        return self._asked.stopped or self._life.started.socket.ended
+
+    def _do_due(self) -> float:
+        """Do what is due by the clock, or for what happened; returns after how many seconds to ask again."""
         now = self._clock.now
-        if self._notifier.watchdog is not None and now >= self._alive_at:
+        watchdog = self._notifier.watchdog
+        if watchdog is not None and now >= self._alive_at:
             # A turn may be as far away as this again: together they stay below what is allowed.
-            self._alive_at = now + self._notifier.watchdog / 2
+            self._alive_at = now + watchdog / 2
             self._notifier.alive()
         if now >= self._save_at:
             self._save_at = now + _SAVE_EVERY
             self._save(closed=False)
+        self._duties.next = self._save_at if watchdog is None else min(self._save_at, self._alive_at)
         journal = self._journal
         if journal is not None and journal.due(now):
             journal.begin(time.time())
@@ -344,11 +336,7 @@ class Service:
         if output.error != self._told_error:
             self._told_error = output.error
             self._notifier.status(self._in_one_line())
-        calm = self._calm
-        if journal is not None and (patience := journal.patience) < calm:
-            calm = patience
-        self._pipeline.longest_wait = RETRY if waits else calm
-        return self._asked.stopped or self._life.started.socket.ended
+        return RETRY if waits else self._calm if journal is None else min(self._calm, journal.patience)
 
     def _save(self, *, closed: bool) -> None:
         """Enter how far this run has come. A state directory that cannot be written costs the next gap's bounds."""

@@ -6,6 +6,7 @@ from enricher.correlate.acts cimport Acts
 from enricher.correlate.join cimport Correlator
 from enricher.correlate.ledger cimport Ledger
 from enricher.correlate.watch cimport Watch
+from enricher.messages cimport Context
 from enricher.model cimport Event
 
 cdef class Stages:
@@ -16,7 +17,7 @@ cdef class Stages:
     cdef public Ledger ledger
     cdef Watch _watch
     cdef object _emit
-    cdef object _pid
+    cdef long long _pid
     cdef bytes _needle
     cdef dict _helpers
     cdef str _run
@@ -30,5 +31,5 @@ cdef class Stages:
     @cython.locals(done=list)
     cpdef list take(self, object batch)
 
-    @cython.locals(event=Event)
+    @cython.locals(event=Event, context=Context, number="unsigned int", pid="long long", orphans=list)
     cdef _give(self, list done, double wall)

@@ -203,10 +203,7 @@ class Stages:
                     or (number in self._helpers and self._helpers[number] == context.start // _TICK)
                 ) and context.is_subject
             else:
-                # By the kernel's own words only: what stands in msg='...' is the sender's.
-                event.self_caused = any(
-                    self._needle in record.text.partition(b" msg='")[0] for record in event.records
-                )
+                event.self_caused = self._names_us(event)
             if event.malformed:
                 # The only time it has is that of its receipt; the kernel's serials begin at 1.
                 event.stamp = _own_stamp(wall)
@@ -227,6 +224,10 @@ class Stages:
             self._emit(done)
             for notice in self._watch.look(done):
                 self.tell(notice, wall)
+
+    def _names_us(self, event: Event) -> bool:
+        """Whether a record is of this process, by the kernel's own words: what is in msg='...' is the sender's."""
+        return any(self._needle in record.text.partition(b" msg='")[0] for record in event.records)
 
     def _grown(self, counts: KernelCounts) -> dict[str, int]:
         """By cause, what is new since it was last told."""

@@ -3,6 +3,9 @@
 
 cimport cython
 
+from enricher.clock cimport TurnClock
+from enricher.enrich.attribution cimport subject_context
+from enricher.messages cimport Context
 from enricher.model cimport Event
 from enricher.recent cimport Recent
 
@@ -17,7 +20,7 @@ cdef class Journal:
     cdef object _facts
     cdef object _cgroups
     cdef object _lives
-    cdef object _clock
+    cdef TurnClock _clock
     cdef object _say
     cdef object _max_size
     cdef object _max_age
@@ -38,7 +41,7 @@ cdef class Journal:
     cdef public str error
     cdef object _file
 
-    @cython.locals(event=Event, known=Recent, births=Recent, waiting=list, others=bint, now=double)
+    @cython.locals(event=Event, known=Recent, births=Recent, waiting=list, others=bint, now=double, context=Context)
     cpdef take(self, list events)
 
     cdef _bound(self)

@@ -23,7 +23,8 @@ from enricher.clock import rfc3339
 from enricher.enrich.attribution import subject_context
 from enricher.enrich.metadata import said_text
 from enricher.journalformat import NAME
-from enricher.model import CgroupOp, ContextFlag
+from enricher.messages import ContextFlag
+from enricher.model import CgroupOp
 from enricher.recent import Recent
 from enricher.sinks.journal_file import JournalFile, Unfit, is_damage, set_aside
 from enricher.sinks.journal_rows import CgroupRow, ContextRow, Waiting
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from enricher.clock import TurnClock
     from enricher.correlate.lives import Born, Lives
     from enricher.enrich.cgroups import CgroupTable
-    from enricher.model import Batch, Context, Event, HostFacts
+    from enricher.messages import Context
+    from enricher.model import Batch, Event, HostFacts
     from enricher.sinks.aside import Aside, Task
     from enricher.sinks.journal_file import Gone
 

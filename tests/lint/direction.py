@@ -3,8 +3,8 @@
 
     sources -> correlate -> enrich -> route -> sinks -> runtime -> cli
 
-The vocabulary (model, facts, errors, clock, metrics, codec, journalformat, sealformat, forms, scan, writing, recent)
-may be imported by all, and imports only itself. The package itself may choose the form of what is imported.
+The vocabulary (model, messages, facts, errors, clock, metrics, codec, journalformat, sealformat, forms, scan, writing,
+recent) may be imported by all, and imports only itself. The package itself may choose the form of what is imported.
 config may be imported by all and imports only the vocabulary. runtime and cli stand at the right end:
 they alone may know every stage. Imports inside functions and under TYPE_CHECKING count as well, and
 so do literal names given to import_module().
@@ -25,6 +25,7 @@ STAGES = ("sources", "correlate", "enrich", "route", "sinks", "runtime", "cli")
 VOCABULARY = frozenset(
     {
         "model",
+        "messages",
         "facts",
         "errors",
         "clock",

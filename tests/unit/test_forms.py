@@ -243,3 +243,44 @@ def test_no_compiler_is_said(
     (tmp_path / "enricher/enrich/memo.py").touch()
     assert tool.main([]) == 1
     assert "no-such-compiler is not installed: make setup" in capsys.readouterr().err
+
+
+DECODES = """
+import random
+import struct
+from enricher import forms
+forms.choose()
+from enricher.sources.bpf import wire
+numbers = random.Random(7)
+for _ in range(300):
+    whole = numbers.choice([*wire.CONTEXT_SIZES, wire.SIZES["tally_event"]])
+    message = bytearray(numbers.randbytes(whole))
+    struct.pack_into("=HHI", message, 0, 1, 1, whole)
+    struct.pack_into("=IQ", message, 24, *numbers.choice([(7, 1 << 63), (70, 0), (700, 5), (7000, 50)]))
+    decode = wire.decode_context if whole in wire.CONTEXT_SIZES else wire.decode_tally
+    depth = wire.CONTEXT_FIELDS.index(("levels", "I")) if whole in wire.CONTEXT_SIZES else None
+    if depth is not None:
+        at = struct.calcsize("=" + "".join(code for _, code in wire.CONTEXT_FIELDS[:depth]))
+        struct.pack_into("=I", message, at, numbers.choice([0, 1, 2, 4, 5, 33, 34, 2**32 - 1]))
+    for given, at in ((bytes(message), 0), (b"x" * 5 + bytes(message) + b"y", 5), (bytes(message[:-9]), 0), (b"", 0)):
+        try:
+            print(decode(given, at))
+        except struct.error as error:
+            print("struct.error")
+print(type(wire.decode_context).__name__ != "function")
+"""
+
+
+@pytest.mark.usefixtures("compiled")
+def test_both_forms_decode_the_same() -> None:
+    def decoded(value: str) -> list[str]:
+        environment = {**os.environ, forms.VARIABLE: value}
+        return subprocess.check_output(
+            [sys.executable, "-c", DECODES], cwd=ROOT, env=environment, text=True
+        ).splitlines()
+
+    first, second = decoded("1"), decoded("")
+    assert (first.pop(), second.pop()) == ("False", "True"), "one was interpreted, the other compiled"
+    assert sum(line.startswith("Context(") for line in first) > 200
+    assert "struct.error" in first
+    assert second == first

@@ -30,6 +30,8 @@ def test_of_any_bytes(data: bytes, draw: st.DataObject) -> None:
     assert scan.word(data, at, end) == at + len(re.match(rb"[0-9a-zA-Z]*", piece)[0])  # type: ignore[index]
     upper = len(piece) % 2 == 0 and re.fullmatch(rb"[0-9A-F]*", piece)
     assert scan.unhex(data, at, end) == (bytes.fromhex(piece.decode()) if upper else None)
+    if re.fullmatch(rb"[0-9]{1,18}", piece):
+        assert scan.number(data, at, end) == int(piece)
     found = re.match(rb"(\d{1,19}\.\d{1,9}:\d{1,19})\):", piece)
     assert scan.stamp_end(data, at, end) == (at + found.end(1) if found else 0)
 

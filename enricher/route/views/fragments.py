@@ -199,7 +199,8 @@ class Fragments:
             return self._path(to, text, begin)
         if number == PROCTITLE:
             return pieces.put_title(self.out, to, text, begin)
-        return self._whole(to, number, text[begin:])
+        data = text
+        return self._whole(to, number, data[begin : len(text)])
 
     # -- SYSCALL -------------------------------------------------------------------------------------
 

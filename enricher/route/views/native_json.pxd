@@ -5,10 +5,11 @@ cimport cython
 
 from enricher cimport scan
 from enricher cimport writing
-from enricher.enrich.cgroups cimport Home, Inquiry
+from enricher.enrich.cgroups cimport CgroupTable, Home, Inquiry
 from enricher.enrich.namespaces cimport Known
 from enricher.enrich.whereabouts cimport Whereabouts
-from enricher.model cimport Event
+from enricher.messages cimport Context, Level
+from enricher.model cimport Event, Record
 from enricher.route.views.fragments cimport Fragments, Primary, Tail
 
 cdef int SYSCALL
@@ -37,25 +38,25 @@ cdef class NativeJson:
     @cython.locals(at=Py_ssize_t, about=tuple, enrichment=bytes, out=bytearray)
     cdef bytes _of_a_log(self, Event event, Py_ssize_t till, Primary primary)
 
-    @cython.locals(at=Py_ssize_t, known=Known, home=Home, place=bytes, namespaces=bytes, ending=bytes, out=bytearray)
+    @cython.locals(at=Py_ssize_t, known=Known, home=Home, place=bytes, namespaces=bytes, ending=bytes, out=bytearray, context=Context, first=Record)
     cdef bytes _of_a_task(self, Event event, Py_ssize_t till, Primary primary)
 
-    @cython.locals(stamp=bytes, size=Py_ssize_t, dot=Py_ssize_t, colon=Py_ssize_t, second=bytes, time=bytes, host=tuple, tail=Tail, out=bytearray, at=Py_ssize_t)
+    @cython.locals(stamp=bytes, data="const unsigned char *", size=Py_ssize_t, dot=Py_ssize_t, colon=Py_ssize_t, second=bytes, time=bytes, host=tuple, tail=Tail, out=bytearray, at=Py_ssize_t)
     cdef Py_ssize_t _put_beginning(self, Event event, Primary primary) except -2
 
-    @cython.locals(tail=Tail, comm=bytes, login=bytes, where=Whereabouts, out=bytearray, before=bytes)
-    cdef Py_ssize_t _put_subject(self, Py_ssize_t at, object context, Primary primary) except -2
+    @cython.locals(tail=Tail, comm=bytes, login=bytes, where=Whereabouts, out=bytearray, before=bytes, level=Level)
+    cdef Py_ssize_t _put_subject(self, Py_ssize_t at, Context context, Primary primary) except -2
 
     cdef bytes _comm(self, bytes comm)
 
-    cdef bytes _login(self, object context)
+    cdef bytes _login(self, Context context)
 
-    cdef bytes _place(self, Home home, object context)
+    cdef bytes _place(self, Home home, Context context)
 
     cdef bytes _namespaces(self, Known known)
 
-    @cython.locals(written=bytes)
-    cdef bytes _with_others(self, Known known, object context, Home home)
+    @cython.locals(written=bytes, cgroups=CgroupTable)
+    cdef bytes _with_others(self, Known known, Context context, Home home)
 
     cdef bytes _ending(self, Event event, str missing, Home home)
 

@@ -21,7 +21,8 @@ from enricher.codec import dumps
 from enricher.enrich.attribution import SYSCALL
 from enricher.enrich.native import Gist, NativeBuilder, enrichment_of
 from enricher.enrich.values import text_of
-from enricher.model import UNSET, ContextFlag
+from enricher.messages import ContextFlag
+from enricher.model import UNSET
 from enricher.route.views.fragments import Fragments
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from enricher.enrich.namespaces import Known
     from enricher.enrich.native import Outcome
     from enricher.enrich.shape import NativeEvent
-    from enricher.model import Context, Event
+    from enricher.messages import Context
+    from enricher.model import Event
     from enricher.route.views.fragments import Primary
 
 _NONE: Final = b'"records":[],'
@@ -106,14 +108,15 @@ class NativeJson:
         if context is None or context.flags & _OF_SUBJECTS != _SUBJECT or context.contid:
             return None
         # `enrich.attribution` goes by the pid in the first record of those that have one.
-        if event.records[0].type != SYSCALL or int(primary.pid) != context.pid:
+        first, pid = event.records[0], primary.pid
+        if first.type != SYSCALL or scan.number(pid, 0, len(pid)) != context.pid:
             return None
         at = self._put_beginning(event, primary)
         if at < 0:
             return None
         at = self._put_subject(at, context, primary)
         known = self._where.namespaces.known(context)
-        home = self._where.home_of(context)
+        home = self._where.home_of_task(context)
         if home is None:
             place = self._place(None, context)
         else:
@@ -148,7 +151,8 @@ class NativeJson:
             or scan.digits(stamp, colon + 1, size) != size
         ):
             return -1
-        second = stamp[:dot]
+        data = stamp
+        second = data[:dot]
         time = self._times.get(second)
         if time is None:
             time = self._time(second)
@@ -186,8 +190,8 @@ class NativeJson:
         at = writing.put(out, at, b"}]" if context.levels else b',"pids":[]')
         at = writing.put_two(out, at, login, tail.credentials)
         where = self._where
-        if where.around.users.knows(context):
-            said = where.around.users.inside(context, tail.numbers, where.namespaces)
+        if where.users.knows(context):
+            said = where.users.inside(context, tail.numbers, where.namespaces)
             if said is not None:
                 at = writing.put_two(out, at, b',"inside":', dumps(said))
         return at
@@ -222,7 +226,7 @@ class NativeJson:
 
     def _with_others(self, known: Known, context: Context, home: Home | None) -> bytes:
         """Return the member ``namespaces`` of a task that may have another container's, anew when more is known."""
-        tenants, cgroups = self._where.around.tenants, self._where.around.cgroups
+        tenants, cgroups = self._where.tenants, self._where.cgroups
         if (
             known.home is home
             and known.tenants_epoch == tenants.epoch

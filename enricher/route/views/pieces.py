@@ -137,7 +137,7 @@ def put_command(out: Text, to: int, records: list[Record], head: bytes) -> int: 
             if not stop or (stop < end and data[stop] != _SPACE):
                 return -1
             start = at + len(_COUNT)
-            count = int(data[start:stop])
+            count = scan.number(data, start, stop)
             to = writing.put_part(out, to, b'{"type":"EXECVE","fields":{"argc":', data, start, stop)
             to = writing.put(out, to, b',"ARGV":[')
             at = stop + 1

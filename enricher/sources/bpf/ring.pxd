@@ -3,6 +3,8 @@
 
 cimport cython
 
+from enricher.sources.bpf cimport wire
+
 cdef unsigned int _BUSY
 cdef unsigned int _DISCARD
 cdef unsigned int _LENGTH

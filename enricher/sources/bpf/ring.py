@@ -26,6 +26,8 @@ from enricher.facts import NamespaceLife, NamespaceOp
 from enricher.sources.bpf import wire, wirefacts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from enricher.facts import Fact
     from enricher.model import CgroupChange, Context, Tally
 
@@ -43,7 +45,6 @@ _CONTEXT, _TALLY, _CGROUP, _WALK = (
     wire.EVENT_CGROUP,
     wire.EVENT_WALK,
 )
-_decode_context, _decode_tally = wire.decode_context, wire.decode_tally
 _DROPPED: Final = wire.COUNTERS.index("drop_namespace")
 _DROPS: Final = tuple(place for place, name in enumerate(wire.COUNTERS) if name.startswith("drop_"))
 
@@ -114,9 +115,9 @@ class Ring:
                 if version != _VERSION:
                     self.unknown += 1
                 elif kind == _CONTEXT:
-                    contexts.append(_decode_context(message, 0))
+                    contexts.append(wire.decode_context(message, 0))
                 elif kind == _TALLY:
-                    tallies.append(_decode_tally(message, 0))
+                    tallies.append(wire.decode_tally(message, 0))
                 elif kind == _CGROUP:
                     cgroups.append(wire.decode_cgroup(message, 0))
                 elif kind == _WALK:
@@ -177,6 +178,7 @@ class ReadingSide:
     _cpus: int
     _drops: tuple[int, ...] = ()
     _missed = 0
+    _column: Callable[[mmap.mmap, int], tuple[int, ...]] | None = None
 
     def drain(self) -> tuple[list[Context], list[Tally]]:
         """See `loader.Loaded.drain`."""
@@ -228,9 +230,12 @@ class ReadingSide:
 
     def _counts_of(self, place: int) -> tuple[int, ...]:
         """The counter at this place of `wire.COUNTERS`, of each CPU; () where there is none."""
-        if self._counters_map is None:
+        counters = self._counters_map
+        if counters is None:
             return ()
-        return _column(self._cpus).unpack_from(self._counters_map, 8 * place)
+        if self._column is None:
+            self._column = _column(self._cpus).unpack_from
+        return self._column(counters, 8 * place)
 
     def found(self, cgroups: list[CgroupChange]) -> None:
         """See `loader.Loaded.found`."""

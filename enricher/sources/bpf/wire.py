@@ -11,7 +11,9 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from enricher.model import KINDS, CgroupChange, CgroupOp, Context, Level, Tally
+from enricher.messages import Context, Level, Tally
+from enricher.model import KINDS, CgroupChange, CgroupOp
+from enricher.sources.bpf import fixed
 from enricher.sources.contid import DEPTH_MAX, UNSET
 
 EVENT_VERSION: Final = 1
@@ -109,32 +111,21 @@ def packed(fields: Fields) -> struct.Struct:
     return struct.Struct("=" + "".join(code for _, code in fields))
 
 
-def _in_pieces(fields: Fields, whole: tuple[Fields, ...], without: frozenset[str]) -> struct.Struct:
-    """What unpacks these fields, each of these runs of them as the bytes that they are, and not those without a use."""
-    codes = []
-    inside = frozenset[str]()
-    runs = {run[0][0]: run for run in whole}
-    for name, code in fields:
-        if name in runs:
-            inside = frozenset(each for each, _ in runs[name])
-            codes.append(f"{packed(runs[name]).size}s")
-        elif name not in inside:
-            codes.append(f"{struct.calcsize('=' + code)}x" if name in without else code)
+def _without(fields: Fields, names: frozenset[str]) -> struct.Struct:
+    """What unpacks these fields but for those of these names."""
+    codes = [f"{struct.calcsize('=' + code)}x" if name in names else code for name, code in fields]
     return struct.Struct("=" + "".join(codes))
 
 
 _CONTEXT = packed(CONTEXT_FIELDS)
 _NUMBERS = CONTEXT_FIELDS[-2:]
-_unpack_context = _in_pieces(
-    CONTEXT_FIELDS, (STAMP, _NUMBERS), frozenset({"header.type", "header.version", "missing"})
-).unpack_from
 _unpack_numbers = packed(_NUMBERS).unpack
 _TALLY = packed(TALLY_FIELDS)
 _CGROUP = packed(CGROUP_FIELDS)
 _WALK = packed(WALK_FIELDS)
 _LEVEL = packed(LEVEL_FIELDS)
-_levels_in = _LEVEL.iter_unpack
-_unpack_stamp = packed(STAMP).unpack
+_unpack_stamp = packed(STAMP).unpack_from
+_STAMP_SIZE = packed(STAMP).size
 _CONTEXT_SIZE = _CONTEXT.size
 _LEVEL_SIZE = _LEVEL.size
 _KEYS: Final = 8192
@@ -147,17 +138,27 @@ _known_runs: dict[bytes, tuple[tuple[int, int], ...]] = {}
 _COMMS: Final = 1024
 """Names of tasks that are remembered, without what stands behind them. Beyond, all are forgotten."""
 _known_comms: dict[bytes, bytes] = {}
-_known_numbers: dict[bytes, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+_known_numbers: dict[bytes, tuple[bytes, tuple[int, ...], tuple[int, ...]]] = {}
 _known_stamps: dict[bytes, bytes] = {}
 _SIZE = struct.Struct("=I")
 _CONTID = packed(CONTID_FIELDS)
 _RUN = packed(RUN_FIELDS)
 _runs_in = _RUN.iter_unpack
-_unpack_tally = _in_pieces(
-    TALLY_FIELDS, (STAMP,), frozenset({"header.type", "header.version", "header.size"})
-).unpack_from
 _TALLY_SIZE = _TALLY.size
 _RUN_SIZE = _RUN.size
+
+_MOST_LEVELS, _MOST_RUNS = LEVELS_MAX, TALLY_RUNS
+_AT_STAMP = packed(HEADER).size
+_AT_NUMBERS = _CONTEXT_SIZE - packed(_NUMBERS).size
+_AT_COMM = _AT_NUMBERS - packed(CONTEXT_FIELDS[-3:-2]).size
+_STAMP_NAMES = {name for name, _ in STAMP}
+_unpack_context = _without(
+    CONTEXT_FIELDS[:-3], frozenset({"header.type", "header.version", "missing", *_STAMP_NAMES})
+).unpack_from
+_unpack_level = _LEVEL.unpack_from
+_unpack_tally = _without(
+    TALLY_FIELDS, frozenset({"header.type", "header.version", "header.size", *_STAMP_NAMES})
+).unpack_from
 
 SIZES: Final = {
     "context_event": _CONTEXT.size + 8 * LEVELS_INLINE,
@@ -185,20 +186,21 @@ def _stamp_of(raw: bytes) -> bytes:
     if stamp is None:
         if len(_known_stamps) >= _STAMPS:
             _known_stamps.clear()
-        seconds, milliseconds, serial = _unpack_stamp(raw)
-        # Not bytes: with C's types, text is made in a third of the time.
-        stamp = _known_stamps[raw] = f"{seconds}.{milliseconds:03d}:{serial}".encode("ascii")
+        stamp = _known_stamps[raw] = fixed.stamp(_unpack_stamp, raw, 0)
     return stamp
 
 
-def _numbers_of(key: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The inums and the unique ids in a context's key. Few sets of them are in use at a time."""
+def _numbers_of(key: bytes) -> tuple[bytes, tuple[int, ...], tuple[int, ...]]:
+    """A context's key, its inums and its unique ids. Few sets of them are in use at a time.
+
+    The key is the one that came first: who looks for it finds it by what it is, and its hash is known.
+    """
     known = _known_numbers.get(key)
     if known is None:
         if len(_known_numbers) >= _KEYS:
             _known_numbers.clear()
         numbers = _unpack_numbers(key)
-        known = _known_numbers[key] = numbers[:_N], numbers[_N:]
+        known = _known_numbers[key] = key, numbers[:_N], numbers[_N:]
     return known
 
 
@@ -241,62 +243,52 @@ def decode_context(data: bytes, at: int) -> Context:
     The message's own size tells only whether a chain is behind it: object and decoder were compared when the object
     was loaded. Raises struct.error where `data` ends before the message does: a bug, not bad input.
     """
-    (
-        size,
-        time,
-        stamp,
-        record_type,
-        flags,
-        pid,
-        tid,
-        ppid,
-        auid,
-        ses,
-        levels,
-        start,
-        cgroup_id,
-        comm,
-        key,
-    ) = _unpack_context(data, at)
+    raw, size = data, len(data)
     end = at + _CONTEXT_SIZE
-    behind = end + _LEVEL_SIZE * min(levels, LEVELS_MAX)
-    if len(data) < behind:
-        raise struct.error("the message ends before its levels do")
-    inums, ids = _numbers_of(key)
-    # Not Context(), nor Level(): that takes twice as long.
-    new = tuple.__new__
-    return new(
-        Context,
-        (
-            _stamp_of(stamp),
-            time,
-            record_type,
-            flags,
-            pid,
-            tid,
-            ppid,
-            auid,
-            ses,
-            start,
-            cgroup_id,
-            _comm_of(comm),
-            inums,
-            ids,
-            tuple([new(Level, level) for level in _levels_in(data[end:behind])]),
-            key,
-            decode_chain(data, at + size) if size in _WITH_CONTID else (),
-        ),
+    if at < 0 or size < end:
+        raise struct.error("the message is shorter than a context")
+    whole, time, number, flags, pid, tid, ppid, auid, ses, depth, start, cgroup = fixed.context(
+        _unpack_context, raw, at
     )
+    behind = end + _LEVEL_SIZE * min(depth, _MOST_LEVELS)
+    if size < behind:
+        raise struct.error("the message ends before its levels do")
+    # Without a call of __init__, as in `logformat`.
+    made = Context.__new__(Context)
+    made.stamp = _stamp_of(raw[at + _AT_STAMP : at + _AT_STAMP + _STAMP_SIZE])
+    made.time = time
+    made.record_type, made.flags = number, flags
+    made.pid, made.tid, made.ppid = pid, tid, ppid
+    made.auid, made.ses = auid, ses
+    made.start, made.cgroup_id = start, cgroup
+    made.comm = _comm_of(raw[at + _AT_COMM : at + _AT_NUMBERS])
+    made.key, made.inums, made.ids = _numbers_of(raw[at + _AT_NUMBERS : end])
+    levels = []
+    while end < behind:
+        level = Level.__new__(Level)
+        level.ns, level.pid = fixed.level(_unpack_level, raw, end)
+        levels.append(level)
+        end += _LEVEL_SIZE
+    made.levels = tuple(levels)
+    made.contid = decode_chain(data, at + whole) if whole in _WITH_CONTID else ()
+    return made
 
 
 def decode_tally(data: bytes, at: int) -> Tally:
     """The tally message that starts at byte `at` of `data`; errors as for `decode_context`."""
-    time, stamp, records, flags, runs = _unpack_tally(data, at)
+    raw, size = data, len(data)
     end = at + _TALLY_SIZE
-    behind = end + _RUN_SIZE * min(runs, TALLY_RUNS)
-    if len(data) < behind:
+    if at < 0 or size < end:
+        raise struct.error("the message is shorter than a tally")
+    time, records, flags, runs = fixed.tally(_unpack_tally, raw, at)
+    behind = end + _RUN_SIZE * min(runs, _MOST_RUNS)
+    if size < behind:
         raise struct.error("the message ends before its runs do")
-    return tuple.__new__(Tally, (_stamp_of(stamp), time, flags, records, _runs_of(data[end:behind])))
+    made = Tally.__new__(Tally)
+    made.stamp = _stamp_of(raw[at + _AT_STAMP : at + _AT_STAMP + _STAMP_SIZE])
+    made.time, made.total, made.flags = time, records, flags
+    made.runs = _runs_of(raw[end:behind])
+    return made
 
 
 def decode_cgroup(data: bytes, at: int) -> CgroupChange:
