@@ -29,11 +29,11 @@ def test_rounds_are_paired() -> None:
         [run(THEIRS, 2.0), run(OURS, 1.0), run(OURS, 1.5), run(THEIRS, 6.0, delivered=999)]
     ).splitlines()
     assert rows[2:] == [
-        "| 50 % | audit-enricher | 100 | 1250 | 0.25 / 0.38 / 0.50 | 0 of 2,000 | 2 | 6 |",
-        "| 50 % | auditd + LAUREL | 100 | 4000 | 1.00 / 1.00 / 1.00 | 1 of 2,000 | 2 | 6 |",
+        "| 50 % | audit-enricher | 100 | 1250 | 0.25 / 0.38 / 0.50 | 0 of 2,000 | 2.0 | 6.0 |",
+        "| 50 % | auditd + LAUREL | 100 | 4000 | 1.00 / 1.00 / 1.00 | 1 of 2,000 | 2.0 | 6.0 |",
     ]
 
 
 def test_one_alone_has_no_ratio() -> None:
     (row,) = table([run(OURS, 1.0)]).splitlines()[2:]
-    assert row == "| 50 % | audit-enricher | 100 | 1000 | - | 0 of 1,000 | 2 | 6 |"
+    assert row == "| 50 % | audit-enricher | 100 | 1000 | - | 0 of 1,000 | 2.0 | 6.0 |"
