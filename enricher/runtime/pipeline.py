@@ -37,7 +37,7 @@ one, so that an idle host becomes idle again. The first also follows a batch in 
 part, because they feed on their own noise as well: without auditd the kernel prints every record,
 and the journal that reads it is audited in turn. A full batch is work and is never made to wait.
 """
-GATHER: Final = 0.002
+GATHER: Final = 0.001
 """Seconds to let the next events gather, after a batch of more than one: a turn costs as much as the records of an
 event, and a wake-up for each record besides. As long as that brings more than one event at a time it goes on; an event
 that comes alone is given out at once.

@@ -50,8 +50,10 @@ class ContextRow(NamedTuple):
     born: tuple[int | None, ...]
 
 
-_PIECE: Final = 256
+_PIECE: Final = 128
 """Events after which the loop may have its turn: all is written beside it, and Python runs in one of both at a time."""
+_BREATH: Final = 0.0005
+"""Seconds for it."""
 GROWN_MAX: Final = 512
 """Entries of a row that is not written anew any more: what it has by then would be packed again with each write."""
 
@@ -115,8 +117,8 @@ def draft_of(waiting: Waiting) -> Draft:
 
 
 def _breathe() -> None:
-    """Let another thread run; compiled code never does by itself."""
-    time.sleep(0)
+    """Let another thread run: compiled code never does by itself, and one that only offers to is the first again."""
+    time.sleep(_BREATH)
 
 
 def _blocks(entries: list[Entry]) -> list[tuple[int, list[Entry]]]:
@@ -212,6 +214,7 @@ def _put_segment(db: sqlite3.Connection, boot: int, segment: Segment) -> tuple[i
     times = [entry.ms for entry in entries]
     first, last = min(times), max(times)
     content = pack(entries, first)
+    _breathe()
     values = (number, boot, entries[0].serial, entries[-1].serial, first, last, len(entries))
     db.execute(
         "INSERT OR REPLACE INTO segments(number, boot, first_serial, last_serial, first_ms, last_ms, events, sum,"

@@ -169,8 +169,8 @@ def parted(items: list[T], at: int, end: int, serial_of: Callable[[T], int]) -> 
         early = place <= at
         if number and 0 < (number - end) % SERIALS < NEAR:
             early = False
-        elif number and 0 < (end - number) % SERIALS < NEAR:
-            early = True
+        elif number and (end - number) % SERIALS < NEAR:
+            early = True  # the mark's own further records among them
         (before if early else behind).append(item)
     return before, behind
 

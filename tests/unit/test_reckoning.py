@@ -66,8 +66,8 @@ def test_the_counter_goes_round() -> None:
 
 
 def test_what_was_taken_at_the_same_time_is_parted_by_its_serial() -> None:
-    numbers = [90, 102, 100, 0, 98, 103, 100 - NEAR, 100 + NEAR]
-    assert parted_at(numbers, 2) == ([90, 100, 98], [102, 0, 103, 100 - NEAR, 100 + NEAR])
+    numbers = [90, 102, 100, 100, 0, 98, 103, 100 - NEAR, 100 + NEAR]
+    assert parted_at(numbers, 2) == ([90, 100, 100, 98], [102, 0, 103, 100 - NEAR, 100 + NEAR])
     at_the_top = [SERIALS - 1, 2, 1, SERIALS - 3]
     assert parted_at(at_the_top, 2) == ([SERIALS - 1, 1, SERIALS - 3], [2])
 
