@@ -136,6 +136,18 @@ def test_without_btf_nothing_is_believed(
     assert len(found.notes) == (1 if known else 2)
 
 
+@pytest.mark.parametrize(
+    ("text", "at"), [("\tunsigned int inum;\n", 8), ("\tunsigned int inum;\n\trefcount_t count;\n", 0)]
+)
+def test_where_a_mount_namespace_has_its_number_follows_from_who_counts_its_users(
+    text: str, at: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with_types(monkeypatch, None)
+    (tmp_path / "linux").mkdir()
+    (tmp_path / "linux/ns_common.h").write_text(f"struct ns_common {{\n{text}}};\n")
+    assert bccfacts.facts(cast("Any", Lib()), [tmp_path]).macros["MNT_NS"] == at
+
+
 def test_optional_fields_are_looked_for_in_the_headers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -30,6 +30,9 @@ _OWN_MNT: Final = Path("/proc/self/ns/mnt")
 # Where the fields stand on every kernel whose source we have read, but for those with lists of records:
 # candidates, each of which has to be proved.
 _CANDIDATES: Final = {"BUFFER_SKB": 0, "BUFFER_CTX": 8, "MNT_NS": 0}
+_BEHIND_COUNT: Final = 8
+"""Where a mount namespace's number is before 5.11: its users were counted in front of what all namespaces have."""
+_NS_COMMON: Final = ("linux/ns_common.h", "linux/ns/ns_common_types.h")
 
 # What tells one call from another, by the names it has had: 5.16 and 6.18 moved two.
 _OF_CONTEXT: Final = {
@@ -49,10 +52,10 @@ _OPTIONAL: Final = {
     "HAVE_NET_COOKIE": (("net/net_namespace.h",), r"\bu64\s+net_cookie\s*;"),
     # 6.18: every namespace has an id that is never used again.
     "HAVE_NS_OPS": (
-        ("linux/ns_common.h", "linux/ns/ns_common_types.h"),
+        _NS_COMMON,
         r"\bconst\s+struct\s+proc_ns_operations\s*\*ops\s*;",
     ),
-    "HAVE_NS_ID": (("linux/ns_common.h", "linux/ns/ns_common_types.h"), r"\bu64\s+ns_id\s*;"),
+    "HAVE_NS_ID": (_NS_COMMON, r"\bu64\s+ns_id\s*;"),
 }
 
 
@@ -92,6 +95,8 @@ def facts(lib: Libbpf, trees: list[Path]) -> Facts:
             lib.btf__free(btf)
         return Facts(macros, proved_later=False, notes=())
     macros |= _CANDIDATES
+    if trees and not _declared(trees, _NS_COMMON, r"\brefcount_t\s+(__ns_ref|count)\s*;"):
+        macros["MNT_NS"] = _BEHIND_COUNT
     macros |= {"BY_PROOF": 1, "OWN_MNT_INUM": _OWN_MNT.stat().st_ino}
     notes.append("no BTF: mount namespaces have no unique id")
     count = _preempt_count_by_symbol()
