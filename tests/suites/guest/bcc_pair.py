@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 KINDS = ("mnt", "uts", "ipc", "net", "pid", "user", "cgroup", "time")
 COMPARED = ("Context", "Tally", "Link", "Change", "Target", "NamespaceLife", "Refused")
 """Members and maps of users are told once, so that whoever is first has had some of them."""
+MEMBERS = {
+    "Context": "record_type flags pid tid ppid auid ses start cgroup_id comm stamp inums ids levels contid".split(),
+    "Tally": "stamp flags total runs".split(),
+    "Level": ["ns", "pid"],
+}
+"""Of those that are no tuples, what is compared."""
 CONTID = 5
 _SETTLE = 3.0  # seconds for the last deferred frees
 _SHOWN = 12
@@ -35,7 +41,7 @@ _SHOWN = 12
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any message
     """The same from both loaders: without the moment, and of a link only whether there is one."""
-    fields = getattr(value, "_fields", None)
+    fields = getattr(value, "_fields", None) or MEMBERS.get(type(value).__name__)
     if fields is None:
         return [plain(each) for each in value] if isinstance(value, list | tuple) else repr(value)
     told = {name: plain(getattr(value, name)) for name in fields if name not in {"time", "link", "key"}}
