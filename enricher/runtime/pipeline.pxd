@@ -21,6 +21,7 @@ cdef class Pipeline:
     cdef object _pid
     cdef public Stages stages
     cdef double _pause
+    cdef bint _noisy
     cdef bint _marks
     cdef public double longest_wait
     cdef public dict _serving
@@ -39,7 +40,7 @@ cdef class Pipeline:
     @cython.locals(longest=double)
     cdef double _bounded(self, object wait) except? -1
 
-    @cython.locals(records=list, now=double, done=list)
+    @cython.locals(records=list, now=double, done=list, pause=double)
     cdef Py_ssize_t _turn(self) except -1
 
     cdef list _take(self, list records, list contexts, list tallies, double now, object counts=*)

@@ -116,6 +116,7 @@ class Pipeline:
         self._pid = opening.pid
         self.stages = Stages(opening, emit, learn)
         self._pause = 0.0  # how long to let records gather before the next batch, in seconds
+        self._noisy = False  # whether the last events had some of our own making among them
         # Without a kernel side the record that came back marks the end as it marked the beginning.
         self._marks = started.trial.proof is Proof.PROVED or (
             self._blind and started.trial.serial is not None
@@ -170,7 +171,8 @@ class Pipeline:
                 ready = self._epoll.poll(0) if self._serving else ()
             else:
                 ready = self._epoll.poll(self._bounded(wait))
-                if len(ready) > 1 or (ready and ready[0][0] not in self._serving):
+                # Not where our own calls are audited: this is one more.
+                if not self._noisy and (len(ready) > 1 or (ready and ready[0][0] not in self._serving)):
                     time.sleep(TOGETHER)
             self._turn()
             for fd, _ in ready:
@@ -215,7 +217,9 @@ class Pipeline:
             self._settled = now
             self._loaded.settle()
         if done:
-            self._pause = pause_after(done, self._pause) if len(records) < self._socket.batch else 0.0
+            pause = pause_after(done, self._pause)
+            self._noisy = pause >= OWN_NOISE_WAIT
+            self._pause = pause if len(records) < self._socket.batch else 0.0
         elif not records:
             self._pause = 0.0
         return len(records)
