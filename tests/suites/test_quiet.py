@@ -26,8 +26,8 @@ IDLE_MIB = 40  # without the rings
 LIMIT_MS = 100.0
 SECONDS = 12
 OWN_PER_SECOND = 400
-"""A turn takes some 20. A write of the journal, beside the loop, gives way to it each half millisecond, which is a call of
-either: up to 300 in the second in which the rule is loaded and all that came of it is written."""
+"""A turn takes some 20. A write of the journal, beside the loop, gives way to it each half millisecond, by a call of
+either: up to 300 in the second in which the rule is loaded, and all that came of it is written."""
 HELPERS_PER_SECOND = 4000
 """A look at every runtime's state for a container that is gone takes some 150 records."""
 BURSTS = 4
