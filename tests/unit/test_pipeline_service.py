@@ -7,7 +7,7 @@ import os
 import select
 
 from enricher.model import Event
-from enricher.runtime.pipeline import Pipeline
+from enricher.runtime.pipeline import TOGETHER, Pipeline
 from enricher.runtime.selftest import Proof, Trial
 from enricher.runtime.stages import Opening
 from tests.unit.fake_host import Host, Run, host, run, started
@@ -32,6 +32,20 @@ def test_others_are_served_between_turns(run: Run, host: Host) -> None:
     assert (len(host.slept), len(served)) == (1, 2)
     run.turns(None)
     assert len(served) == 2
+
+
+def test_the_rest_of_an_event_is_waited_for_but_not_where_our_own_calls_are_audited(
+    run: Run, host: Host
+) -> None:
+    host.ready = [5]  # not one that is served
+    run.turns(None)
+    assert host.slept == [TOGETHER]
+    host.ready = []
+    run.turns(lambda: host.event(US), None)
+    before = len(host.slept)  # the wait for our own noise is over, and nothing came meanwhile
+    host.ready = [5]
+    run.turns(None)
+    assert len(host.slept) == before
 
 
 def test_the_longest_wait_is_settable(run: Run, host: Host) -> None:
