@@ -135,6 +135,10 @@ class Soak:
         told = reckoning.told()
         for line in told.wrong[:20]:
             say(f"  {line}")
+        if told.wrong or told.unaccounted:
+            # The guest is gone afterwards, and the same seed need not bring the same.
+            INTO.mkdir(parents=True, exist_ok=True)
+            self._path.with_suffix(f".{number}").write_text(json.dumps(told.events))
         resident = service.status()["rss"] >> 10
         seconds = time.monotonic() - begin
         pid = int(main_pid(service))
