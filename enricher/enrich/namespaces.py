@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from enricher.messages import Context
     from enricher.model import HostFacts
 
-_SETS: Final = 5120
+SETS: Final = 5120
 """More containers than one host runs at a time, at some 5 KiB each with their JSON: with fewer sets than containers
 that take turns, each event makes its own anew, and a record costs a quarter more. The generation before holds as
 many."""
-_KEPT: Final = 60 * 10**9
+KEPT: Final = 60 * 10**9
 """Nanoseconds for which a set is held that nobody uses. Most are of namespaces that lived for a moment."""
 
 _OPS: Final = {op.value: op.name.lower() for op in ChangeOp}
@@ -89,7 +89,7 @@ class NamespaceEntries:
     def __init__(self, host: HostFacts, lives: Lives | None = None) -> None:
         self._host = host
         self._lives = Lives() if lives is None else lives
-        self._known = Recent(_SETS, _KEPT)
+        self._known = Recent(SETS, KEPT)
 
     def of(self, seen: Context | Recalled) -> tuple[Namespaces, str]:
         """Return the prepared entries for the context's namespaces, and in words which could not be read."""

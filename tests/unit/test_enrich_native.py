@@ -311,7 +311,7 @@ def test_equal_contexts_share_the_prepared_part_and_others_do_not() -> None:
 
 
 def test_the_namespace_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namespaces_module, "_SETS", 3)
+    monkeypatch.setattr(namespaces_module, "SETS", 3)
     builder = NativeBuilder(HOST)
     for inum in range(1, 9):
         native = builder.build(exec_event(context(inums=(inum,) * len(KINDS))))

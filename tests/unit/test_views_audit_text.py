@@ -394,7 +394,7 @@ def test_user_records_keep_their_quotes() -> None:
 
 
 def test_the_cache_is_bounded_and_makes_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_text, "_NAMESPACE_SETS", 2)
+    monkeypatch.setattr(audit_text, "SETS", 2)
     view = AuditText(HOST)
     for _ in range(2):
         for inum in range(1, 6):

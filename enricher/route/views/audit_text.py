@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING
 from enricher.enrich import beside, contid
 from enricher.enrich.attribution import attribute, left_doubt, not_read, reason_of
 from enricher.enrich.cgroups import home_of
+from enricher.enrich.namespaces import KEPT, SETS
 from enricher.enrich.native import NativeBuilder
 from enricher.enrich.surroundings import Surroundings
 from enricher.enrich.told import type_of
@@ -85,8 +86,6 @@ _SEPARATOR = b"\x1d"  # auditd's ENRICHED log format appends names behind it
 
 _PIECE = 4000  # bytes in hex in one line: ausearch reads no more than 8970 characters of a line
 
-_NAMESPACE_SETS = 5120
-_KEPT = 60 * 10**9  # nanoseconds, as `enrich.namespaces` has it
 _HOMES = 8192
 _INSIDES = 8192
 
@@ -132,7 +131,7 @@ class AuditText:
         self._cgroups = self._around.cgroups
         self._where = Whereabouts(host, self._around)
         self._builder = NativeBuilder(host, around=self._around)
-        self._namespaces = Recent(_NAMESPACE_SETS, _KEPT)
+        self._namespaces = Recent(SETS, KEPT)
         self._homes: dict[int, tuple[Home, bytes]] = {}
         self._insides: dict[int, tuple[Inside, bytes]] = {}
 
