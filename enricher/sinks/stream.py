@@ -103,7 +103,8 @@ class _DescriptorSink:
 
     def _fail(self, lines: list[bytes], mended: int, sent: int, error: OSError) -> None:
         ends = accumulate(map(len, lines), initial=mended)
-        self.written += sum(1 for end in ends if mended < end <= sent)
+        # One that lacks nothing but its newline is out: that comes before whatever is written next.
+        self.written += sum(1 for end in ends if mended < end <= sent + 1)
         raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> EnricherError:

@@ -17,6 +17,8 @@ from pathlib import Path
 PEEK, GETREGS, SETREGS, STEP, ATTACH, DETACH = 1, 12, 13, 9, 16, 17
 RAX, RSI, RDI, ORIG, RIP = 10, 13, 14, 15, 16  # places in struct user_regs_struct
 DUP2, EINTR = 33, 4
+INTERRUPTED = {(1 << 64) - code for code in (EINTR, 512, 513, 514, 516)}
+"""What a call has as its result where it was stopped within: EINTR and the kernel's own, ERESTARTSYS and so on."""
 SYSCALL = 0x050F
 NONE = (1 << 64) - 1
 TRIES = 200
@@ -80,8 +82,9 @@ def main(pid: int) -> None:
             if call[RAX] != fd:
                 sys.exit(f"dup2 said {call[RAX]:x}")
     finally:
-        # The call that it was in was interrupted, and is made again by who made it.
-        saved[RAX], saved[ORIG] = (1 << 64) - EINTR, NONE
+        if saved[RAX] in INTERRUPTED:
+            # It is made again by who made it. One that was over has its result: made again, it would write twice.
+            saved[RAX], saved[ORIG] = (1 << 64) - EINTR, NONE
         trace(SETREGS, pid, 0, ctypes.byref(saved))
         trace(DETACH, pid)
     print(len(wanted))
