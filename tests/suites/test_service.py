@@ -25,6 +25,8 @@ UNIT = "audit-enricher.service"
 EVENTS = "/var/log/audit-enricher/events.json"
 DROP_IN = "/etc/audit-enricher/config.d/suite.toml"
 TRUTH = f"{SHARE}/workload/truth"
+GONE = "while pgrep -f '[a]udit-enricher plugin' >/dev/null; do sleep 0.2; done"
+"""Until a plugin has ended, which it does a moment after auditd: it has an account to give."""
 KEPT = {"CAP_AUDIT_WRITE", "CAP_BPF"}
 """The second on kernels before 5.19."""
 
@@ -96,6 +98,7 @@ def numbers(events: list[Json], tag: str) -> list[int]:
 @contextmanager
 def serving(guest: Guest, rules: Rules) -> Iterator[Service]:
     """The service, started for the first time; gone with all it left at the end."""
+    guest.run(["sh", "-c", GONE], timeout=60, check=True)  # one state directory is for one of them
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "execve", "-k", "exec")
     guest.run(["systemctl", "unmask", UNIT], check=True)
     made = Service(guest)

@@ -18,7 +18,7 @@ import pytest
 from tests import schema
 from tests.suites.live import Live, mismatches, truth_of
 from tests.suites.main_job import TRUTH
-from tests.suites.test_service import DROP_IN, UNIT, Service, notices
+from tests.suites.test_service import DROP_IN, GONE, UNIT, Service, notices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,9 +45,6 @@ except EnricherError as error:
     sys.exit(error.message)
 """
 """Asks for the audit daemon's slot without asking first who has it, as no program of ours does."""
-
-GONE = "while pgrep -f '[a]udit-enricher plugin' >/dev/null; do sleep 0.2; done"
-"""Until a plugin has ended, which it does a moment after auditd: it has an account to give."""
 
 
 @pytest.fixture
