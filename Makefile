@@ -230,6 +230,11 @@ bench: compiled $(VENV)/.stamp ## What the code costs on this machine: every pro
 bench-offline: compiled $(VENV)/.stamp ## Audit logs to JSON beside LAUREL and auparse, decoding compared first; build/bench
 	@$(VENV)/bin/python -m tests.bench.bench_rivals $(ARGS)
 
+# A boot for each, some 15 minutes each where 500 000 events are wanted; what is there is not made again.
+.PHONY: bench-captures
+bench-captures: workload $(VENV)/.stamp ## Logs for bench-offline: a build, a web server, containers under the STIG and PCI rules, in guests; .cache/bench
+	@$(VENV)/bin/python -m tests.bench.captures $(if $(KERNEL),--kernel $(KERNEL)) $(ARGS)
+
 # In turns in one boot. The figures in docs/performance.md are of what ARGS says there.
 .PHONY: bench-live
 bench-live: $(READY) ## The service beside auditd and LAUREL in a guest: CPU, loss and latency at four rates; build/bench

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Offline throughput beside LAUREL and auparse: the same audit.log to JSON, one core, whole processes.
 
-    python -m tests.bench.bench_rivals [--events N] [--rounds N] [--sample N] [--rows KEY,...] [--core N]
+    python -m tests.bench.bench_rivals [--events N] [--rounds N] [--sample N] [--rows KEY,...] [--logs NAME,...]
 
-First a sample is decoded by LAUREL and by us, and every field compared (tests/bench/equal.py): a difference that no
-rule knows ends the run. Then every row reads two logs of distinct events (tests/bench/distinct.py says what is
-changed): one of real records of the corpus, one made. All rows take turns in each round, beginning with another one
-each time, on one core. What counts is CPU time of user and system, start and end of the process included, so that
-other work on the machine spoils little. The ratio is LAUREL's CPU time over the row's in the same round: above 1 is
-faster than LAUREL.
+First a sample of each log is decoded by LAUREL and by us, and every field compared (tests/bench/equal.py): a difference
+that no rule knows ends the run. Then every row reads logs of distinct events: those that tests/bench/captures.py has
+made, each of --events; and two of half as many, of real records of the corpus and made ones (tests/bench/distinct.py
+says what is changed in them). All rows take turns in each round, beginning with another one each time, on one core.
+What counts is CPU time of user and system, start and end of the process included, so that other work on the machine
+spoils little. The ratio is LAUREL's CPU time over the row's in the same round: above 1 is faster than LAUREL.
 
 All write files in one directory. How often our memories had what they were asked for is counted in runs of their own,
 which are not timed. Everything comes into build/bench/rivals.json.
@@ -23,19 +23,22 @@ import platform
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tests.bench import captures
+from tests.bench.captured import captured_log
 from tests.bench.distinct import Log, made_log, real_log
 from tests.bench.equal import score
 from tests.bench.rows import KEYS, REFERENCE, SCORED, Row, Run, rows
 from tests.suites.corpus import CORPUS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 EVENTS: Final = 50_000
-"""Of both logs together; the issue asks for 500 000: --events 500000."""
+"""Of each capture, and half as many of the others; the issue asks for 500 000: --events 500000."""
 ROUNDS: Final = 3
 SAMPLE: Final = 20_000
 INTO: Final = Path(__file__).resolve().parents[2] / "build/bench"
@@ -46,13 +49,56 @@ Results = dict[str, dict[str, list[Run]]]
 
 
 def corpus() -> tuple[list[str], list[bytes]]:
-    """The names and texts of what the suites in guests have left; tells where there is nothing."""
+    """The names and texts of what the suites in guests have left."""
     paths = sorted(CORPUS.glob("*.text"))
-    if not paths:
-        print(
-            f"NO RECORDS OF REAL KERNELS in {CORPUS.name}: `make test` leaves them. Only made execs are read."
-        )
     return [path.stem for path in paths], [path.read_bytes() for path in paths]
+
+
+class Source(NamedTuple):
+    """Where a log comes from: how it is made of so many events, which part of --events it has, and what it is."""
+
+    make: Callable[[Path, int], Log]
+    share: int
+    words: str
+
+
+def sources(wanted: Sequence[str] | None) -> dict[str, Source]:
+    """The logs that there can be, or those of them that are asked for; tells what is missing."""
+    names, texts = corpus()
+    found = {}
+    if texts:
+        found["real"] = Source(
+            lambda path, events: real_log(path, texts, events), 2, f"records of {', '.join(names)}, copied"
+        )
+    else:
+        print(f"NO RECORDS OF REAL KERNELS in {CORPUS.name}: `make test` leaves them.")
+    found["made"] = Source(made_log, 2, "execs of tests/bench/bench_views.py")
+    made = captures.there()
+    if not made:
+        print("No captures of real workloads: `make bench-captures` makes them, in guests.")
+    for name, path in made.items():
+        found[name] = Source(partial(_captured, path), 1, "a capture")
+    if wanted and (missing := set(wanted) - set(found)):
+        sys.exit(f"bench_rivals: no log {', '.join(sorted(missing))}; there are: {', '.join(found)}")
+    return {name: source for name, source in found.items() if not wanted or name in wanted}
+
+
+def _captured(capture: Path, path: Path, events: int) -> Log:
+    return captured_log(path, capture, events)
+
+
+def write_logs(known: dict[str, Source], events: int, into: Path) -> dict[str, Log]:
+    """Write the logs that are read, and tell what they are."""
+    logs = {}
+    for name, source in known.items():
+        logs[name] = log = source.make(into / f"{name}.log", max(1, events // source.share))
+        told = f"{name}: {log.words}, all distinct: {source.words}"
+        if log.real:
+            told += f", {log.real:,} events as they were"
+        if log.templates:
+            told += f", {log.events - log.real:,} copies of {log.templates:,} events with other values"
+        print(f"{told} (left out as repeating: {log.left_out:,} events and {log.repeated:,} copies)")
+    return logs
 
 
 def compare(log: Log, ours: Row, theirs: Row, core: int, into: Path) -> dict[str, object]:
@@ -158,10 +204,18 @@ def machine() -> dict[str, object]:
 def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Offline throughput beside LAUREL and auparse")
-    parser.add_argument("--events", type=int, default=EVENTS, help=f"of both logs together ({EVENTS})")
+    parser.add_argument(
+        "--events", type=int, default=EVENTS, help=f"of each capture; others have half ({EVENTS})"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument(
-        "--sample", type=int, default=SAMPLE, help="events whose decoding is compared; 0 leaves it out"
+        "--sample",
+        type=int,
+        default=SAMPLE,
+        help="events of each whose decoding is compared; 0 leaves it out",
+    )
+    parser.add_argument(
+        "--logs", type=lambda text: text.split(","), help="real, made, WORKLOAD-RULES; default: all"
     )
     parser.add_argument("--rows", type=lambda text: text.split(","), default=list(KEYS), help=", ".join(KEYS))
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
@@ -172,32 +226,24 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Compare, measure, print."""
     asked = options()
-    names, texts = corpus()
+    known = sources(asked.logs)
     asked.into.mkdir(parents=True, exist_ok=True)
     host = machine()
     print(f"{host['cpu']}, {host['cpus']} CPUs, Linux {host['kernel']}, load {spread(list(os.getloadavg()))}")
     with tempfile.TemporaryDirectory(dir=asked.into) as scratch:
         into = Path(scratch)
-        decoding: list[dict[str, object]] = []
+        decoding: dict[str, object] = {}
         if asked.sample:
             print("Decoding, LAUREL's beside ours:")
             pair = {row.key: row for row in rows([SCORED, REFERENCE])}
-            samples = [made_log(into / "b", asked.sample // 10 if texts else asked.sample)]
-            if texts:
-                samples.insert(0, real_log(into / "a", texts, asked.sample))
-            decoding = [compare(log, pair[SCORED], pair[REFERENCE], asked.core, into) for log in samples]
+            for name, source in known.items():
+                # Execs that are made are all of one kind.
+                log = source.make(into / "sample", max(1, asked.sample // (10 if name == "made" else 1)))
+                print(f"  {name}:")
+                decoding[name] = compare(log, pair[SCORED], pair[REFERENCE], asked.core, into)
         else:
             print("Decoding was not compared (--sample 0): the figures below are of that much less worth.")
-        half = max(1, asked.events // 2)
-        logs = {}
-        if texts:
-            logs["real"] = real = real_log(into / "real.log", texts, half)
-            print(
-                f"real: {real.words}, all distinct: {real.templates:,} events of {', '.join(names)}, copied with"
-                f" other values ({real.left_out:,} left out that would repeat, and {real.repeated:,} copies)"
-            )
-        logs["made"] = made = made_log(into / "made.log", half)
-        print(f"made: {made.words}, all distinct: execs of tests/bench/bench_views.py")
+        logs = write_logs(known, asked.events, into)
         wanted = rows(asked.rows)
         result: dict[str, object] = {
             "machine": host,

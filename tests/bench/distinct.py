@@ -164,6 +164,8 @@ class Log(NamedTuple):
     left_out: int = 0
     repeated: int = 0
     """Events that would have been the same as an earlier one but for their stamps, and were not written."""
+    real: int = 0
+    """Events that stand there as a kernel wrote them."""
 
     @property
     def words(self) -> str:
@@ -171,30 +173,57 @@ class Log(NamedTuple):
         return f"{self.events:,} events, {self.records:,} records, {self.size >> 20} MiB"
 
 
+class Copy(NamedTuple):
+    """One copy of an event, and how many were left out before it since they would have repeated another."""
+
+    kinds: list[bytes]
+    bodies: list[bytes]
+    repeated: int
+
+
+def copies(known: list[Template], events: int, *, seen: set[int], first: int = 0) -> Iterator[Copy]:
+    """Yield so many copies, the templates in turn, none whose mark was seen; `first` is that of the first copies.
+
+    Raises ValueError where too little can be changed.
+    """
+    if not known:
+        raise ValueError("no event of the corpus can be changed")
+    written = repeated = 0
+    at = first * len(known)
+    while written < events:
+        number, index = divmod(at, len(known))
+        at += 1
+        template = known[index]
+        bodies = template.bodies(number)
+        mark = mark_of(template.types, bodies)
+        if mark in seen:
+            repeated += 1
+            if repeated > max(events, len(known)):
+                raise ValueError("the corpus has too little that can be changed")
+            continue
+        seen.add(mark)
+        written += 1
+        yield Copy(template.types, bodies, repeated)
+
+
+def mark_of(kinds: list[bytes], bodies: list[bytes]) -> int:
+    """What an event is without its stamp, as a number."""
+    mark = 0
+    for kind, body in zip(kinds, bodies, strict=True):
+        mark = hash((mark, kind, body))
+    return mark
+
+
 def real_log(path: Path, texts: list[bytes], events: int) -> Log:
     """Write so many events from these texts, the templates in turn; every one is distinct. Raises ValueError."""
     known, left_out = templates(texts)
-    if not known:
-        raise ValueError("no event of the corpus can be changed")
-    seen: set[int] = set()
-    written = records = repeated = at = 0
+    records = repeated = 0
     with path.open("wb") as file:
-        while written < events:
-            copy, index = divmod(at, len(known))
-            at += 1
-            template = known[index]
-            bodies = template.bodies(copy)
-            mark = hash(b"\n".join(bodies))
-            if mark in seen:
-                repeated += 1
-                if repeated > events:
-                    raise ValueError("the corpus has too little that can be changed")
-                continue
-            seen.add(mark)
-            written += 1
-            _write(file.write, written, zip(template.types, bodies, strict=True))
-            records += len(bodies)
-    return Log(path, written, records, path.stat().st_size, len(known), left_out, repeated)
+        for number, copy in enumerate(copies(known, events, seen=set()), start=1):
+            file.write(stamped(_stamp(number), copy.kinds, copy.bodies))
+            records += len(copy.bodies)
+            repeated = copy.repeated
+    return Log(path, events, records, path.stat().st_size, len(known), left_out, repeated)
 
 
 def made_log(path: Path, events: int) -> Log:
@@ -202,23 +231,23 @@ def made_log(path: Path, events: int) -> Log:
     records = 0
     with path.open("wb") as file:
         for number in range(1, events + 1):
-            lines = [
-                (text_name_of(record.type).encode(), record.text[record.text.index(b"):") + 2 :])
-                for record in exec_event(number).records
-                if record.type != EOE
-            ]
-            _write(file.write, number, lines)
-            records += len(lines)
+            found = [record for record in exec_event(number).records if record.type != EOE]
+            kinds = [text_name_of(record.type).encode() for record in found]
+            bodies = [record.text[record.text.index(b"):") + 2 :] for record in found]
+            file.write(stamped(_stamp(number), kinds, bodies))
+            records += len(found)
     return Log(path, events, records, path.stat().st_size)
 
 
-def _write(
-    write: Callable[[bytes], object],
-    number: int,
-    lines: Iterator[tuple[bytes, bytes]] | list[tuple[bytes, bytes]],
-) -> None:
-    stamp = b"msg=audit(%d.%03d:%d):" % (SECOND + number // PER_SECOND, number % PER_SECOND, number)
-    text = [b"type=%b %b%b\n" % (kind, stamp, body) for kind, body in lines]
+def _stamp(number: int) -> bytes:
+    return b"%d.%03d:%d" % (SECOND + number // PER_SECOND, number % PER_SECOND, number)
+
+
+def stamped(stamp: bytes, kinds: list[bytes], bodies: list[bytes]) -> bytes:
+    """Return the lines of an event; one of several records ends as auditd's plug-ins see it."""
+    text = [
+        b"type=%b msg=audit(%b):%b\n" % (kind, stamp, body) for kind, body in zip(kinds, bodies, strict=True)
+    ]
     if len(text) > 1:
-        text.append(b"type=EOE %b \n" % stamp)
-    write(b"".join(text))
+        text.append(b"type=EOE msg=audit(%b): \n" % stamp)
+    return b"".join(text)

@@ -156,3 +156,10 @@ def test_a_wrong_command_line_is_a_usage_error(program: str) -> None:
     done = run(program)
     assert done.returncode == 2
     assert done.stderr.startswith(f"usage: {program} ")
+
+
+def test_hostload_is_what_it_is_called() -> None:
+    """Executed under another name it is one part, with its number; a name that has no part ends at once."""
+    assert run("hostload").returncode == 2
+    assert run("hostload", "none", "1").returncode == 2
+    assert run("hostload", "12", "www-data").returncode == 0
