@@ -65,7 +65,34 @@ MORE: Final = [
     (1320, b""),
     (1112, USER_LOGIN),
 ]
-POOL: Final = [*EXEC, *OTHERS, *MORE]
+_SOCKETS: Final = [
+    b"0200",
+    b"020000",
+    b"02000050",
+    b"02000050C000",
+    b"02001F907F000001",
+    b"0200FFFFFFFFFFFF0000000000000000",
+    b"0A00",
+    b"0A001F90000000000000",
+    b"0A001F9000000000000000000000000000000000",
+    b"0A001F90000000000000000000000000000000000000000100000000",
+    b"0A001F900000000020010DB8000000010000000000000001",
+    b"0A001F900000000020010DB800000000000000000000000100000002",
+    b"0A001F900000000720010DB800000000000000000000000100000000",
+    b"0A001F9000000000" + b"00" * 10 + b"FFFFC000020700000000",
+    b"0100",
+    b"01002F72756E2F782E736F636B",
+    b"01002F72756E2F782E736F636B00FF00",
+    b"01002F72756E2F22C3A9",
+    b"01002FFF00",
+    b"01000072756E00",
+    b"010000",
+    b"02011F907F000001",
+    b"100000000000010000000000",
+    b"0000",
+    b"0",
+]
+POOL: Final = [*EXEC, *OTHERS, *MORE, *((1306, b"saddr=" + each) for each in _SOCKETS)]
 PIECES: Final = [
     b" ",
     b"=",
@@ -196,6 +223,32 @@ def test_what_stood_in_another_record_is_not_decoded_again(monkeypatch: pytest.M
     asked.clear()
     assert short.line(event) == first
     assert asked == []
+
+
+@settings(max_examples=400)
+@given(
+    family=st.sampled_from([b"\1\0", b"\2\0", b"\n\0", b"\x10\0", b"\2\1"]),
+    rest=st.binary(max_size=40),
+    zeros=st.booleans(),
+)
+def test_any_address(family: bytes, rest: bytes, zeros: bool) -> None:  # noqa: FBT001 - drawn
+    if zeros:  # as flow label and scope mostly are
+        rest = rest[:2] + bytes(4) + rest[6:22] + bytes(4)
+    short, long = both(event_of([EXEC[0], (1306, b"saddr=" + (family + rest).hex().upper().encode())]))
+    assert short == long
+
+
+def test_addresses_are_made_without_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = NativeJson(NativeBuilder(HOST))
+    short.line(event_of([EXEC[0]]))
+    monkeypatch.delattr(Decoder, "usual")  # which a record that is like another one has asked before
+    for address, shown in (
+        (b"02001F90C00002070000000000000000", b'"fam":"inet","addr":"192.0.2.7","port":8080}'),
+        (b"0A001F9000000000" + b"00" * 15 + b"0100000000", b'"fam":"inet6","addr":"::1","port":8080}'),
+        (b"01002F72756E2F782E736F636B00", b'"fam":"local","path":"/run/x.sock"}'),
+    ):
+        line = short.line(event_of([EXEC[0], (1306, b"saddr=" + address)]))
+        assert b'{"type":"SOCKADDR","fields":{"saddr":"%b","SADDR":{%b}}' % (address, shown) in line
 
 
 WORDS: Final = [b'a%d="x%d"' % (number, number) for number in range(600)]

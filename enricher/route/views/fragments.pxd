@@ -12,6 +12,7 @@ cdef int SYSCALL
 cdef int PATH
 cdef int PROCTITLE
 cdef int EXECVE
+cdef int SOCKADDR
 cdef bytes _ARCH
 cdef bytes _CALL
 cdef bytes _SUCCESS
@@ -68,7 +69,7 @@ cdef class Fragments:
     @cython.locals(record=Record, number=int, text=bytes, head=bytes, out=bytearray, at=Py_ssize_t, till=Py_ssize_t, syscalls=int, execves=int)
     cpdef Py_ssize_t put(self, list records, bytes stamp) except -2
 
-    @cython.locals(data="const unsigned char *")
+    @cython.locals(data="const unsigned char *", till=Py_ssize_t)
     cdef Py_ssize_t _usual(self, Py_ssize_t to, int number, bytes text, Py_ssize_t begin) except -2
 
     @cython.locals(data="const unsigned char *", end=Py_ssize_t, arch=Py_ssize_t, number=Py_ssize_t, success=bytes, outcome=bytes,

@@ -8,7 +8,7 @@ record to record.
 
 What makes it short: behind a record's own numbers (serial, pid, addresses, inode) stands text that stood in one
 before: who it was and what program (``auid=1000 uid=0 .. key="exec"``), what a file is (``dev=fe:01 mode=0100755
-..``). Such a tail is decoded once. Records that are nothing else (CWD, MMAP, SOCKADDR ..) are a tail as a whole.
+..``). Such a tail is decoded once. Records that are nothing else (CWD, MMAP ..) are a tail as a whole.
 
 Records are read from place to place by `scan`, whose functions are one call into C each, interpreted, and none at all
 compiled. A slice of bytes costs more than it looks: there is one for what is written again or looked up.
@@ -23,7 +23,7 @@ from enricher.codec import dumps
 from enricher.enrich.decode import is_wordwise, type_name
 from enricher.enrich.keys import keys_of
 from enricher.enrich.subject import CREDENTIALS, subject_of
-from enricher.enrich.values import PLACES
+from enricher.enrich.values import PLACES, SOCKADDR
 from enricher.model import Record
 from enricher.route.views import pieces
 from enricher.sources.audit.text import EXECVE
@@ -199,6 +199,10 @@ class Fragments:
             return self._path(to, text, begin)
         if number == PROCTITLE:
             return pieces.put_title(self.out, to, text, begin)
+        if number == SOCKADDR:
+            till = pieces.put_address(self.out, to, text, begin)
+            if till >= 0:
+                return till
         data = text
         return self._whole(to, number, data[begin : len(text)])
 

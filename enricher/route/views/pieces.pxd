@@ -16,6 +16,14 @@ cdef int _ZERO
 cdef bytes _TITLE
 cdef bytes _COUNT
 cdef tuple _NAMES
+cdef bytes _ADDRESS
+cdef int _AF_LOCAL
+cdef int _AF_INET
+cdef int _AF_INET6
+cdef int _INET
+cdef int _INET6
+cdef int _SCOPED
+cdef bytes _ZEROS
 cdef int _SHORT
 
 @cython.locals(begin=Py_ssize_t, stop=Py_ssize_t)
@@ -36,3 +44,7 @@ cdef Py_ssize_t put_title(bytearray out, Py_ssize_t to, bytes text, Py_ssize_t b
 @cython.locals(shown=Py_ssize_t, count="long long", record=Record, data="const unsigned char *", text=bytes, end=Py_ssize_t,
                at=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t, name=bytes, value_at=Py_ssize_t)
 cdef Py_ssize_t put_command(bytearray out, Py_ssize_t to, list records, bytes head) except -2
+
+@cython.locals(data="const unsigned char *", end=Py_ssize_t, at=Py_ssize_t, found=bytes, socket="const unsigned char *", size=Py_ssize_t,
+               family=int, stop=Py_ssize_t, shown=bytes)
+cdef Py_ssize_t put_address(bytearray out, Py_ssize_t to, bytes text, Py_ssize_t begin) except -2

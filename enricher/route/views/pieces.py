@@ -7,6 +7,7 @@ the long way. Never remembers anything.
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from enricher import scan, writing
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 
 _TITLE: Final = b"proctitle="
 _COUNT: Final = b"argc="
+_ADDRESS: Final = b"saddr="
+_AF_LOCAL: Final = 1
+_AF_INET: Final = 2
+_AF_INET6: Final = 10
+_INET: Final = 8  # bytes up to the end of the address
+_INET6: Final = 24
+_SCOPED: Final = 28
+_ZEROS: Final = bytes(4)
 _NAMES: Final = tuple(b"a%d=" % index for index in range(256))
 _SPACE: Final = 0x20
 _QUOTE: Final = 0x22
@@ -157,3 +166,43 @@ def put_command(out: Text, to: int, records: list[Record], head: bytes) -> int: 
             shown += 1
             at = stop + 1
     return writing.put(out, to, b"]}}") if count == shown else -1
+
+
+def put_address(out: Text, to: int, text: bytes, begin: int) -> int:  # noqa: PLR0911 - one for each form
+    """Write a SOCKADDR record of a socket of the network's or a file's; -1 for any other, and for unusual ones.
+
+    What the bytes mean is `enrich.interpret_sockaddr`'s to say.
+    """
+    data, end = text, len(text)
+    at = begin + len(_ADDRESS)
+    if at >= end or not scan.is_at(data, _ADDRESS, begin, end):
+        return -1
+    found = scan.unhex(data, at, end)
+    if found is None:
+        return -1
+    socket, size = found, len(found)
+    if size <= 2 or socket[1]:  # noqa: PLR2004 - the family's bytes
+        return -1
+    family = socket[0]
+    if family == _AF_INET and size >= _INET:
+        to = writing.put_part(out, to, b'{"type":"SOCKADDR","fields":{"saddr":"', data, at, end)
+        to = writing.put_number(out, to, b'","SADDR":{"fam":"inet","addr":"', socket[4])
+        to = writing.put_number(out, to, b".", socket[5])
+        to = writing.put_number(out, to, b".", socket[6])
+        to = writing.put_number(out, to, b".", socket[7])
+        to = writing.put_number(out, to, b'","port":', socket[2] << 8 | socket[3])
+        return writing.put(out, to, b"}}}")
+    if family == _AF_INET6 and size >= _INET6 and scan.is_at(socket, _ZEROS, 4, 8):
+        if size >= _SCOPED and not scan.is_at(socket, _ZEROS, 24, 28):
+            return -1
+        shown = str(IPv6Address(found[8:24])).encode()
+        to = writing.put_part(out, to, b'{"type":"SOCKADDR","fields":{"saddr":"', data, at, end)
+        to = writing.put_two(out, to, b'","SADDR":{"fam":"inet6","addr":"', shown)
+        to = writing.put_number(out, to, b'","port":', socket[2] << 8 | socket[3])
+        return writing.put(out, to, b"}}}")
+    stop = scan.find(socket, 0, 2, size)
+    if family == _AF_LOCAL and stop > 2 and scan.is_plain(socket, 2, stop, _SPACE):  # noqa: PLR2004 - as above
+        to = writing.put_part(out, to, b'{"type":"SOCKADDR","fields":{"saddr":"', data, at, end)
+        to = writing.put_part(out, to, b'","SADDR":{"fam":"local","path":"', socket, 2, stop)
+        return writing.put(out, to, b'"}}}')
+    return -1
