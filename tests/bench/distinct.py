@@ -44,6 +44,7 @@ _NAME: Final = rb"(?P<head>(?<= )(?P<name>name)=)(?P<value>\"[^\"]+\"|(?:[0-9A-F
 _TITLE: Final = rb"(?P<head>(?<= )(?P<name>proctitle)=)(?P<value>\"[^\"]+\"|(?:[0-9A-F]{2})+)$"
 _LAST: Final = rb"(?P<head>(?<= )(?P<name>a[0-9]+)=)(?P<value>\"[^\"]*\"|(?:[0-9A-F]{2})+)$"
 _ADDRESS: Final = rb"(?P<head>(?<= )(?P<name>saddr)=)(?P<value>(?:0200|0A00)[0-9A-F]{12,})$"
+_INET6: Final = b"0A00"
 _CHANGES: Final[dict[bytes, bytes]] = {
     b"SYSCALL": _NUMBER + b"|" + _REGISTER.replace(b"?P<", b"?P<r"),
     b"PATH": _NUMBER + b"|" + _NAME.replace(b"?P<", b"?P<r"),
@@ -77,12 +78,14 @@ def _text(_: bytes, value: bytes) -> Callable[[int], bytes]:
 
 def _address(_: bytes, value: bytes) -> Callable[[int], bytes]:
     port = int(value[4:8], 16)
-    last = int(value[14:16], 16)
+    # The address's last byte; behind the port of IPv6 stands the flow label, which stays.
+    at = 46 if value[:4] == _INET6 and len(value) >= 48 else 14
+    last = int(value[at : at + 2], 16)
     return lambda copy: (
         b"%b%04X%b%02X%b"
         % (
             *(value[:4], (port + copy) & 0xFFFF),
-            *(value[8:14], (last + copy // 7) & 0xFF, value[16:]),
+            *(value[8:at], (last + copy // 7) & 0xFF, value[at + 2 :]),
         )
     )
 

@@ -159,3 +159,13 @@ def test_addresses_of_sockets_keep_family_and_length(copies: list[dict[bytes, li
     assert len(set(found)) == 3
     assert {(address[:4], len(address)) for address in found} == {(b"0200", 32)}
     assert [int(address[4:8], 16) for address in found] == [80, 81, 82]
+
+
+def test_the_flow_label_of_an_address_stays(tmp_path: Path) -> None:
+    address = b"0A001F9000000000" + b"00" * 15 + b"0100000000"
+    text = b"type=SOCKADDR msg=audit(1.000:1): saddr=%b\n" % address
+    log = real_log(tmp_path / "log", [text], 20)
+    found = [value(lines[0][1], b"saddr") for lines in events_of(log.path).values()]
+    assert len(set(found)) == 20
+    assert {(each[:4], each[8:46], each[48:]) for each in found} == {(b"0A00", address[8:46], address[48:])}
+    assert {int(each[46:48], 16) for each in found} == {1, 2, 3}
