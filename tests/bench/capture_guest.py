@@ -77,7 +77,6 @@ def prepare() -> None:
         Path(name).mkdir(exist_ok=True)
     for name in WATCHED:
         Path(name).touch()
-    LOG.parent.chmod(0o755)
     for number in range(64):
         old = LOG.parent / f"old/audit.log.{number}"
         old.touch()
@@ -90,6 +89,9 @@ def daemon() -> None:
     path.write_text(_KEPT.sub("", path.read_text()) + _CONFIGURATION)
     Path("/etc/audit/rules.d/audit.rules").write_text("-D\n")
     subprocess.run(["systemctl", "start", "auditd"], check=True, timeout=120)
+    LOG.parent.chmod(
+        0o755
+    )  # which auditd has taken back: a server that looks for old logs finds them, and is refused
 
 
 def privileged() -> list[str]:
