@@ -40,7 +40,7 @@ _marks = itertools.count()
 
 
 class Delivered(NamedTuple):
-    """What the service wrote: the serials of events, the serials in gaps that it told of, and all that it told."""
+    """What the service wrote: the serials of events, the serials in gaps that it told of, and all losses and gaps."""
 
     serials: set[int]
     gaps: list[range]
@@ -157,8 +157,9 @@ class Host:
         told: list[dict[str, Any]] = []
         for event in schema.parse(written):
             if event["type"] in {"NOTICE", "LOST"}:
-                told.append(event)
                 notice = event.get("notice", {})
+                if event["type"] == "LOST" or notice.get("kind") == "gap":
+                    told.append(event)  # and not that auditd came and went
                 if notice.get("kind") == "gap":
                     gaps.append(range(notice["first"], notice["last"] + 1))
             else:
