@@ -7,7 +7,6 @@ privilege but to read the files.
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import sys
@@ -33,6 +32,7 @@ from enricher.errors import DamagedInput, EnricherError, OutputFailed, UsageErro
 from enricher.model import KINDS, HostFacts
 from enricher.route.filters import made_of
 from enricher.route.views.table import escape
+from enricher.runtime.cycles import seldom
 from enricher.runtime.output import Output
 from enricher.runtime.replay import Recall, replay
 from enricher.sinks.stream import OutputClosed
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from enricher.sources.names import Names
 
 _CYCLES: Final = 200_000
-"""Objects more than there were, after which the interpreter looks for such as only hold each other: a batch or two."""
+"""Objects: a batch or two."""
 
 NOWHERE: Final = HostFacts("", "", "", "", (0,) * len(KINDS))
 """What is known of the host a log comes from."""
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(
             "--for without --sinks", "a replay ends where its input does; it can wait for destinations"
         )
-    with Signals() as signals, _calm():
+    with Signals() as signals, seldom(_CYCLES):
         outputs = _Outputs(options, signals)
         try:
             damage = (_capture if capture else _logs)(options, outputs, stdin)
@@ -119,19 +119,6 @@ def run(options: argparse.Namespace) -> int:
     if damage is not None:
         raise damage
     return 0 if outputs.complete else OutputFailed.exit_code
-
-
-@contextmanager
-def _calm() -> Iterator[None]:
-    """Look for cycles of garbage rarely: events and records make none, and there are very many of them."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(_CYCLES, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 class _Outputs:

@@ -25,6 +25,7 @@ from enricher.model import Notice
 from enricher.runtime import births, prefetch, privileges, startup, state
 from enricher.runtime.contid import Contid
 from enricher.runtime.control import ControlServer
+from enricher.runtime.cycles import seldom
 from enricher.runtime.duties import Duties
 from enricher.runtime.metrics.endpoint import Endpoint
 from enricher.runtime.notify import Notifier
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 _SAVE_EVERY: Final = 10.0
 """Seconds between two entries of how far this run has come."""
+_CYCLES: Final = 20_000
+"""Objects; some MiB of garbage at most."""
 
 
 class _Life(NamedTuple):
@@ -235,12 +238,8 @@ class Service:
         gc.collect()
         self._notifier.ready(self._in_one_line())
         self._say("ready")
-        # What is there by now stays: the search for cycles of garbage would go over all of it, while events wait.
-        gc.freeze()
-        try:
+        with seldom(_CYCLES):
             pipeline.run(self._between_turns)
-        finally:
-            gc.unfreeze()
         self._notifier.stopping()
         is_daemon = life.started.socket.way == "daemon"
         if is_daemon:

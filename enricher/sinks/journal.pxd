@@ -5,6 +5,7 @@ cimport cython
 
 from enricher.clock cimport TurnClock
 from enricher.enrich.attribution cimport subject_context
+from enricher.journalformat cimport numbers_of
 from enricher.messages cimport Context
 from enricher.model cimport Event
 from enricher.recent cimport Recent
@@ -24,7 +25,7 @@ cdef class Journal:
     cdef object _say
     cdef object _max_size
     cdef object _max_age
-    cdef list _waiting
+    cdef object _waiting
     cdef object _at
     cdef Recent _known
     cdef Recent _born
@@ -41,9 +42,12 @@ cdef class Journal:
     cdef public str error
     cdef object _file
 
-    @cython.locals(event=Event, known=Recent, births=Recent, waiting=list, others=bint, now=double, context=Context)
+    @cython.locals(event=Event, known=Recent, births=Recent, serials=list, times=list, numbers=list, stamp=tuple,
+                   others=bint, now=double, context=Context)
     cpdef take(self, list events)
 
     cdef _bound(self)
+
+    cdef Py_ssize_t _held(self) except -1
 
     cpdef bint due(self, double now) except -1

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Final
 from enricher.clock import rfc3339
 from enricher.enrich.attribution import subject_context
 from enricher.enrich.metadata import said_text
-from enricher.journalformat import NAME
+from enricher.journalformat import NAME, Columns, numbers_of
 from enricher.messages import ContextFlag
 from enricher.model import CgroupOp
 from enricher.recent import Recent
 from enricher.sinks.journal_file import JournalFile, Unfit, is_damage, set_aside
-from enricher.sinks.journal_rows import CgroupRow, ContextRow, Waiting
+from enricher.sinks.journal_rows import CgroupRow, ContextRow, Waiting, joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ _GONE: Final = (CgroupOp.REMOVED, CgroupOp.RELEASED)
 _CONTEXT_SIZE: Final = 416
 _FAILURES: Final = (sqlite3.Error, OSError, Unfit, UnicodeError)
 
-_NOTHING: Final = Waiting([], {}, {}, {}, 0)
+_NOTHING: Final = Waiting(Columns([], [], []), {}, {}, {}, 0)
 
 _Key = tuple[bytes, int, int, tuple[int | None, ...]]  # the context's, its cgroup, flags, and which lives
 
@@ -97,7 +97,7 @@ class Journal:
         self._say = say
         self._max_size = max_size
         self._max_age = max_age
-        self._waiting: list[tuple[bytes, int]] = []
+        self._waiting = Columns([], [], [])
         self._at: float | None = None  # when to write, while anything waits that is worth it
         self._known = Recent(KNOWN_MAX // 2, KEPT)
         self._born = Recent(KNOWN_MAX // 2, KEPT)  # by the context's key
@@ -118,7 +118,8 @@ class Journal:
 
     def take(self, events: list[Event]) -> None:
         """Note which context each event had, where one may stand for its subject."""
-        known, waiting = self._known, self._waiting
+        known = self._known
+        serials, times, numbers = self._waiting
         births, epoch, now = self._born, self._lives.epoch, self._clock.now
         used = self._used
         others = False
@@ -135,7 +136,12 @@ class Journal:
                 number = self._enter(key, context)
                 if not number:
                     continue
-            waiting.append((event.stamp, number))
+            stamp = numbers_of(event.stamp)
+            if stamp is None:
+                continue
+            serials.append(stamp[0])
+            times.append(stamp[1])
+            numbers.append(number)
             if used is not None:
                 used[number] = key, context
             others = others or not event.self_caused
@@ -144,10 +150,15 @@ class Journal:
         self._bound()
 
     def _bound(self) -> None:
-        over = len(self._waiting) + len(self._writing.events) - HELD_MAX
+        over = self._held() - HELD_MAX
         if over > 0:
-            del self._waiting[:over]
+            for column in self._waiting:
+                del column[:over]
             self.lost += over
+
+    def _held(self) -> int:
+        """Return how many events wait, or are being written."""
+        return len(self._waiting.serials) + len(self._writing.events.serials)
 
     def _born_of(self, context: Context) -> Born:
         """Return of which lives the context's numbers are, as an event that is made now has it."""
@@ -244,7 +255,7 @@ class Journal:
             self._take_in()
         if self._at is not None and now >= self._at:
             return True
-        return len(self._waiting) >= FLUSH_AT and not self.error
+        return len(self._waiting.serials) >= FLUSH_AT and not self.error
 
     def begin(self, wall: float) -> None:
         """Have what waits written, beside the caller; does nothing while a write is under way.
@@ -273,7 +284,7 @@ class Journal:
 
     def _ready(self) -> JournalFile | None:
         """Return the file, where there is one and anything to write."""
-        if not (self._waiting or self._removed):
+        if not (self._waiting.serials or self._removed):
             self._at = None
             return None
         if self._file is None:
@@ -287,7 +298,7 @@ class Journal:
         self._writing = Waiting(
             self._waiting, self._fresh_cgroups, self._fresh, self._removed, self._fresh_size
         )
-        self._waiting, self._fresh_cgroups, self._fresh, self._removed = [], {}, {}, {}
+        self._waiting, self._fresh_cgroups, self._fresh, self._removed = Columns([], [], []), {}, {}, {}
         self._fresh_size = 0
         self._at = None
         return self._writing
@@ -307,7 +318,7 @@ class Journal:
     def _take_back(self, error: Exception) -> None:
         """All that was handed over waits again, before what came since."""
         old, self._writing, self._used = self._writing, _NOTHING, None
-        self._waiting = old.events + self._waiting
+        self._waiting = joined(old.events, self._waiting)
         self._fresh_cgroups = {**old.cgroups, **self._fresh_cgroups}
         self._fresh = {**old.contexts, **self._fresh}
         self._removed = {**self._removed, **old.removed}  # of two times the first is right
@@ -347,10 +358,17 @@ class Journal:
             number: self._known.get(key, self._clock.now) or self._enter(key, context)
             for number, (key, context) in absent.items()
         }
-        if others:
-            waiting = [(stamp, others.get(number, number)) for stamp, number in self._waiting]
-            self._waiting = [(stamp, number) for stamp, number in waiting if number]
-            self.lost += len(waiting) - len(self._waiting)
+        if not others:
+            return
+        before = len(self._waiting.serials)
+        renewed = Columns([], [], [])
+        for serial, ms, number in zip(*self._waiting, strict=True):
+            if other := others.get(number, number):
+                renewed.serials.append(serial)
+                renewed.times.append(ms)
+                renewed.contexts.append(other)
+        self._waiting = renewed
+        self.lost += before - len(renewed.serials)
 
     def _failed(self, error: Exception) -> None:
         self._at = self._clock.now + FLUSH_EVERY
@@ -394,8 +412,8 @@ class Journal:
 
     def _give_up(self) -> None:
         """Let go what is noted: its numbers are of another file."""
-        self.lost += len(self._waiting)
-        self._waiting.clear()
+        self.lost += len(self._waiting.serials)
+        self._waiting = Columns([], [], [])
         self._removed.clear()
         self._fresh.clear()
         self._fresh_cgroups.clear()
@@ -441,7 +459,7 @@ class Journal:
             "max_bytes": self._max_size,
             "events": events,
             "oldest": None if oldest is None else rfc3339(*divmod(oldest, 1000)),
-            "waiting": len(self._waiting) + len(self._writing.events),
+            "waiting": self._held(),
             "lost": self.lost,
             "failed": self.failed,
             "error": self.error,
@@ -450,8 +468,8 @@ class Journal:
     def close(self, wall: float) -> None:
         """Write what waits, and close."""
         self.flush(wall)
-        if self._waiting:
-            self._say(f"{self.path}: {len(self._waiting)} events could not be written")
+        if left := len(self._waiting.serials):
+            self._say(f"{self.path}: {left} events could not be written")
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -34,7 +34,7 @@ from enricher.sinks.journal_rows import Segment, draft_of, put, segments_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from enricher.journalformat import Entry
+    from enricher.journalformat import Columns
     from enricher.model import HostFacts
     from enricher.sinks.journal_rows import Draft, Waiting
 
@@ -207,7 +207,7 @@ class JournalFile:
         """Write what waits, or nothing of it; returns what is not in the file, whether it was or only waited."""
         draft = draft_of(waiting)
         gone = Gone(set(), set())
-        if draft.entries or draft.removed:
+        if draft.entries.serials or draft.removed:
             gone = self.write(draft, wall_ms)
         return Gone(
             gone.contexts | (waiting.contexts.keys() - draft.contexts.keys()),
@@ -239,7 +239,7 @@ class JournalFile:
                 self._margin = min(2 * self._margin, self._max_pages // 4)
             raise
         self._margin = _MARGIN
-        self.events += len(draft.entries) - dropped
+        self.events += len(draft.entries.serials) - dropped
         if segments:
             self._open = segments[-1]  # of the highest serials: it is the one that grows
             self._next_segment = max(self._next_segment, *(segment.number + 1 for segment in segments))
@@ -256,7 +256,7 @@ class JournalFile:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    def _boot_row(self, entries: list[Entry]) -> int:
+    def _boot_row(self, entries: Columns) -> int:
         """Return this boot's number; a row is made with the first event, and again where a fact has changed."""
         if self._boot:
             return self._boot
@@ -275,7 +275,7 @@ class JournalFile:
             self._db.execute(
                 "INSERT INTO boots(number, boot_id, name, machine_id, ns_dev, initial, first_ms, last_ms,"
                 " last_segment, sum) VALUES(?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
-                (number, *values, entries[0].ms, entries[0].ms, checksum(number, *values)),
+                (number, *values, entries.times[0], entries.times[0], checksum(number, *values)),
             )
             found = (number,)
         self._boot = found[0]
@@ -300,7 +300,7 @@ class JournalFile:
 
     def _mark(self, draft: Draft) -> None:
         """Keep what this transaction will refer to from going for want of room."""
-        used = {entry.context for entry in draft.entries}
+        used = set(draft.entries.contexts)
         self._db.executemany(
             "UPDATE contexts SET last_segment = ? WHERE number = ?",
             [(self._next_segment, number) for number in used],
@@ -317,7 +317,7 @@ class JournalFile:
     def _trim(self, draft: Draft, wall_ms: int) -> int:
         """Make room and let go what is too old; returns how many events went."""
         paths = sum(len(row.path) + len(row.said or "") + 256 for row in draft.cgroups.values())
-        size = paths + 416 * len(draft.contexts) + 24 * len(draft.entries)
+        size = paths + 416 * len(draft.contexts) + 24 * len(draft.entries.serials)
         limit = self._max_pages - size // PAGE * 2 - self._margin
         opened = self._open.number if self._open else 0
         old = self._db.execute(

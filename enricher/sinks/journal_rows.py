@@ -8,7 +8,7 @@ long, and never opens a file.
 from __future__ import annotations
 
 import time
-from itertools import groupby
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.journalformat import (
@@ -16,16 +16,17 @@ from enricher.journalformat import (
     LIFE_COLUMNS,
     NAMESPACE_COLUMNS,
     SEGMENT_MAX,
+    Columns,
     Entry,
     checksum,
     context_sum,
-    numbers_of,
     pack,
     signed,
 )
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterator
 
 
 class CgroupRow(NamedTuple):
@@ -50,21 +51,19 @@ class ContextRow(NamedTuple):
     born: tuple[int | None, ...]
 
 
-_PIECE: Final = 128
-"""Events after which the loop may have its turn: all is written beside it, and Python runs in one of both at a time."""
 _BREATH: Final = 0.0005
-"""Seconds for it."""
+"""Seconds for the loop to have its turn: all is written beside it, and Python runs in one of both at a time."""
 GROWN_MAX: Final = 512
 """Entries of a row that is not written anew any more: what it has by then would be packed again with each write."""
 
 
 class Waiting(NamedTuple):
-    """What is to be written: stamps with the numbers of their contexts, rows by their numbers, `size` bytes of them.
+    """What is to be written: events as they came, rows by their numbers, `size` bytes of them.
 
     ``removed`` has the times at which cgroups went, in milliseconds since the epoch. Not changed while it is written.
     """
 
-    events: list[tuple[bytes, int]]
+    events: Columns
     cgroups: dict[int, CgroupRow]
     contexts: dict[int, ContextRow]
     removed: dict[int, int]
@@ -72,9 +71,9 @@ class Waiting(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """What one transaction writes; rows by their numbers. ``removed`` has the times at which cgroups went."""
+    """What one transaction writes: sorted entries, rows by their numbers, the times at which cgroups went."""
 
-    entries: list[Entry]
+    entries: Columns
     cgroups: dict[int, CgroupRow]
     contexts: dict[int, ContextRow]
     removed: dict[int, int]
@@ -84,8 +83,8 @@ class Segment(NamedTuple):
     """A row: all its entries, and which of them are new to it."""
 
     number: int
-    entries: list[Entry]
-    fresh: list[Entry]
+    entries: Columns
+    fresh: Columns
 
 
 class _Span(NamedTuple):
@@ -98,22 +97,13 @@ class _Span(NamedTuple):
 
 def draft_of(waiting: Waiting) -> Draft:
     """Return what of it goes into the file: what no event refers to does not."""
-    new = tuple.__new__  # not Entry(): that takes twice as long
-    # A dict and no set: it keeps the order in which they came, which is nearly that in which they are to be.
-    entries: dict[Entry, None] = {}
-    for at in range(0, len(waiting.events), _PIECE):
-        for stamp, context in waiting.events[at : at + _PIECE]:
-            numbers = numbers_of(stamp)
-            if numbers is not None:
-                entries[new(Entry, (*numbers, context))] = None
-        _breathe()
-    used = {context for _, context in waiting.events}
-    if len(entries) < len(waiting.events):  # else each has one
-        used = {entry.context for entry in entries}
+    entries = _in_order(waiting.events)
+    _breathe()
+    used = set(entries.contexts)
     contexts = {number: row for number, row in waiting.contexts.items() if number in used}
     homes = {row.cgroup for row in contexts.values()}
     cgroups = {number: row for number, row in waiting.cgroups.items() if number in homes}
-    return Draft(sorted(entries), cgroups, contexts, waiting.removed)
+    return Draft(entries, cgroups, contexts, waiting.removed)
 
 
 def _breathe() -> None:
@@ -121,28 +111,67 @@ def _breathe() -> None:
     time.sleep(_BREATH)
 
 
-def _blocks(entries: list[Entry]) -> list[tuple[int, list[Entry]]]:
-    """Return sorted entries by their blocks."""
-    if entries and entries[0].serial >> BLOCK_BITS == entries[-1].serial >> BLOCK_BITS:
-        return [(entries[0].serial >> BLOCK_BITS, entries)]
-    blocks = groupby(entries, key=lambda entry: entry.serial >> BLOCK_BITS)
-    return [(block, list(group)) for block, group in blocks]
+def _in_order(entries: Columns) -> Columns:
+    """Return them by serial, each once."""
+    last = -1
+    for serial in entries.serials:
+        if serial <= last:
+            break
+        last = serial
+    else:
+        return entries  # as they are finished where nothing overtakes: nothing is made
+    serials: list[int] = []
+    times: list[int] = []
+    contexts: list[int] = []
+    before = None
+    # Tuples that are no more than that: sorting knows how to compare those, and they come nearly in order.
+    for entry in sorted(zip(*entries, strict=True)):
+        if entry != before:
+            before = entry
+            serials.append(entry[0])
+            times.append(entry[1])
+            contexts.append(entry[2])
+    return Columns(serials, times, contexts)
 
 
-def segments_for(entries: list[Entry], grown: Segment | None, number: int) -> list[Segment]:
+def _part(entries: Columns, begin: int, end: int) -> Columns:
+    """Return those from one place to another."""
+    if end - begin == len(entries.serials):
+        return entries
+    return Columns(entries.serials[begin:end], entries.times[begin:end], entries.contexts[begin:end])
+
+
+def joined(one: Columns, other: Columns) -> Columns:
+    """Return both, one behind the other."""
+    return Columns(one.serials + other.serials, one.times + other.times, one.contexts + other.contexts)
+
+
+def _blocks(entries: Columns) -> Iterator[tuple[int, Columns]]:
+    """Yield sorted entries by their blocks."""
+    serials = entries.serials
+    at = 0
+    while at < len(serials):
+        block = serials[at] >> BLOCK_BITS
+        end = bisect_left(serials, (block + 1) << BLOCK_BITS, at)
+        yield block, _part(entries, at, end)
+        at = end
+
+
+def segments_for(entries: Columns, grown: Segment | None, number: int) -> list[Segment]:
     """Return the rows that hold these entries: the one that is still open, grown, and new ones from `number` on."""
     rows: list[Segment] = []
     for block, fresh in _blocks(entries):
+        count = len(fresh.serials)
         if (
             grown is not None
-            and grown.entries[0].serial >> BLOCK_BITS == block
-            and len(grown.entries) < GROWN_MAX
-            and len(grown.entries) + len(fresh) <= SEGMENT_MAX
+            and grown.entries.serials[0] >> BLOCK_BITS == block
+            and len(grown.entries.serials) < GROWN_MAX
+            and len(grown.entries.serials) + count <= SEGMENT_MAX
         ):
-            rows.append(Segment(grown.number, sorted(grown.entries + fresh), fresh))
+            rows.append(Segment(grown.number, _in_order(joined(grown.entries, fresh)), fresh))
             continue
-        for at in range(0, len(fresh), SEGMENT_MAX):
-            part = fresh[at : at + SEGMENT_MAX]
+        for at in range(0, count, SEGMENT_MAX):
+            part = _part(fresh, at, min(at + SEGMENT_MAX, count))
             rows.append(Segment(number, part, part))
             number += 1
     return rows
@@ -155,7 +184,7 @@ def put(db: sqlite3.Connection, boot: int, draft: Draft, segments: list[Segment]
     for number, row in draft.contexts.items():
         _put_context(db, boot, number, row, spans[number])
     for number, cgroup in draft.cgroups.items():
-        _put_cgroup(db, boot, number, cgroup, draft.entries[0].ms)
+        _put_cgroup(db, boot, number, cgroup, draft.entries.times[0])
     db.executemany(
         "UPDATE contexts SET last_ms = ?, last_serial = ?, last_segment = max(last_segment, ?) WHERE number = ?",
         [(span.last.ms, span.last.serial, span.segment, number) for number, span in spans.items()],
@@ -211,11 +240,11 @@ def _put_segment(db: sqlite3.Connection, boot: int, segment: Segment) -> tuple[i
     """Write a row; returns the first and the last time in it."""
     _breathe()
     number, entries, _ = segment
-    times = [entry.ms for entry in entries]
+    serials, times, _ = entries
     first, last = min(times), max(times)
     content = pack(entries, first)
     _breathe()
-    values = (number, boot, entries[0].serial, entries[-1].serial, first, last, len(entries))
+    values = (number, boot, serials[0], serials[-1], first, last, len(serials))
     db.execute(
         "INSERT OR REPLACE INTO segments(number, boot, first_serial, last_serial, first_ms, last_ms, events, sum,"
         " content) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -227,12 +256,19 @@ def _put_segment(db: sqlite3.Connection, boot: int, segment: Segment) -> tuple[i
 def _spans(segments: list[Segment]) -> dict[int, _Span]:
     spans: dict[int, _Span] = {}
     for segment in segments:
-        # In order: of each context the last one stays, and the first one where they are taken from the end.
-        last = {entry.context: entry for entry in segment.fresh}
-        for context, first in {entry.context: entry for entry in reversed(segment.fresh)}.items():
+        serials, times, contexts = segment.fresh
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for at, context in enumerate(contexts):
+            if context not in first:
+                first[context] = at
+            last[context] = at
+        for context, begin in first.items():
+            end = last[context]
+            until = Entry(serials[end], times[end], context)
             span = spans.get(context)
             if span is None:
-                spans[context] = _Span(first, last[context], segment.number)
+                spans[context] = _Span(Entry(serials[begin], times[begin], context), until, segment.number)
             else:
-                spans[context] = _Span(span.first, last[context], max(span.segment, segment.number))
+                spans[context] = _Span(span.first, until, max(span.segment, segment.number))
     return spans

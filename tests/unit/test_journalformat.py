@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from enricher.journalformat import (
     BLOCK,
     SEGMENT_MAX,
+    Columns,
     Damaged,
     Entry,
     numbers_of,
@@ -32,10 +33,15 @@ ENTRIES = st.lists(
 ).map(sorted)
 
 
+def columns_of(entries: list[Entry]) -> Columns:
+    """Return the same, each member in a list of its own."""
+    return Columns(*map(list, zip(*entries, strict=True)))
+
+
 @given(ENTRIES)
 def test_what_was_packed_is_unpacked(entries: list[Entry]) -> None:
     ms = min(entry.ms for entry in entries)
-    columns = unpack(pack(entries, ms), len(entries), entries[0].serial, ms)
+    columns = unpack(pack(columns_of(entries), ms), len(entries), entries[0].serial, ms)
     assert list(map(Entry, *columns)) == entries
 
 
@@ -43,7 +49,7 @@ def test_what_was_packed_is_unpacked(entries: list[Entry]) -> None:
 def test_damage_is_told_or_does_not_matter(entries: list[Entry], data: st.DataObject) -> None:
     """Zlib has a checksum: what it takes for whole is what was packed."""
     ms = min(entry.ms for entry in entries)
-    content = bytearray(pack(entries, ms))
+    content = bytearray(pack(columns_of(entries), ms))
     at = data.draw(st.integers(0, len(content) - 1))
     content[at] ^= data.draw(st.integers(1, 255))
     try:
@@ -77,6 +83,16 @@ def test_a_bomb_is_not_unpacked() -> None:
         (b"1.000:01", None),
         (b"1.000:1 ", None),
         (b"1.000:1\n", None),
+        (b"1.000:", None),
+        (b"1.000", None),
+        (b".000:1", None),
+        (b"1,000:1", None),
+        (b"1.000.1", None),
+        (b"1.0a0:1", None),
+        (b"1.000:1a", None),
+        (b"999999999999.999:1", (1, 999999999999999)),
+        (b"1000000000000.000:1", None),
+        (b"1.000:10000000000", None),
         (b"", None),
     ],
 )
