@@ -202,10 +202,12 @@ static void connection(long server, unsigned long first, unsigned long n)
 	struct inet to = {.family = AF_INET,
 			  .port = __builtin_bswap16((uint16_t)(PORT + first % 100)),
 			  .address = swapped(0x7f000000U | (1 + n % 0xfffffdU))};
+	struct inet own = {.family = AF_INET, .address = to.address}; /* a client of its own, on any port */
 	struct inet from;
 	uint32_t size = sizeof(from);
 	long client = SYSCALL_3(__NR_socket, AF_INET, SOCK_STREAM, 0), served;
 
+	SYSCALL_3(__NR_bind, client, &own, sizeof(own));
 	SYSCALL_6(__NR_setsockopt, client, SOL_SOCKET, SO_LINGER, linger, sizeof(linger), 0);
 	if (SYSCALL_3(__NR_connect, client, &to, sizeof(to)) == 0) {
 		served = SYSCALL_3(__NR_accept, server, &from, &size);
@@ -216,14 +218,19 @@ static void connection(long server, unsigned long first, unsigned long n)
 	}
 }
 
-/* What a page needs behind the server: a database's socket, or a service that is not there. */
+/* What a page needs behind the server: a database's socket, or a service that no way leads to. */
 static void behind(unsigned long n)
 {
-	struct inet6 service = {.family = AF_INET6, .port = (uint16_t)n, .address = {[15] = 1}};
+	struct inet6 service = {
+		.family = AF_INET6,
+		.port = __builtin_bswap16(PORT),
+		.address = {0x20, 0x01, 0x0d,
+			    0xb8, [12] = (unsigned char)(n >> 24), [13] = (unsigned char)(n >> 16),
+			    [14] = (unsigned char)(n >> 8), [15] = (unsigned char)n}};
 	struct local database = {.family = AF_UNIX};
 	struct text text = text_in(database.path, sizeof(database.path));
 	bool remote = n % 2;
-	long fd = SYSCALL_3(__NR_socket, remote ? AF_INET6 : AF_UNIX, SOCK_STREAM, 0);
+	long fd = SYSCALL_3(__NR_socket, remote ? AF_INET6 : AF_UNIX, SOCK_STREAM | O_NONBLOCK, 0);
 
 	put(&text, named("/run/load/shard-", n, ".sock"));
 	if (remote)
