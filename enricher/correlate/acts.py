@@ -130,7 +130,7 @@ class Acts:
             self.forgotten += 1
 
     def of(self, stamp: bytes) -> Beside | None:
-        """Take what belongs to the event of this stamp; None for nothing. A second part of it gets none."""
+        """Take what belongs to the event of this stamp; None where nothing is to be said. A second part gets none."""
         if not (self._links or self._packets):
             return None
         link = self._links.pop(stamp, None)
@@ -138,9 +138,12 @@ class Acts:
         if link is None:
             return None if packet is None else Beside(packet=packet)
         call = self._linked.pop((link.link, link.tid), None)
-        if call is None:
-            return Beside(link=link, packet=packet)
-        return Beside(tuple(call.changes), tuple(call.targets), link, packet)
+        if call is not None and (call.changes or call.targets):
+            return Beside(tuple(call.changes), tuple(call.targets), link, packet)
+        # Every exec is looked at where it may enter a time namespace, and has a link though nothing came of it.
+        if packet is None and not link.untold and not link.child_pid:
+            return None
+        return Beside(link=link, packet=packet)
 
     def due(self, now: float) -> list[tuple[Told, float]]:
         """Take what is to be told by itself, and when it came."""
