@@ -86,3 +86,11 @@ def parse(lines: bytes) -> list[dict[str, Any]]:
     for event in events:
         validate(event)
     return events
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether it is an event, and not what a full disk, or a kill, left of one."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False

@@ -14,6 +14,7 @@ import struct
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from tests import schema
 from tests.suites.live import mismatches, truth_of
 from tests.suites.staging import SHARE
 from tests.suites.test_service import EVENTS
@@ -131,7 +132,7 @@ class Reckoning:
         lines = service.guest.get(TAKEN).splitlines()
         service.sh(f"rm {TAKEN}")
         service.from_the_start()
-        fresh = [json.loads(line) for line in lines if is_whole(line)]
+        fresh = [json.loads(line) for line in lines if schema.is_whole(line)]
         self._events = [*self._events, *fresh]
         (self._end, *_) = [serial(event) for event in reversed(fresh) if mark in json.dumps(event["records"])]
         while self._place() is None:
@@ -173,14 +174,6 @@ def parted(items: list[T], at: int, end: int, serial_of: Callable[[T], int]) -> 
             early = True  # the mark's own further records among them
         (before if early else behind).append(item)
     return before, behind
-
-
-def is_whole(line: bytes) -> bool:
-    """Whether it is an event, and not what a full disk had room for of one."""
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
 
 
 def reckon(events: list[Json], seen: list[tuple[int, int]]) -> Told:

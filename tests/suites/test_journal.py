@@ -132,7 +132,7 @@ def test_old_logs(service: Service, tmp_path: Path, record_property: Callable[[s
     modes = service.sh(f"stat -c '%a %U %G' {JOURNAL}*").stdout.decode().splitlines()
     assert set(modes) == {"640 audit-enricher audit-enricher"}
 
-    written_live = sorted(service.events(), key=lambda event: "namespaces" in event)
+    written_live = sorted(service.events(killed=True), key=lambda event: "namespaces" in event)
     live = {event["id"]: event for event in written_live}  # of an event in parts, the one that says most
     replayed = replay_here(service, tmp_path)
     found = [event for event in replayed if event["enrichment"]["context"] == "journal"]

@@ -69,10 +69,15 @@ class Service:
         with self.guest.popen(["sh", "-c", pipe]) as search:
             search.read_line(60)
 
-    def events(self) -> list[Json]:
-        """What was written since the last call, all of it as the schema has it."""
+    def events(self, *, killed: bool = False) -> list[Json]:
+        """What was written since the last call, all of it as the schema has it; a kill may leave half a line."""
         data = self.guest.get(EVENTS)
         fresh, self._read = data[self._read :], len(data)
+        if killed:
+            lines = fresh.splitlines(keepends=True)
+            whole = [line for line in lines if schema.is_whole(line)]
+            assert len(lines) - len(whole) <= 1
+            fresh = b"".join(whole)
         return schema.parse(fresh)
 
     def from_the_start(self) -> None:

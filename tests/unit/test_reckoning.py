@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.suites.reckoning import EOE, NEAR, SERIALS, is_whole, parted, reckon
+from tests import schema
+from tests.suites.reckoning import EOE, NEAR, SERIALS, parted, reckon
 
 SEEN = [(serial, kind) for serial in range(101, 111) for kind in (1300, 1307, EOE)]
 
@@ -73,7 +74,7 @@ def test_what_was_taken_at_the_same_time_is_parted_by_its_serial() -> None:
 
 
 def test_a_cut_line_is_no_event() -> None:
-    assert [is_whole(line) for line in (b'{"id": 1}', b'{"id": {}', b"[]", b"")] == [
+    assert [schema.is_whole(line) for line in (b'{"id": 1}', b'{"id": {}', b"[]", b"")] == [
         True,
         False,
         False,
