@@ -66,22 +66,30 @@ class Sealer:
         read.
         """
         self._is_text = not first.startswith(b"{")
+        self._forget()
         try:
-            last, tail = self._last_of(self._path)
+            last = self._read(self._path)
             if last is None and not self._number:
-                self._go_on_from(self._last_of_older())
+                self._begin_behind_older()
         except OSError as error:
             raise OutputFailed(
                 f"cannot seal {self._path}: {error.strerror}",
                 "it is read once, at the start, to go on with its seals",
             ) from error
         self._go_on_from(last)
-        self._forget()
-        self._digest, self._size, self._lines = tail
         self.begun = True
         if self._size:
             return self.seal("found")
         return self.seal("begin") if last is None else None
+
+    def _begin_behind_older(self) -> None:
+        """Go on from the file before this one, whose end is still without a seal where a kill came in a rotation."""
+        self._forget()
+        older = self._read_older()
+        self._go_on_from(older)
+        if older is None or _kind(older) == "end":
+            self._forget()  # not ours, or written by somebody after us: `verify` says so
+        self._read(self._path)
 
     def _go_on_from(self, line: bytes | None) -> None:
         if line is None:
@@ -166,9 +174,8 @@ class Sealer:
                 f"the key {self._key_file} cannot be replaced, and stays an older one: {error.strerror}"
             )
 
-    def _last_of(self, path: Path) -> tuple[bytes | None, tuple[sha256, int, int]]:  # type: ignore[valid-type]
-        """The last seal's line in a plain file, and digest, bytes and lines of what stands behind it."""
-        digest, lines = sha256(), 0
+    def _read(self, path: Path) -> bytes | None:
+        """Return the last seal's line in a plain file. What stands behind it counts as added, and all else as not."""
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
             status = os.fstat(fd)
@@ -176,27 +183,31 @@ class Sealer:
                 raise OutputFailed(f"{path} cannot be sealed: it is no regular file")
             size = status.st_size
             if not size:
-                return None, (digest, 0, 0)
+                return None
             with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as whole:
                 at = max(_rfind(whole, JSON_START), _rfind(whole, TEXT_START))
                 end = whole.find(b"\n", at) + 1 if at >= 0 else 0
                 line = whole[at:end] if end else None
+            if line is not None:
+                self._forget()
             file.seek(end)
             while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                lines += chunk.count(b"\n")
-        return line, (digest, size - end, lines)
+                self.add((chunk,))
+        return line
 
-    def _last_of_older(self) -> bytes | None:
-        """The last seal of the file before this one, plain or compressed; None where there is none."""
+    def _read_older(self) -> bytes | None:
+        """As `_read`, of the file before this one, plain or compressed; None where there is none."""
         plain, packed = Path(f"{self._path}.1"), Path(f"{self._path}.1{SUFFIX}")
         if plain.exists():
-            return self._last_of(plain)[0]
+            return self._read(plain)
         last = None
         with contextlib.suppress(OSError, EOFError, zlib.error), gzip.open(packed) as file:
             for line in file:
                 if sealformat.is_seal(line):
                     last = line
+                    self._forget()
+                else:
+                    self.add((line,))
         return last
 
 
@@ -204,6 +215,13 @@ def _rfind(whole: mmap.mmap, start: bytes) -> int:
     """Where the last line begins that starts so, -1 where none does."""
     at = whole.rfind(b"\n" + start)
     return at + 1 if at >= 0 else (0 if whole[: len(start)] == start else -1)
+
+
+def _kind(line: bytes) -> str:
+    try:
+        return sealformat.parse(line).kind
+    except Malformed:
+        return ""
 
 
 def _load(path: Path) -> Key:

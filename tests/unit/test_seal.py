@@ -55,10 +55,10 @@ class Bench:
             self.clock.advance(0.6)
             file.write(lines[at : at + each])
 
-    def written(self) -> Bench:
-        """All lines, and a file that is closed."""
+    def written(self, lines: list[bytes] = LINES) -> Bench:
+        """These lines, and a file that is closed."""
         file = self.open()
-        self.write(file, LINES)
+        self.write(file, lines)
         file.close()
         return self
 
@@ -422,6 +422,39 @@ def test_a_killed_process(tmp_path: Path) -> None:
     verdict = bench.verdict()
     assert verdict.breaks == []
     assert verdict.lines >= 4 * 30 * 500
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["no new file", "an empty new file"])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "compressed"])
+def test_a_kill_in_a_rotation(bench: Bench, *, packed: bool, made: bool) -> None:
+    """The file was renamed, and has no last seal yet: the next start's first seal is about what stands at its end."""
+    file = bench.open()
+    file.write(LINES[:3])
+    file.write(LINES[3:5])  # within a second: without a seal
+    older = bench.path.rename(f"{bench.path}.1")
+    if packed:
+        Path(f"{older}.gz").write_bytes(gzip.compress(older.read_bytes()))
+        older.unlink()
+    if made:
+        bench.path.touch()
+    bench.written(LINES[5:9])
+    assert events(bench.path) == LINES[5:9]
+    verdict = bench.verdict()
+    assert verdict.breaks == []
+    assert (verdict.lines, verdict.found, verdict.open) == (9, 2, 0)
+
+
+def test_what_was_added_behind_the_end_of_an_older_file_is_told(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    file = bench.written().open()
+    file.size = 0
+    bench.write(file, LINES[:4])  # in a new file: the one before has its last seal
+    file.close()
+    bench.path.unlink()
+    with Path(f"{bench.path}.1").open("ab") as older:
+        older.write(LINES[0])
+    bench.written(LINES[:1])
+    assert any("there are 1 lines where 0 were written" in each.what for each in bench.verdict().breaks)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
