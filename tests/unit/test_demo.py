@@ -53,6 +53,21 @@ def test_the_host_is_one_place_and_comes_first() -> None:
     assert "mnt,uts,ipc,net,pid,cgroup" in demo_report.place_line(box)
 
 
+def test_what_only_the_table_or_the_file_has_is_named() -> None:
+    events = [started(), opened()]
+    events[0]["time"], events[1]["time"] = "2026-11-28T01:02:03.456Z", "2026-11-28T01:02:03.457Z"
+    rows = ["01:02:03.456 host", "\x1b[2m01:02:03.457 host"]
+    assert demo_report.differences(rows, events) == []
+    assert demo_report.differences(["01:02:03 host"] * 2, events) == []
+    (only,) = demo_report.differences(rows[:1], events)
+    assert only.startswith("only the file has: ")
+    assert "/host/shadow" in only
+    (only,) = demo_report.differences(rows, events[:1])
+    assert only == f"only the table has: {rows[1]}"
+    # Two in one millisecond are two.
+    assert len(demo_report.differences(rows, [*events, events[1]])) == 1
+
+
 def test_a_recycled_number_is_another_place() -> None:
     events = [started(inums=BOX_INUMS, cgroup=5), started(inums=BOX_INUMS, cgroup=6)]
     assert [place.events for place in demo_report.places(events)] == [1, 1]

@@ -94,7 +94,8 @@ class Demo:
         self._screen = screen
         self._sink = sink
         self.failures: list[str] = []
-        self.rows = 0
+        self.rows: list[str] = []
+        self.account = ""
 
     def perform(self) -> None:
         """Run the programs and the acts, and tell what came of them."""
@@ -123,8 +124,11 @@ class Demo:
                 self.rows = table.rows
                 writer.signal(signal.SIGINT)
                 if writer.wait(LIMIT) or BALANCED.encode() not in writer.stderr:
-                    self.failures.append("the account of the run that wrote the file does not balance")
-                    screen.say(writer.stderr.decode(errors="replace"))
+                    self.failures.append(
+                        "the account of the run that wrote the file does not balance:\n"
+                        + writer.stderr.decode(errors="replace")
+                    )
+                self.account = writer.stderr.decode(errors="replace")
         self._conclude()
 
     def _load_rules(self) -> None:
@@ -194,8 +198,9 @@ class Demo:
         RESULT.parent.mkdir(parents=True, exist_ok=True)
         RESULT.write_bytes(data)
         events = report.parse(data)
-        if len(events) != self.rows:
-            self.failures.append(f"{self.rows} rows in the table, {len(events)} events in the file")
+        if differ := report.differences(self.rows, events):
+            self.failures.append(f"{len(self.rows)} rows in the table, {len(events)} events in the file")
+            self.failures += [*differ, f"The account of the run that wrote the file:\n{self.account}"]
         places = report.places(events)
         elsewhere = sum(place.events for place in places if place.label != "host")
         screen.headline(

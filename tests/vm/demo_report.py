@@ -8,6 +8,8 @@ it is a container is for the reader to conclude.
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from enricher.enrich.describe import command, path, result
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Place",
     "compared",
+    "differences",
     "label_of_pid",
     "openers",
     "parse",
@@ -34,6 +37,7 @@ __all__ = [
 
 _WIDTH: Final = 100
 _HOST: Final = "host"
+_ROW: Final = re.compile(r"(?:\x1b\[[0-9;]*m)*([0-9:.]+) ")
 _SUBJECT: Final = ("pid", "ppid", "comm", "exe", "pids", "auid", "uid")
 _FIELDS: Final = (
     "syscall",
@@ -64,6 +68,26 @@ class Place(NamedTuple):
 def parse(lines: bytes) -> list[NativeEvent]:
     """Read the events of a JSON file."""
     return [cast("NativeEvent", json.loads(line)) for line in lines.splitlines()]
+
+
+def differences(rows: Iterable[str], events: Iterable[NativeEvent]) -> list[str]:
+    """Compare the table's rows with the file's events, by their time: a sentence for each that only one of them has."""
+    told: dict[str, str] = {}
+    shown, written = Counter[str](), Counter[str]()
+    for row in rows:
+        time = found[1] if (found := _ROW.match(row)) else ""
+        shown[time] += 1
+        told[time] = row
+    # A narrow table has no milliseconds.
+    digits = max(map(len, told), default=0)
+    said: dict[str, NativeEvent] = {}
+    for event in events:
+        time = event["time"].partition("T")[2][:digits]
+        written[time] += 1
+        said[time] = event
+    return [f"only the table has: {told[time]}" for time in sorted(shown - written)] + [
+        f"only the file has: {json.dumps(said[time])}" for time in sorted(written - shown)
+    ]
 
 
 def places(events: Iterable[NativeEvent]) -> list[Place]:

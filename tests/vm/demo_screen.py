@@ -97,10 +97,11 @@ class Table:
             self.moved = time.monotonic()
 
     @property
-    def rows(self) -> int:
+    def rows(self) -> list[str]:
         """Rows of events so far: what stands between "ready" and the account."""
         said = list(itertools.dropwhile(lambda line: not line.endswith(b": ready"), self.said))
-        return sum(1 for _ in itertools.takewhile(lambda line: not line.startswith(b"events "), said[1:]))
+        rows = itertools.takewhile(lambda line: not line.startswith(b"events "), said[1:])
+        return [row.decode(errors="replace") for row in rows]
 
     def wait_ready(self) -> None:
         """Show what it says until it is ready."""
