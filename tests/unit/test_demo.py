@@ -64,6 +64,7 @@ def test_what_only_the_table_or_the_file_has_is_named() -> None:
     assert "/host/shadow" in only
     (only,) = demo_report.differences(rows, events[:1])
     assert only == f"only the table has: {rows[1]}"
+    assert demo_report.differences([*rows, "01:02:03.458 host - - - LOST 3 records, overload"], events) == []
     # Two in one millisecond are two.
     assert len(demo_report.differences(rows, [*events, events[1]])) == 1
 

@@ -197,7 +197,12 @@ class Demo:
         data = self._guest.get(_JSON_IN_GUEST)
         RESULT.parent.mkdir(parents=True, exist_ok=True)
         RESULT.write_bytes(data)
-        events = report.parse(data)
+        written = report.parse(data)
+        events, own = report.apart(written)
+        if own:
+            screen.headline("What the run that wrote the file says of itself")
+            for line in own:
+                screen.say(line)
         if differ := report.differences(self.rows, events):
             self.failures.append(f"{len(self.rows)} rows in the table, {len(events)} events in the file")
             self.failures += [*differ, f"The account of the run that wrote the file:\n{self.account}"]
@@ -230,7 +235,7 @@ class Demo:
         if self._sink:
             capture = RESULT.with_name("events.capture")
             capture.write_bytes(self._guest.get(_CAPTURE_IN_GUEST))
-            self.failures += demo_sink.show(self._sink, capture, events, KEYS, screen.say, screen.headline)
+            self.failures += demo_sink.show(self._sink, capture, written, KEYS, screen.say, screen.headline)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,18 +12,19 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from enricher.enrich.describe import command, path, result
+from enricher.enrich.describe import command, path, result, told
 from enricher.route.views.table import cut, escape, place_of
 from tests.suites.live import mismatches, truth_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from enricher.enrich.shape import Fields, NativeEvent
     from tests.suites import live
 
 __all__ = [
     "Place",
+    "apart",
     "compared",
     "differences",
     "label_of_pid",
@@ -37,6 +38,7 @@ __all__ = [
 
 _WIDTH: Final = 100
 _HOST: Final = "host"
+_OWN: Final = re.compile(r" (?:LOST|NOTICE)\b")
 _ROW: Final = re.compile(r"(?:\x1b\[[0-9;]*m)*([0-9:.]+) ")
 _SUBJECT: Final = ("pid", "ppid", "comm", "exe", "pids", "auid", "uid")
 _FIELDS: Final = (
@@ -70,22 +72,33 @@ def parse(lines: bytes) -> list[NativeEvent]:
     return [cast("NativeEvent", json.loads(line)) for line in lines.splitlines()]
 
 
+def apart(events: Sequence[NativeEvent]) -> tuple[list[NativeEvent], list[str]]:
+    """The events that a rule's key chose, and in words what the run says of itself: it may have lost something."""
+    chosen = [event for event in events if event["keys"]]
+    return chosen, [f"{event['type']} {told(event)}" for event in events if not event["keys"]]
+
+
 def differences(rows: Iterable[str], events: Iterable[NativeEvent]) -> list[str]:
-    """Compare the table's rows with the file's events, by their time: a sentence for each that only one of them has."""
-    told: dict[str, str] = {}
+    """Compare the table's rows with the file's events, by their time: a sentence for each that only one of them has.
+
+    Rows of what the table's run says of itself are left out, as `apart` does.
+    """
+    rows_at: dict[str, str] = {}
     shown, written = Counter[str](), Counter[str]()
     for row in rows:
+        if _OWN.search(row):
+            continue
         time = found[1] if (found := _ROW.match(row)) else ""
         shown[time] += 1
-        told[time] = row
+        rows_at[time] = row
     # A narrow table has no milliseconds.
-    digits = max(map(len, told), default=0)
+    digits = max(map(len, rows_at), default=0)
     said: dict[str, NativeEvent] = {}
     for event in events:
         time = event["time"].partition("T")[2][:digits]
         written[time] += 1
         said[time] = event
-    return [f"only the table has: {told[time]}" for time in sorted(shown - written)] + [
+    return [f"only the table has: {rows_at[time]}" for time in sorted(shown - written)] + [
         f"only the file has: {json.dumps(said[time])}" for time in sorted(written - shown)
     ]
 
