@@ -25,7 +25,7 @@ from tests.vm.channel import Channel, Request
 from tests.vm.disk import make_share
 from tests.vm.errors import CommandFailed, GuestBusy, GuestLost, GuestTimeout
 from tests.vm.gdbstub import GdbStub
-from tests.vm.process import GuestProcess
+from tests.vm.process import PATIENCE, GuestProcess
 from tests.vm.qemu import FORWARD, Qemu, QemuOptions
 
 if TYPE_CHECKING:
@@ -264,6 +264,7 @@ class Machine:
             raise GuestTimeout(message) from None
 
     def _finish(self, request: Request, what: str, timeout: float) -> None:
+        timeout *= PATIENCE
         try:
             with request.changed:
                 if not request.wait_for(lambda: request.finished, timeout):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.vm.agent import CHUNK, Header
 from tests.vm.errors import GuestLost, GuestTimeout
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
     from tests.vm.channel import Channel
 
-__all__ = ["GuestProcess"]
+__all__ = ["PATIENCE", "GuestProcess"]
+
+PATIENCE: Final = 4
+"""Times each limit. They are given for a machine at its usual speed, and are there to end what hangs; a machine that
+others share was seen to be a quarter as fast."""
 
 
 class GuestProcess:
@@ -65,9 +69,10 @@ class GuestProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end and return the status; GuestTimeout leaves the command running."""
+        limit = None if timeout is None else timeout * PATIENCE
         with self._request.changed:
-            if not self._request.wait_for(lambda: self._request.finished, timeout):
-                message = f"{self.argv!r} still runs after {timeout} s"
+            if not self._request.wait_for(lambda: self._request.finished, limit):
+                message = f"{self.argv!r} still runs after {limit} s"
                 raise GuestTimeout(message)
             status = self._status()
         return -1 if status is None else status
@@ -89,9 +94,10 @@ class GuestProcess:
         """Return the next line of standard output; empty at its end, GuestTimeout when none comes in time."""
         request = self._request
         buffer = request.streams["stdout"]
+        limit = None if timeout is None else timeout * PATIENCE
         with request.changed:
-            if not request.wait_for(lambda: b"\n" in buffer or request.finished, timeout):
-                message = f"{self.argv!r} wrote no line in {timeout} s"
+            if not request.wait_for(lambda: b"\n" in buffer or request.finished, limit):
+                message = f"{self.argv!r} wrote no line in {limit} s"
                 raise GuestTimeout(message, stdout=bytes(buffer))
             end = buffer.find(b"\n") + 1 or len(buffer)
             line = bytes(buffer[:end])
@@ -118,7 +124,8 @@ class GuestProcess:
     def pump(self, sinks: Mapping[str, Callable[[bytes], object]], timeout: float | None) -> int:
         """Pass both streams on as they arrive until the command ends; return its status."""
         request = self._request
-        deadline = None if timeout is None else time.monotonic() + timeout
+        limit = None if timeout is None else timeout * PATIENCE
+        deadline = None if limit is None else time.monotonic() + limit
         while True:
             with request.changed:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -134,7 +141,7 @@ class GuestProcess:
                     sinks["stderr"](late)
                 return self.wait(0)
             if not arrived or (deadline is not None and time.monotonic() > deadline):
-                message = f"{self.argv!r} still runs after {timeout} s"
+                message = f"{self.argv!r} still runs after {limit} s"
                 raise GuestTimeout(message)
 
     def _status(self) -> int | None:
