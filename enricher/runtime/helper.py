@@ -50,7 +50,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _SOCKET: Final = 3
 """Where the one descriptor that is kept goes."""
 _NICE: Final = 5
-_READY: Final = b"1"
+_NUMBER_MAX: Final = 64
 
 
 class Helper(NamedTuple):
@@ -151,11 +151,11 @@ def _die_with(parent: int) -> None:
         os._exit(1)  # it was gone before we asked
 
 
-def _started(pid: int) -> int:
-    """Return a process's start in clock ticks since boot; 0 where that cannot be read."""
+def _started() -> int:
+    """Return this process's start in clock ticks since boot; 0 where that cannot be read."""
     try:
         # Behind the name, which may hold anything: field 22 of proc(5).
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        return int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return 0
 
@@ -174,7 +174,7 @@ class Keeper:
         self._request_time = request_time
         self._worker: _Worker | None = None
         self._dead: list[int] = []  # killed, and not yet gone
-        self._started = _started(os.getpid())
+        self._started = _started()
 
     def run(self) -> None:
         """Serve until the parent closes its end."""
@@ -218,13 +218,13 @@ class Keeper:
         theirs.close()
         poll = select.poll()
         poll.register(ours, select.POLLIN)
-        if not poll.poll(_START_TIME * 1000) or not ours.recv(len(_READY)):
+        started = ours.recv(_NUMBER_MAX) if poll.poll(_START_TIME * 1000) else b""
+        if not started:
             ours.close()
             os.kill(pid, signal.SIGKILL)
             self._dead.append(pid)
             raise OSError(errno.ECHILD, "the worker did not start")
-        # It has opened nothing yet: whatever it will open is done by a process that our parent was told of.
-        self._tell(pid, _started(pid))
+        self._tell(pid, int(started))
         return _Worker(ours, pid)
 
     def _tell(self, pid: int, started: int) -> None:
@@ -236,7 +236,7 @@ class Keeper:
         keepers.close()
         self._parent.close()
         _die_with(parent)
-        mine.sendall(_READY)
+        mine.sendall(b"%d" % _started())
         while request := mine.recv(REQUEST_MAX):
             mine.sendall(self._work(request))
 

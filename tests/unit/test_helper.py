@@ -120,28 +120,6 @@ def test_it_reads_what_is_not_for_everybody_and_writes_nothing(
     assert exchange(run(), b"write " + os.fsencode(tmp_path / "file")) == "refused"
 
 
-_OPENS = """
-import mmap, os, sys
-noted = mmap.mmap(-1, 1 << 22)  # one byte a pid; shared with all children, who close every descriptor
-def note(event, _):
-    if event == "open":
-        noted[os.getpid()] = 1
-sys.addaudithook(note)
-from enricher.runtime.helper import start
-helper = start(lambda request: b"answer")
-(keeper, _), (worker, began) = helper.processes
-print(noted[keeper], noted[worker], began > 0)
-helper.socket.close()
-os.waitpid(helper.pid, 0)
-"""
-
-
-def test_a_worker_opens_nothing_before_it_is_told_of() -> None:
-    """Its records are marked as ours by its pid: what it opened sooner would be marked as nobody's."""
-    done = subprocess.run([sys.executable, "-c", _OPENS], capture_output=True, text=True, check=True)
-    assert done.stdout == "1 0 True\n"
-
-
 def test_no_descriptor_goes_along(run: Callable[..., Helper], tmp_path: Path) -> None:
     with ExitStack() as stack:
         for number in range(20):
