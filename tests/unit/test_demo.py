@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+from typing import cast
 
 from enricher.enrich.native import build
 from enricher.enrich.shape import NativeEvent
@@ -67,6 +68,16 @@ def test_what_only_the_table_or_the_file_has_is_named() -> None:
     assert demo_report.differences([*rows, "01:02:03.458 host - - - LOST 3 records, overload"], events) == []
     # Two in one millisecond are two.
     assert len(demo_report.differences(rows, [*events, events[1]])) == 1
+
+
+def test_what_a_run_says_of_itself_is_told_apart() -> None:
+    about = {
+        "type": "NOTICE",
+        "keys": [],
+        "notice": {"kind": "audit", "text": "rules of audit were removed: 3"},
+    }
+    notice = cast("NativeEvent", {**started(), **about})
+    assert demo_report.apart([opened(), notice]) == ([opened()], ["NOTICE rules of audit were removed: 3"])
 
 
 def test_a_recycled_number_is_another_place() -> None:

@@ -123,12 +123,12 @@ class Demo:
                     self.failures.append("the table's account does not balance")
                 self.rows = table.rows
                 writer.signal(signal.SIGINT)
-                if writer.wait(LIMIT) or BALANCED.encode() not in writer.stderr:
-                    self.failures.append(
-                        "the account of the run that wrote the file does not balance:\n"
-                        + writer.stderr.decode(errors="replace")
-                    )
+                status = writer.wait(LIMIT)
                 self.account = writer.stderr.decode(errors="replace")
+                if status or BALANCED not in self.account:
+                    self.failures.append(
+                        f"the account of the run that wrote the file does not balance:\n{self.account}"
+                    )
         self._conclude()
 
     def _load_rules(self) -> None:
