@@ -7,7 +7,9 @@ which reads. A worker that takes too long or dies is killed and replaced, and th
 We could not do that: we have given up the capability by then. Never takes a descriptor of ours along.
 
 Both are told with their start times, so that the records which they cause can be known for ours: at the start, and
-again when a worker was replaced, before it is given anything to read.
+again when a worker was replaced, before it is given anything to read. The times are those of the clock before and
+after the fork: neither opens a file for it, which a rule could record before we know whose it is, and which the
+service's unit would not let the keeper read of its worker.
 
 A fork and no exec: it needs no interpreter to be found and no path to import from, and it starts before there is
 anything to leak but settings. It must be made while there is one thread, and before privileges are dropped.
@@ -23,6 +25,7 @@ import os
 import select
 import signal
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
@@ -38,7 +41,10 @@ CAP_DAC_READ_SEARCH: Final = 2  # linux/capability.h
 KEPT: Final = 1 << CAP_DAC_READ_SEARCH
 
 REQUEST_TIME: Final = 2.0
-"""Seconds that a request may take before its worker is killed."""
+"""Seconds that a worker may stand still over a request before it is killed: without an answer, and without any use of
+a processor, of which it may get little on a host that has none to spare."""
+_BUSY_TIMES: Final = 5
+"""So many times as long as that may a request take whose worker does not stand still."""
 _START_TIME: Final = 10.0
 """Seconds for its start."""
 STUCK_MAX: Final = 4
@@ -50,7 +56,10 @@ _PR_SET_PDEATHSIG: Final = 1
 _SOCKET: Final = 3
 """Where the one descriptor that is kept goes."""
 _NICE: Final = 5
-_NUMBER_MAX: Final = 64
+_TICK: Final = 10_000_000
+"""Nanoseconds of a clock tick, as proc(5) counts a process's start."""
+_FORK_TICKS: Final = 100
+"""Ticks within which a fork is over; one that takes longer leaves the start of its process not known."""
 
 
 class Helper(NamedTuple):
@@ -66,7 +75,7 @@ class Helper(NamedTuple):
     """Whether it may read what is not for everybody."""
 
     processes: tuple[tuple[int, int], ...] = ()
-    """Its processes: pid, and start in clock ticks since boot, 0 where that is not known."""
+    """Its processes: pid, and start in clock ticks since boot, once for each tick in which that may have been."""
 
 
 def start(work: Callable[[bytes], bytes] = answer, request_time: float = REQUEST_TIME) -> Helper:
@@ -74,6 +83,7 @@ def start(work: Callable[[bytes], bytes] = answer, request_time: float = REQUEST
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
     keep = privileges.held() & KEPT
+    forked = _ticks()
     try:
         pid = os.fork()
     except OSError:
@@ -81,7 +91,8 @@ def start(work: Callable[[bytes], bytes] = answer, request_time: float = REQUEST
         theirs.close()
         raise
     if not pid:
-        _run(lambda: _keeper(theirs, parent, keep, work, request_time))
+        born = _starts(os.getpid(), forked)
+        _run(lambda: _keeper(theirs, parent, keep, Keeper(work, request_time, born)))
     theirs.close()
     helper = Helper(ours, pid, bool(keep))
     try:
@@ -117,9 +128,7 @@ def _run(act: Callable[[], None]) -> NoReturn:
         os._exit(status)
 
 
-def _keeper(
-    theirs: socket.socket, parent: int, keep: int, work: Callable[[bytes], bytes], request_time: float
-) -> None:
+def _keeper(theirs: socket.socket, parent: int, keep: int, keeper: Keeper) -> None:
     signal.set_wakeup_fd(-1)
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
@@ -132,7 +141,7 @@ def _keeper(
     # The records come first.
     with suppress(OSError):
         os.nice(_NICE)
-    Keeper(socket.socket(fileno=_SOCKET), work, request_time).run()
+    keeper.run(socket.socket(fileno=_SOCKET))
 
 
 def _close_others() -> None:
@@ -151,12 +160,22 @@ def _die_with(parent: int) -> None:
         os._exit(1)  # it was gone before we asked
 
 
-def _started() -> int:
-    """Return this process's start in clock ticks since boot; 0 where that cannot be read."""
+def _ticks() -> int:
+    """Return the time since boot, sleep included, in clock ticks: that by which the kernel dates a process."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // _TICK
+
+
+def _starts(pid: int, forked: int) -> list[tuple[int, int]]:
+    """Return what to tell of a process of ours that was made between that tick and now."""
+    ticks = range(forked, _ticks() + 1)
+    return [(pid, tick) for tick in ticks] if len(ticks) <= _FORK_TICKS else [(pid, 0)]
+
+
+def _used(pid: int) -> int:
+    """Return the time of processors that a process has used, in nanoseconds; 0 where it is gone."""
     try:
-        # Behind the name, which may hold anything: field 22 of proc(5).
-        return int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
+        return time.clock_gettime_ns(~pid << 3 | 2)  # MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED)
+    except OSError:
         return 0
 
 
@@ -168,22 +187,26 @@ class _Worker(NamedTuple):
 class Keeper:
     """The keeper's loop: a request from our parent, an answer from the worker, or the reason why there is none."""
 
-    def __init__(self, parent: socket.socket, work: Callable[[bytes], bytes], request_time: float) -> None:
-        self._parent = parent
+    def __init__(
+        self, work: Callable[[bytes], bytes], request_time: float, born: list[tuple[int, int]]
+    ) -> None:
+        """`born` is what to tell of this process."""
+        self._parent: socket.socket
         self._work = work
         self._request_time = request_time
+        self._born = born
         self._worker: _Worker | None = None
         self._dead: list[int] = []  # killed, and not yet gone
-        self._started = _started()
 
-    def run(self) -> None:
+    def run(self, parent: socket.socket) -> None:
         """Serve until the parent closes its end."""
+        self._parent = parent
         try:
             self._worker = self._start()
         except OSError:
-            self._tell(0, 0)  # it is tried again for each request
-        while request := self._parent.recv(REQUEST_MAX):
-            self._parent.sendall(self._answer(request))
+            self._tell([])  # it is tried again for each request
+        while request := parent.recv(REQUEST_MAX):
+            parent.sendall(self._answer(request))
 
     def _answer(self, request: bytes) -> bytes:
         self._reap()
@@ -192,9 +215,7 @@ class Keeper:
         try:
             worker = self._worker = self._worker or self._start()
             worker.socket.sendall(request)
-            poll = select.poll()
-            poll.register(worker.socket, select.POLLIN)
-            if not poll.poll(self._request_time * 1000):
+            if not self._answers(worker):
                 self._kill()
                 return _failed("time-out")
             said = worker.socket.recv(ANSWER_MAX + 1)
@@ -205,9 +226,23 @@ class Keeper:
             return _failed("crash")
         return said
 
+    def _answers(self, worker: _Worker) -> bool:
+        """Wait for the worker's answer or its end; False where there will be none in time."""
+        poll = select.poll()
+        poll.register(worker.socket, select.POLLIN)
+        used = _used(worker.pid)
+        for _ in range(_BUSY_TIMES):
+            if poll.poll(self._request_time * 1000):
+                return True
+            before, used = used, _used(worker.pid)
+            if used == before:
+                break
+        return False
+
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
+        forked = _ticks()
         try:
             pid = os.fork()
         except OSError:
@@ -216,27 +251,17 @@ class Keeper:
         if not pid:
             _run(lambda: self._serve(theirs, ours, parent))
         theirs.close()
-        poll = select.poll()
-        poll.register(ours, select.POLLIN)
-        started = ours.recv(_NUMBER_MAX) if poll.poll(_START_TIME * 1000) else b""
-        if not started:
-            ours.close()
-            os.kill(pid, signal.SIGKILL)
-            self._dead.append(pid)
-            raise OSError(errno.ECHILD, "the worker did not start")
-        self._tell(pid, int(started))
+        self._tell(_starts(pid, forked))
         return _Worker(ours, pid)
 
-    def _tell(self, pid: int, started: int) -> None:
+    def _tell(self, worker: list[tuple[int, int]]) -> None:
         """Tell our parent of our processes."""
-        processes = [(os.getpid(), self._started)] + ([(pid, started)] if pid else [])
-        self._parent.sendall(json.dumps({"helpers": processes}).encode("ascii") + b"\n")
+        self._parent.sendall(json.dumps({"helpers": self._born + worker}).encode("ascii") + b"\n")
 
     def _serve(self, mine: socket.socket, keepers: socket.socket, parent: int) -> None:
         keepers.close()
         self._parent.close()
         _die_with(parent)
-        mine.sendall(b"%d" % _started())
         while request := mine.recv(REQUEST_MAX):
             mine.sendall(self._work(request))
 

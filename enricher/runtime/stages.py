@@ -90,7 +90,8 @@ class Stages:
         self._emit = emit
         self._pid = opening.pid
         self._needle = b" pid=%d " % opening.pid
-        self._helpers: dict[int, int] = {}  # our other processes, and those that were: when each was started
+        # Our other processes, and those that were: by pid, the ticks in which each may have been started.
+        self._helpers: dict[int, set[int]] = {}
         self._run = opening.run
         self._degraded = opening.degraded
         self.fill: Callable[[PacketNet], PacketNet] | None = None
@@ -140,7 +141,8 @@ class Stages:
     def take(self, batch: Batch) -> list[Event]:
         """Process one batch; returns the events that it finished."""
         if batch.helpers:
-            self._helpers.update(batch.helpers)
+            for number, tick in batch.helpers:
+                self._helpers.setdefault(number, set()).add(tick)
             while len(self._helpers) > _HELPERS:
                 del self._helpers[next(iter(self._helpers))]
         if (batch.cgroups or batch.answers or batch.facts) and self._learn is not None:
@@ -200,7 +202,7 @@ class Stages:
                 number = context.pid
                 event.self_caused = (
                     number == pid
-                    or (number in self._helpers and self._helpers[number] == context.start // _TICK)
+                    or (number in self._helpers and context.start // _TICK in self._helpers[number])
                 ) and context.is_subject
             else:
                 event.self_caused = self._names_us(event)

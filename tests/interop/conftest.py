@@ -13,6 +13,7 @@ import pytest
 
 from tests.interop.readers import Reader, readers
 from tests.interop.tools import RELEASES, Root, root_of
+from tests.suites.corpus import VARIED
 from tests.vm.kernels import SLOTS
 
 RUNS: Final = ("variety", "job")
@@ -23,7 +24,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that asks for `run` is called once for each that has to be there."""
     if "run" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--kernel") or list(SLOTS)
-        metafunc.parametrize("run", [f"{run}-{kernel}" for kernel in chosen for run in RUNS], scope="session")
+        varied = (
+            chosen if metafunc.config.getoption("--full") else [slot for slot in chosen if slot in VARIED]
+        )
+        runs = [f"variety-{kernel}" for kernel in varied] + [f"job-{kernel}" for kernel in chosen]
+        metafunc.parametrize("run", runs, scope="session")
 
 
 @pytest.fixture(scope="session")

@@ -151,6 +151,7 @@ def test_logs_of_real_kernels(release: str, real: Path, readers: dict[str, tuple
     assert found.records.keys() >= FEWEST.keys()
 
 
+@pytest.mark.full
 def test_there_are_many_records_of_real_kernels(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--kernel"):
         pytest.skip("not every kernel's records are here: --kernel was given")

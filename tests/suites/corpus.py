@@ -18,6 +18,9 @@ from enricher.sources.recorded import RecordedNames
 
 CORPUS = Path(__file__).resolve().parents[2] / ".cache/corpus"
 
+VARIED = ("5.10", "newest")
+"""The kernels on which test_variety.py runs without --full: the ends of what there is."""
+
 _NOT_IN_A_LOG = re.compile(rb"^type=(?:EOE|UNKNOWN\[139\d\]) ")
 
 

@@ -62,7 +62,7 @@ def taken(guest: Guest, name: str) -> list[str]:
     return [line.split()[1] for line in guest.get(TAKEN).decode().splitlines() if line.startswith(f"{name} ")]
 
 
-@pytest.mark.only_on("newest")
+@pytest.mark.full  # what the delivery does is tested without a guest
 def test_a_receiver_that_goes_away_and_comes_back(service: Service, guest: Guest) -> None:
     receivers = ["python3", f"{SHARE}/guest/receivers.py", TAKEN]
     guest.put(DROP_IN, SETTINGS.encode(), 0o644)

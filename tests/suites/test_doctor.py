@@ -29,6 +29,7 @@ KPROBES = "/sys/kernel/debug/kprobes/enabled"
 LIMITED = ("prlimit", "--memlock=unlimited", "setpriv")
 EXIT_CODES = {"works": 0, "loses": 10, "fails": 11}
 NO_LOAD = {"self-test": "unknown"}
+OLD_AND_ONE = pytest.mark.only_on("5.10", "6.12")
 ONE_KERNEL = pytest.mark.only_on("6.12")
 """For rows that any kernel answers in the same way: the whole list takes a minute or more under emulation."""
 Rows = dict[str, dict[str, Any]]
@@ -237,6 +238,7 @@ def test_beside_auditd_and_another_listener(guest: Guest) -> None:
 # -- what this process may do, and where it stands ---------------------------------------------------
 
 
+@OLD_AND_ONE
 def test_ordinary_user(guest: Guest, split: bool) -> None:  # noqa: FBT001 - a fixture
     """No capability at all: it starts, fills every row, and does not claim what it cannot see."""
     rows = doctor(guest, *LIMITED, "--reuid=tester", "--clear-groups", load=True)
@@ -257,6 +259,7 @@ def test_ordinary_user(guest: Guest, split: bool) -> None:  # noqa: FBT001 - a f
     assert "not known" in rows["listeners"]["detail"] or "nobody" in rows["listeners"]["detail"]
 
 
+@OLD_AND_ONE
 def test_the_documented_capabilities(
     guest: Guest,
     tunable: Callable[[str, int], None],
@@ -300,6 +303,7 @@ def test_another_namespace(guest: Guest, unshare: tuple[str, ...], name: str) ->
 # -- what the kernel offers --------------------------------------------------------------------------
 
 
+@OLD_AND_ONE
 def test_btf_is_hidden(guest: Guest) -> None:
     """As on a kernel that was built without it."""
     hide = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh")
@@ -316,7 +320,7 @@ def test_btf_is_none(guest: Guest, pretend: Pretend) -> None:
     assert rows["hook"]["state"] == rows["ending-hooks"]["state"] == rows["loss-causes"]["state"] == "unknown"
 
 
-@pytest.mark.only_on("6.12", "newest")
+@ONE_KERNEL
 @pytest.mark.usefixtures("recording")
 def test_kprobes_switched_off_and_addresses_hidden(
     guest: Guest,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.vm.guest import Guest
 
 TRUTH = f"{SHARE}/workload/truth"
-OLDEST_AND_NEWEST = pytest.mark.only_on("5.10", "newest")
+NEWEST = pytest.mark.only_on("newest")
 """Where the kernels between them differ in nothing that these touch; soak-records runs them all."""
 _numbers = itertools.count()
 
@@ -104,7 +104,7 @@ def while_stopped(guest: Guest, live: Live, *argv: str) -> None:
     guest.run(["kill", "-CONT", str(live.pid)], check=True)
 
 
-@OLDEST_AND_NEWEST
+@NEWEST
 @pytest.mark.usefixtures("execs")
 def test_receive_buffer_full(guest: Guest, tmp_path: Path) -> None:
     with SecondReader(guest) as second, Live(guest, "--receive-buffer", "32K", capture=True) as live:
@@ -131,7 +131,7 @@ def test_receive_buffer_full(guest: Guest, tmp_path: Path) -> None:
     assert types["EXECVE"] + read["EXECVE"] == second.counted["types"]["1309"] > 120
 
 
-@OLDEST_AND_NEWEST
+@NEWEST
 @pytest.mark.usefixtures("execs")
 def test_ring_full(guest: Guest) -> None:
     with SecondReader(guest) as second, Live(guest, "--ring-memory", "64K") as live:
@@ -155,7 +155,7 @@ def test_ring_full(guest: Guest) -> None:
     assert sum(lost["messages"] for lost in told) == account.contexts_dropped + account.tallies_dropped
 
 
-@OLDEST_AND_NEWEST
+@NEWEST
 @pytest.mark.usefixtures("execs", "settings")
 def test_over_the_rate_limit(guest: Guest) -> None:
     with SecondReader(guest) as second, Live(guest) as live:
@@ -180,7 +180,7 @@ def test_over_the_rate_limit(guest: Guest) -> None:
     assert sum(Counter(lost["types"]).total() for lost in told) == dropped
 
 
-@OLDEST_AND_NEWEST
+@NEWEST
 @pytest.mark.usefixtures("execs", "settings")
 def test_buffer_ring_and_rate_limit_at_once(guest: Guest) -> None:
     """What the second reader has, and what the kernel says it threw away, is what was delivered and each loss."""
@@ -216,7 +216,7 @@ def test_buffer_ring_and_rate_limit_at_once(guest: Guest) -> None:
     assert sum(each["messages"] for each in losses(events, "ring")) == rings
 
 
-@OLDEST_AND_NEWEST
+@NEWEST
 @pytest.mark.usefixtures("auditd", "execs", "settings")
 def test_over_the_backlog_limit(guest: Guest) -> None:
     """Records that were never made: no reader has them, and only the kernel can tell."""

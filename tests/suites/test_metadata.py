@@ -160,12 +160,19 @@ def shown(event: Json) -> tuple[object, ...]:
 def test_names_and_failures(
     bench: Bench, rules: Rules, record_property: Callable[[str, object], None]
 ) -> None:
+    # From here on each look into runc's state meets these.
+    bench.sh(
+        "mkdir -p /run/runc/bad-garbage /run/runc/bad-fifo /run/runc/bad-mode;"
+        " head -c 4096 /dev/urandom >/run/runc/bad-garbage/state.json; mkfifo /run/runc/bad-fifo/state.json;"
+        " echo '{\"id\":' >/run/runc/bad-mode/state.json; chmod 0 /run/runc/bad-mode/state.json"
+    )
     _names(bench)
     _processes(bench, rules)
     _failures(bench)
     _ended(bench, record_property)
 
 
+@pytest.mark.full
 @pytest.mark.only_on("newest")
 def test_nobody_answers(podmans: Bench, record_property: Callable[[str, object], None]) -> None:
     record_property("latency, ms", json.dumps(_hung(podmans)))
@@ -235,20 +242,17 @@ def _failures(bench: Bench) -> None:
     bench.sh("systemctl kill -s KILL --kill-who=main docker.service")
     group = "/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/$(pgrep -f 'sleep 600' -o)/cgroup)"
     bench.exec("sh", "-c", f"(echo 0 >{group}/cgroup.procs; exec true orphan)")
-    bench.sh(
-        "mkdir /run/runc/bad-garbage /run/runc/bad-fifo /run/runc/bad-mode;"
-        " head -c 4096 /dev/urandom >/run/runc/bad-garbage/state.json; mkfifo /run/runc/bad-fifo/state.json;"
-        " echo '{\"id\":' >/run/runc/bad-mode/state.json; chmod 0 /run/runc/bad-mode/state.json"
-    )
     storage = "/var/lib/containers/storage/overlay-containers"
-    before = bench.status()["metadata"]
     bench.sh(f"podman create --name plate {IMAGE} sleep 600")
     bench.sh(f"cp -a {storage}/containers.json /run/containers.json")
     bench.sh(f"rm {storage}/containers.json && mkfifo {storage}/containers.json")
     path = "/machine.slice/libpod-" + "ef" * 32 + ".scope"
     cgroup = f"/sys/fs/cgroup{path}"
+    before = bench.status()["metadata"]
     bench.sh(f"mkdir -p {cgroup}")
     bench.exec("sh", "-c", f"(echo 0 >{cgroup}/cgroup.procs; exec true nameless)")
+    # A worker that waits for a writer of the FIFO is killed for it, and nothing is known: "unknown" is an answer.
+    bench.until("unknown", before["unknown"])
     bench.sh(f"rm {storage}/containers.json; cp -a /run/containers.json {storage}/containers.json")
     bench.exec("runc", "exec", "rweb", "true", "beside")
     bench.truth(500, "flow")
@@ -258,9 +262,7 @@ def _failures(bench: Bench) -> None:
     assert told["orphan"]["container"]["name"] in {"before", "dweb"}
     assert told["beside"]["container"]["name"] == "rweb"
     after = bench.status()["metadata"]
-    assert after["state"] == "on"
-    assert after["unknown"] > before["unknown"]
-    assert (after["timed_out"], after["crashed"]) == (0, 0)
+    assert (after["state"], after["crashed"]) == ("on", 0)
 
 
 def _hung(bench: Bench) -> dict[str, float]:

@@ -27,7 +27,11 @@ def refused(guest: Guest, *argv: str) -> Completed:
 
 @pytest.mark.parametrize(
     ("capability", "named"),
-    [("cap_audit_read", b"CAP_AUDIT_READ"), ("cap_audit_write", b"CAP_AUDIT_WRITE"), ("cap_bpf", b"CAP_BPF")],
+    [
+        ("cap_audit_read", b"CAP_AUDIT_READ"),
+        pytest.param("cap_audit_write", b"CAP_AUDIT_WRITE", marks=pytest.mark.full),
+        ("cap_bpf", b"CAP_BPF"),
+    ],
 )
 def test_missing_capability(guest: Guest, capability: str, named: bytes) -> None:
     # CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON, so it goes as well.
@@ -72,9 +76,9 @@ def test_ordinary_user(guest: Guest) -> None:
 @pytest.mark.parametrize(
     ("unshare", "word"),
     [
-        (("--net",), b"network"),
+        pytest.param(("--net",), b"network", marks=pytest.mark.full),
         (("--user", "--map-root-user"), b"user"),
-        (("--pid", "--fork", "--mount-proc"), b"pid"),
+        pytest.param(("--pid", "--fork", "--mount-proc"), b"pid", marks=pytest.mark.full),
     ],
 )
 def test_another_namespace(guest: Guest, unshare: tuple[str, ...], word: bytes) -> None:

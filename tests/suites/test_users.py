@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.suites.rules import Rules
     from tests.vm.guest import Guest
 
-pytestmark = pytest.mark.only_on("5.10", "newest")
+pytestmark = pytest.mark.only_on("5.10")
 
 Json = dict[str, Any]
 ACTS = ("alone", "nested", "many", "late", "again")

@@ -15,7 +15,7 @@ import pytest
 
 from enricher.correlate.join import BEFORE_START
 from enricher.sources.audit.types import NAMES, is_user
-from tests.suites.corpus import keep
+from tests.suites.corpus import VARIED, keep
 from tests.suites.guest.variety.acts import HOSTILE
 from tests.suites.live import Account, Json, Live
 from tests.suites.rules import Rules
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.vm.guest import Guest
+
+pytestmark = pytest.mark.only_on(*VARIED)
 
 ENOUGH, MANY_CALLS = 45, 120
 AUID = 4242

@@ -197,6 +197,7 @@ def test_the_daemon_has_all_of_200_000_records(guest: Guest, rules: Rules) -> No
     same_events(guest, rules, BURST_FULL)
 
 
+@pytest.mark.full
 @ONE_KERNEL
 def test_the_slot_from_the_first_start_to_the_last_end(daemon: Service, guest: Guest) -> None:
     """Nothing but the pid is set; it is kept from others, given back, and taken again after a kill."""
@@ -236,6 +237,7 @@ def test_the_slot_from_the_first_start_to_the_last_end(daemon: Service, guest: G
     assert "could not be given back" not in account
 
 
+@pytest.mark.full
 @ONE_KERNEL
 def test_a_daemon_that_stands_still_loses_by_number(daemon: Service, guest: Guest, rules: Rules) -> None:
     """The kernel waits for it a while, keeps what the backlog limit allows, and gives up the rest: all is told."""
@@ -261,6 +263,7 @@ def test_a_daemon_that_stands_still_loses_by_number(daemon: Service, guest: Gues
     assert sum(each["records"] for each in lost if each["cause"] == "netlink") == dropped, lost
 
 
+@pytest.mark.full
 @ONE_KERNEL
 @pytest.mark.usefixtures("auditd")
 def test_auditd_keeps_the_slot(guest: Guest) -> None:
@@ -304,6 +307,7 @@ def test_it_ends_with_auditd_and_begins_with_it(guest: Guest, rules: Rules) -> N
     assert gap["first"] <= gap["last"]
 
 
+@pytest.mark.full
 @ONE_KERNEL
 @pytest.mark.usefixtures("plugin")
 def test_auditd_reloads_it(guest: Guest) -> None:
@@ -315,6 +319,7 @@ def test_auditd_reloads_it(guest: Guest) -> None:
     assert plugins(guest) == before
 
 
+@ONE_KERNEL
 def test_what_it_says_of_itself_by_hand(guest: Guest) -> None:
     guest.run(["sh", "-c", GONE], timeout=60, check=True)
     done = guest.run(["audit-enricher", "plugin"], timeout=120)

@@ -11,6 +11,7 @@ from tests.suites.staging import COMMAND, installed
 from tests.suites.test_doctor import doctor, in_state
 
 
+@pytest.mark.full
 @pytest.mark.vm
 def test_says_that_there_is_no_audit(share: Path, pytestconfig: pytest.Config) -> None:
     slot = (pytestconfig.getoption("--kernel") or ["6.1"])[0]

@@ -112,8 +112,10 @@ def test_too_large_is_split_and_remembered(protocol: Protocol) -> None:
     assert receiver.statuses[413] == refusals
     assert receiver.uids == uids(waiting)
     assert not first.refused
-    # The receiver closes with the body unread: its reset may come before the answer has been read.
-    assert all("reset" in error.message for error in first.errors)
+    # The receiver closes with the body unread: that may be seen before the answer has been read, in each of these ways.
+    unread = ("connection reset by peer", "broken pipe", "closed the connection without an answer")
+    others = [error.message for error in first.errors if not any(word in error.message for word in unread)]
+    assert others == []
 
 
 @every

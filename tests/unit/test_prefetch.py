@@ -255,7 +255,7 @@ def test_it_is_started_where_the_settings_say(tmp_path: object) -> None:
     assert prefetch.start(settings(tmp_path, "[metadata]\nenabled = false\n"), clock, said.append) is None
     made = prefetch.start(settings(tmp_path, ""), clock, said.append)
     assert made is not None
-    assert len(made.take_helpers()) == 2
+    assert len({pid for pid, _ in made.take_helpers()}) == 2
     made.close()
 
 

@@ -308,8 +308,11 @@ def test_whose_event_it_is(run: Run, pid: int, own: bool) -> None:  # noqa: FBT0
 def test_the_events_of_our_other_processes_are_ours_by_pid_and_start(run: Run) -> None:
     """A pid alone would make somebody else's event ours once it is used again."""
     who = alone(101)._replace(pid=77, start=1_230_000_000)
-    run.stages.take(Batch([], [], [], parked=False, now=run.now, wall=WALL, helpers=((76, 5), (77, 123))))
+    told = ((76, 5), (77, 121), (77, 123))
+    run.stages.take(Batch([], [], [], parked=False, now=run.now, wall=WALL, helpers=told))
     for serial, start, own in (
+        (98, 1_219_999_999, True),
+        (99, 1_229_999_999, False),
         (101, 1_230_000_000, True),
         (102, 1_239_999_999, True),
         (103, 1_240_000_000, False),
