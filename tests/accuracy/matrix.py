@@ -83,7 +83,7 @@ def full_runtimes() -> list[Runtime]:
 
 def reduced_runtimes() -> list[Runtime]:
     """Those that `make test` has the time for."""
-    return [runtimes.Engine("podman"), runtimes.Bare("runc")]
+    return [runtimes.Engine("podman"), runtimes.Engine("docker"), runtimes.Bare("runc")]
 
 
 def perform(
