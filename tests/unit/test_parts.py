@@ -36,8 +36,8 @@ def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
 
 def test_every_kernel_has_its_part() -> None:
     names = [part.name for part in parts.parts(list(SLOTS))]
-    assert sorted(names) == sorted(["units", *SLOTS])
-    assert [part.name for part in parts.parts(["6.1"])] == ["units", "6.1"]
+    assert sorted(names) == sorted(["units", *SLOTS, "own"])
+    assert [part.name for part in parts.parts(["6.1"])] == ["units", "6.1", "own"]
 
 
 def test_the_last_parts_have_every_test_of_theirs_once() -> None:
