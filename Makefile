@@ -248,7 +248,7 @@ soak-records: $(READY) ## The main job at its full size, every record type, ever
 
 .PHONY: soak-suites
 soak-suites: $(READY) ## The other suites on every kernel: service, metadata, journal, options, refusals, doctor, quiet, cgroups, destinations
-	@$(PARTS) $(ARGS) --rest $(addprefix tests/suites/test_,$(addsuffix .py,service metadata journal options refusals doctor quiet beside_auditd cgroups cgroup_v1 destinations watch without_audit cut_short))
+	@$(PARTS) $(ARGS) --rest $(addprefix tests/suites/test_,$(addsuffix .py,service metadata journal options refusals doctor quiet beside_auditd cgroups cgroup_v1 destinations watch without_audit))
 
 .PHONY: soak-ways
 soak-ways: $(READY) ## As auditd's plugin and as the audit daemon, beside the multicast group: 200 000 records on each, the same events

@@ -53,7 +53,7 @@ def test_two_builds_are_the_same_bytes(debs: Debs, tmp_path: Path) -> None:
         assert first.read_bytes() == again.read_bytes(), f"see diffoscope {first} {again}"
 
 
-@pytest.mark.full  # of one module: below
+@pytest.mark.full  # clang takes a minute for all of them where a machine is slow
 def test_two_compilations_are_the_same_bytes(tmp_path: Path) -> None:
     """The BPF objects, from a checkout of another name."""
     checkout = tmp_path / "checkout-elsewhere"

@@ -85,7 +85,7 @@ def test_what_is_read_at_run_time_is_installed(environment: Path, tmp_path: Path
     assert [name for name in PACKED if not (directory / name).exists()] == []
 
 
-@pytest.mark.full  # CI is one
+@pytest.mark.full  # as test_deb.py's
 def test_a_fresh_clone_has_its_programs_compiled(tmp_path: Path) -> None:
     """The same bytes as `make bpf` makes."""
     clone = copy(tmp_path / "clone", made=False)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The oldest and the newest; every kernel in soak-contid.
 pytestmark = [pytest.mark.vm, pytest.mark.only_on("5.10", "newest")]
 
-# Of each kernel: 40 000 processes and 10 000 sets of all four with --full.
+# On each kernel; with --full 40 000 processes and 10 000 sets on all four together.
 FORKS = {False: 500, True: 10_000}
 ROUNDS = {False: 250, True: 2500}
 CGROUP = "/sys/fs/cgroup/contid-family"

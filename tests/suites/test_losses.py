@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TRUTH = f"{SHARE}/workload/truth"
 NEWEST = pytest.mark.only_on("newest")
-"""Where the kernels between them differ in nothing that these touch; soak-records runs them all."""
+"""soak-records runs them on all."""
 _numbers = itertools.count()
 
 

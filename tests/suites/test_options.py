@@ -75,7 +75,7 @@ def test_unknown_type_is_refused_with_a_hint(guest: Guest) -> None:
 def test_reader_that_goes_away(guest: Guest) -> None:
     """`| head`: the end of the work, not a failure, and no traceback."""
     script = (
-        f"({COMMAND} run --format json --key exec --for 5s; echo status $? >&2) | head -n 1 &"
+        f"({COMMAND} run --format json --key exec --for 20s; echo status $? >&2) | head -n 1 &"
         f" reader=$!; while kill -0 $reader 2>/dev/null; do {TRUTH} 2; done; wait"
     )
     done = guest.run(["sh", "-c", script], timeout=60, check=True)
