@@ -35,9 +35,10 @@ spec["process"].update(terminal=False, args=["sleep", "600"])
 spec["linux"]["cgroupsPath"] = path
 json.dump(spec, open("config.json", "w"))
 """
+# The test has killed the daemon; what waits for it to be up again is the start, no client.
+_CLEAN_DOCKER = "systemctl start docker; docker rm -f before dweb dlate"
 # A client waits for a daemon that is not there, or wakes it.
 _CLEAN = f"""
-if systemctl -q is-active docker; then docker rm -f before dweb dlate; fi
 podman rm -f -t 0 pweb plate phung pcrash pended
 if systemctl -q is-active containerd; then
     ctr task kill -s KILL cweb; ctr task delete cweb; ctr container delete cweb
@@ -136,6 +137,8 @@ def serving(guest: Guest, rules: Rules, daemons: str, engines: str) -> Iterator[
         made.sh(f"mkdir -p {DROP_IN.rpartition('/')[0]}; printf '[metadata]\\nlabels = true\\n' >{DROP_IN}")
         yield made
     finally:
+        if "docker" in engines.split():
+            guest.run(["sh", "-c", _CLEAN_DOCKER], timeout=120)
         wipe = f"rm -rf {DROP_IN} /var/log/audit-enricher /var/lib/audit-enricher"
         guest.run(["sh", "-c", _CLEAN], timeout=120)
         guest.run(["sh", "-c", f"systemctl stop {UNIT}; systemctl reset-failed {UNIT}; {wipe}"], timeout=60)

@@ -141,8 +141,11 @@ def _box(yard: Yard, spaces: dict[tuple[str, int], Json]) -> None:
         "name": "to-box",
     }
     assert other["peer"] == {"index": inside["index"], "net": box["net"], "name": "eth0"}
-    users = [entry for (kind, _), entry in spaces.items() if kind == "user" and entry.get("host")]
-    assert [each["id"] for each in users[0]["containers"]] == [yard.container]
+    # Which it shares with the host, and with what containers other suites run.
+    (users,) = (entry for (kind, _), entry in spaces.items() if kind == "user" and entry.get("host"))
+    assert [each for each in users["containers"] if each["id"] == yard.container] == [
+        {"id": yard.container, "runtime": "podman", "tasks": 1}
+    ]
 
 
 def _nested(yard: Yard, spaces: dict[tuple[str, int], Json]) -> None:
