@@ -7,7 +7,7 @@ The guest's side is guest/contids.py. Nothing here rests on audit.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,25 +44,14 @@ def nothing_is_left(said: dict[str, Any]) -> None:
     }
 
 
-@pytest.fixture
-def cgroup(guest: Guest) -> Iterator[str]:
-    """A cgroup for a family. It goes: of one that no runtime's state names, who runs next keeps asking."""
-    guest.run(["mkdir", "-p", CGROUP], check=True)
-    yield CGROUP
-    # It stays as long as init has not reaped the last of them.
-    guest.run(["sh", "-c", f"until rmdir {CGROUP} 2>/dev/null; do true; done"], timeout=60, check=True)
-
-
 @pytest.mark.grows
 @pytest.mark.timeout(600)
 def test_every_process_of_a_family_has_it(
-    guest: Guest,
-    cgroup: str,
-    request: pytest.FixtureRequest,
-    record_property: Callable[[str, object], None],
+    guest: Guest, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> None:
     count = FORKS[bool(request.config.getoption("--full"))]
-    said = answer(guest, "family", f"{SHARE}/workload/family", str(count), cgroup, timeout=500)
+    guest.run(["mkdir", "-p", CGROUP], check=True)
+    said = answer(guest, "family", f"{SHARE}/workload/family", str(count), CGROUP, timeout=500)
     nothing_is_left(said)
     assert said["made"] >= count
     assert said["counters"]["inherited"] == said["made"], "each process that was made, and no other"
@@ -73,13 +62,14 @@ def test_every_process_of_a_family_has_it(
 
 @pytest.mark.timeout(600)
 def test_every_event_of_a_family_has_the_chain(
-    guest: Guest, cgroup: str, rules: Rules, record_property: Callable[[str, object], None]
+    guest: Guest, rules: Rules, record_property: Callable[[str, object], None]
 ) -> None:
     guest.run(
         ["auditctl", "-b", "0", "-r", "0"], check=True
     )  # nobody reads: what is queued is not counted as lost
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "exit_group", "-S", "execve", "-k", "family")
-    said = answer(guest, "events", f"{SHARE}/workload/family", "400", cgroup, timeout=500)
+    guest.run(["mkdir", "-p", CGROUP], check=True)
+    said = answer(guest, "events", f"{SHARE}/workload/family", "400", CGROUP, timeout=500)
     nothing_is_left(said)
     assert said["dropped"] == 0
     counts = {chain: number for comm, chain, number in said["contexts"] if comm == "family"}

@@ -36,7 +36,7 @@ spec["linux"]["cgroupsPath"] = path
 json.dump(spec, open("config.json", "w"))
 """
 # The test has killed the daemon; what waits for it to be up again is the start, no client.
-_CLEAN_DOCKER = "systemctl start docker; docker rm -f before dweb dlate"
+_CLEAN_DOCKER = "systemctl start docker; docker rm -f before dweb"
 # A client waits for a daemon that is not there, or wakes it.
 _CLEAN = f"""
 podman rm -f -t 0 pweb plate phung pcrash pended
