@@ -30,8 +30,10 @@ which boots one of its own, before those that share one.
 LAST = "interop"
 """Compares over the records that the suites in guests have left."""
 
-VM_TIMEOUT = 1200
-"""Seconds for a test that may have to build its guest first; the global limit is for all others."""
+VM_TIMEOUT = 3600
+"""Seconds for a test that may have to build its guest first; the global limit is for all others. Commands in a
+guest have limits of their own: this ends what hangs outside of them.
+"""
 
 
 SECONDS: Final = pytest.StashKey[dict[str, defaultdict[str, float]]]()

@@ -80,8 +80,10 @@ def send_and_wait(  # noqa: PLR0913 - both ends of the test, and what it is told
     deadline = time.monotonic() + wait
     poll = select.poll()
     poll.register(socket.fileno(), select.POLLIN)
-    while (left := deadline - time.monotonic()) > 0:
-        poll.poll(left * 1000 if stamp is None else _PARKED_WAIT_MS)
+    left = wait
+    while left:
+        left = max(0.0, deadline - time.monotonic())  # at 0 a last look: this process may have stood still
+        poll.poll(left * 1000 if stamp is None else min(left * 1000, _PARKED_WAIT_MS))
         batch = socket.receive()
         records += batch
         for record in batch:

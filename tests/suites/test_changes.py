@@ -42,7 +42,7 @@ def box(guest: Guest) -> Iterator[tuple[str, str]]:
     """A container of podman's that was there before the program: its id, and the pid of its first process."""
     guest.run(["guest-images", "podman"], timeout=120, check=True)
     mount = ("-v", f"{SHARE}/workload:/w:ro")
-    run = ("podman", "run", "-d", "--name", "changes", "--net", "none", *mount, IMAGE, "sleep", "600")
+    run = ("podman", "run", "-d", "--name", "changes", "--net", "none", *mount, IMAGE, "sleep", "100000")
     ident = guest.run(list(run), timeout=120, check=True).stdout.decode().split()[-1]
     pid = guest.run(["podman", "inspect", "--format", "{{.State.Pid}}", "changes"], timeout=60, check=True)
     yield ident, pid.stdout.decode().strip()

@@ -61,7 +61,7 @@ def test_podman_with_the_hook(
     settled(bench)
     for number in range(boxes):
         name = f"hooked{number}"
-        health = f"--health-cmd '/bin/true healthy-{number}' --health-interval disable"
+        health = f"--health-cmd '/bin/true healthy-{number}' --health-interval disable --health-timeout 10m"
         bench.sh(
             f"podman run -d --name {name} {health} {IMAGE} sh -c '/bin/true first-{number}; exec sleep 600'"
         )

@@ -13,6 +13,7 @@ import pytest
 
 from tests.suites.live import Live
 from tests.suites.test_service import EVENTS, Service, service
+from tests.vm.process import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ _CHANGE = (
     "print('told', error, flush=True)\n"
     "sys.stdin.read()\n"
 )
-_LIMIT = 60.0
+_LIMIT = 60.0 * PATIENCE
 _WORD = b"tty_set"
 
 

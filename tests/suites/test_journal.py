@@ -52,7 +52,7 @@ def act(service: Service) -> str:
     """Execs in a container before, around and after a kill of the service; returns the container's id."""
     guest = service.guest
     guest.run(["guest-images", "podman"], timeout=120, check=True)
-    box = ["podman", "run", "-d", "--name", "old", "-v", f"{SHARE}/workload:/w:ro", IMAGE, "sleep", "600"]
+    box = ["podman", "run", "-d", "--name", "old", "-v", f"{SHARE}/workload:/w:ro", IMAGE, "sleep", "100000"]
     ident = guest.run(box, timeout=120, check=True).stdout.decode().strip()
     run = ["podman", "exec", "old"]
     try:

@@ -34,7 +34,7 @@ STORM_ROUNDS, STORM_ROUNDS_FULL = 1, 5
 _IDLE = 40_000
 """Bytes a second that a reader writes who has nothing to do but what the question whether he has makes: four execs."""
 
-_NO_MORE = 15.0
+_NO_MORE = 60.0
 """Seconds without another end: one whose telling was skipped never comes."""
 
 

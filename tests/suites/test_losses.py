@@ -162,7 +162,7 @@ def test_over_the_rate_limit(guest: Guest) -> None:
         # Without auditd its hold queue may be full by now, and every record a loss to auditd: give it room.
         guest.run(["auditctl", "-b", "200000"], check=True)
         before = status(guest)["lost"]
-        guest.run(["auditctl", "-r", "40"], check=True)
+        guest.run(["auditctl", "-r", "10"], check=True)
         guest.run([TRUTH, "-j", "2", "40", "rate"], timeout=120, check=True)
         guest.run(["auditctl", "-r", "0"], check=True)
         dropped = status(guest)["lost"] - before
@@ -192,7 +192,7 @@ def test_buffer_ring_and_rate_limit_at_once(guest: Guest) -> None:
         before = status(guest)["lost"]
         guest.run(["kill", "-STOP", str(live.pid)], check=True)
         guest.run([TRUTH, "-j", "2", "150", "all"], timeout=120, check=True)
-        guest.run(["auditctl", "-r", "40"], check=True)
+        guest.run(["auditctl", "-r", "10"], check=True)
         guest.run([TRUTH, "-j", "2", "20", "rate"], timeout=120, check=True)
         guest.run(["auditctl", "-r", "0"], check=True)
         guest.run(["kill", "-CONT", str(live.pid)], check=True)

@@ -74,9 +74,12 @@ def test_unknown_type_is_refused_with_a_hint(guest: Guest) -> None:
 @pytest.mark.usefixtures("two_keys")
 def test_reader_that_goes_away(guest: Guest) -> None:
     """`| head`: the end of the work, not a failure, and no traceback."""
+    said = "/run/reader-that-goes-away"
     script = (
-        f"({COMMAND} run --format json --key exec --for 20s; echo status $? >&2) | head -n 1 &"
-        f" reader=$!; while kill -0 $reader 2>/dev/null; do {TRUTH} 2; done; wait"
+        f"({COMMAND} run --format json --key exec --for 20s 2>{said}; echo status $? >>{said}) | head -n 1 &"
+        # Not before: while the programs are loaded nobody reads, and the nonce would stand behind all that.
+        f" reader=$!; until grep -qs 'ready$' {said} || ! kill -0 $reader 2>/dev/null; do sleep 0.2; done;"
+        f" while kill -0 $reader 2>/dev/null; do {TRUTH} 2; done; wait; cat {said} >&2; rm {said}"
     )
     done = guest.run(["sh", "-c", script], timeout=60, check=True)
     (event,) = schema.parse(done.stdout)

@@ -18,7 +18,7 @@ import pytest
 from tests import schema
 from tests.suites.live import Live, mismatches, truth_of
 from tests.suites.main_job import TRUTH
-from tests.suites.test_service import DROP_IN, GONE, UNIT, Service, notices
+from tests.suites.test_service import DROP_IN, GONE, UNIT, Service, notices, whole_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,11 +130,13 @@ def written(guest: Guest) -> list[Json]:
     """All events, those of rotated files first."""
     names = guest.run(["sh", "-c", f"ls -1 {EVENTS}*"], check=True).stdout.decode().split()
     names.sort(key=lambda name: -int(name.rpartition(".")[2] if name != EVENTS else 0))
-    return [event for name in names for event in schema.parse(guest.get(name))]
+    return [event for name in names for event in schema.parse(whole_lines(guest.get(name)))]
 
 
 def gaps(guest: Guest) -> list[Json]:
-    notices = [event["notice"] for event in schema.parse(guest.get(EVENTS)) if event["type"] == "NOTICE"]
+    notices = [
+        event["notice"] for event in schema.parse(whole_lines(guest.get(EVENTS))) if event["type"] == "NOTICE"
+    ]
     return [notice for notice in notices if notice["kind"] == "gap"]
 
 

@@ -34,8 +34,10 @@ PORT_NAME = "org.audit-enricher.agent"
 CHUNK = 1 << 16
 _MAGIC = b"AEvm"
 _HEAD = struct.Struct("!4sII")
-# A process that daemonised keeps its parent's pipes open; after this silence (seconds) they are not waited for.
-_LINGER = 1.0
+# A process that daemonised keeps its parent's pipes open: not waited for after so many looks without anything in them.
+# Looks and no clock: a machine that stood still for a second has shown nothing.
+_LINGER_LOOKS = 20
+_LOOK = 0.05
 
 Value = str | int | list[str] | list[int] | dict[str, str] | None
 Header = dict[str, Value]
@@ -115,7 +117,8 @@ class Command:
         self._id = number(header, "id")
         self._done = done
         self._input: queue.SimpleQueue[bytes | None] | None = None
-        self._moved = time.monotonic()
+        self._moves = 0
+        self._sending: set[int] = set()
         argv, size = header.get("argv"), header.get("pty")
         extra = header.get("env")
         if not (isinstance(argv, list) and argv):
@@ -205,9 +208,10 @@ class Command:
                 return
             if not data:
                 return
-            self._moved = time.monotonic()
+            self._sending.add(fd)
             self._port.send({"op": name, "id": self._id}, data)
-            self._moved = time.monotonic()
+            self._moves += 1
+            self._sending.discard(fd)
 
     def _carry_in(self, source: queue.SimpleQueue[bytes | None], fd: int) -> None:
         with contextlib.suppress(OSError):
@@ -221,10 +225,12 @@ class Command:
 
     def _wait(self) -> None:
         status = self._process.wait()
-        self._moved = time.monotonic()
         for reader in self._readers:
-            while reader.is_alive() and time.monotonic() - self._moved < _LINGER:
-                reader.join(0.05)
+            quiet = 0
+            while reader.is_alive() and quiet < _LINGER_LOOKS:
+                before = self._moves
+                reader.join(_LOOK)
+                quiet = 0 if self._sending or self._moves != before else quiet + 1
         self._port.send({"op": "exit", "id": self._id, "status": status})
         self._done()
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BootOptions", "Completed", "Machine"]
 
-BOOT_LIMIT = 180.0
+BOOT_LIMIT = 180.0 * PATIENCE
 _BOOT_ATTEMPTS = 3
 _WATCHER_LIMIT = 30.0
 # oops=panic: a kernel that oopsed under our programs has failed, whatever it answers afterwards.
@@ -49,7 +49,7 @@ _APPEND = (
 )
 _PANIC = re.compile(rb"Kernel panic - not syncing|vm agent ends|^initramfs: ", re.MULTILINE)
 _PING_EVERY = 5.0
-_SILENCE_LIMIT = 90.0
+_SILENCE_LIMIT = 90.0 * PATIENCE
 _CONSOLE_LINES = 30
 _POST_MORTEM_LINES = 60
 _TRACE_LIMIT = 5.0
@@ -254,9 +254,10 @@ class Machine:
 
     def power_off(self, timeout: float = 60.0) -> None:
         """Shut down in order (only of use with a writable disk) and wait for QEMU's end."""
+        timeout *= PATIENCE
         self._stopping.set()
         with contextlib.suppress(GuestLost, GuestTimeout):
-            self.run(["systemctl", "poweroff", "--no-block"], timeout=timeout)
+            self.run(["systemctl", "poweroff", "--no-block"])
         try:
             self._qemu.wait(timeout)
         except subprocess.TimeoutExpired:
