@@ -89,8 +89,9 @@ $(HOST) $(RECEIVERS):
 		fi; \
 		echo "Installing with apt-get:$$missing"; \
 		export DEBIAN_FRONTEND=noninteractive; \
-		{ apt-get update -qq || echo "Going on with the package lists that are there."; \
-			apt-get install -y -qq --no-install-recommends $$missing; } \
+		patient='-o DPkg::Lock::Timeout=600 -o Acquire::Retries=5'; \
+		{ apt-get $$patient update -qq || echo "Going on with the package lists that are there."; \
+			apt-get $$patient install -y -qq --no-install-recommends $$missing; } \
 			>$(@D)/apt.log 2>&1 || { tail -n 40 $(@D)/apt.log >&2; exit 1; }; \
 	fi
 	@touch $@
@@ -99,7 +100,7 @@ $(HOST) $(RECEIVERS):
 $(FLUENT_SERVER): tests/delivery/receivers/fluent-server.package
 	@mkdir -p $(@D)
 	@if command -v npm >/dev/null; then \
-		npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix .cache/fluent-server \
+		npm install --silent --fetch-retries 5 --no-save --no-audit --no-fund --ignore-scripts --prefix .cache/fluent-server \
 			--cache .cache/npm-cache $$(grep -v '^#' $<) >$(@D)/npm.log 2>&1 || { tail -n 20 $(@D)/npm.log >&2; exit 1; }; \
 		touch $@; \
 	else \
@@ -113,7 +114,7 @@ $(FLUENT_SERVER): tests/delivery/receivers/fluent-server.package
 $(VENV)/.stamp: pyproject.toml | $(HOST)
 	@echo "Making $(VENV)"
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv --clear $(VENV)
-	@PIP_CACHE_DIR=$(CURDIR)/.cache/pip $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@PIP_CACHE_DIR=$(CURDIR)/.cache/pip $(VENV)/bin/python -m pip install --quiet --retries 10 --timeout 60 --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
 # The kernel side: one linked object per architecture. The flags are the same for all but for the

@@ -58,6 +58,7 @@ class Fleet:
         slow: Mapping[str, float] = MappingProxyType({}),
         more: str = "",
         patience: int = 3,
+        syslog_patience: str = _PATIENCE,
     ) -> None:
         self.names = names
         self._directory = directory
@@ -67,6 +68,7 @@ class Fleet:
         self._slow = slow
         self._more = more
         self._patience = patience
+        self._syslog_patience = syslog_patience
         self._children: dict[str, Child] = {}
         self._ports = {name: free_port() for name in SERVED if name in names}
         self._rsyslogs: dict[str, Rsyslog] = {}
@@ -110,7 +112,7 @@ class Fleet:
         port = self._rsyslogs[page].port[_PORTS[name]]
         kind = "relp" if name in RELP else "syslog"
         lines = [f'type = "{kind}"', f'address = "{self._address}:{port}"', f'sd_id = "{name}@32473"']
-        lines += [f'timeout = "{_PATIENCE}"']
+        lines += [f'timeout = "{self._syslog_patience}"']
         if name != "udp":
             lines.append("max_length = 65536")
         if name in SYSLOG:

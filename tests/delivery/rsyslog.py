@@ -32,6 +32,9 @@ _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _UID: Final = re.compile(rb' uid="([^"]*)"')
 
 
+_given: set[int] = set()
+
+
 def blocks(page: str, language: str) -> list[str]:
     """Return the blocks of code in this language on a page of the documentation."""
     text = (ROOT / "docs" / "sinks" / page).read_text()
@@ -49,11 +52,14 @@ def wait_for(condition: Callable[[], bool], what: str | Callable[[], str]) -> No
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port of the loopback that nobody has."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of the loopback that nobody has, nor was given here before: that one may not be bound yet."""
+    while True:
+        with socket.socket(socket.AF_INET, kind) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def listens(pid: int, address: str, port: int, kind: str = "tcp") -> bool:

@@ -16,6 +16,7 @@ from tests.delivery.driver import deliver, messages
 from tests.delivery.natsjwt import trust
 from tests.delivery.natsservers import NatsServers
 from tests.delivery.protocols import uids
+from tests.delivery.rsyslog import wait_for
 
 HOST = "0123456789abcdef0123456789abcdef"
 COUNT = 1_200
@@ -202,6 +203,8 @@ def test_a_server_that_hangs_is_left_for_another(tmp_path: Path) -> None:
         assert done.errors
         assert not sender._where.endswith(f":{servers.ports()[held]}")
         servers.go_on(held)
+        # It may answer for a moment with what it knew.
+        wait_for(lambda: len(servers.messages()) >= 303, "all messages")
         assert {uid for uid, _, _ in servers.messages()} == uids(messages(303))
 
 

@@ -22,7 +22,7 @@ from tests.interop.tools import RELEASES, Root, build_reader, root_of
 from tests.suites.corpus import CORPUS
 from tests.vm.kernels import SLOTS
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 SOURCE = Path(__file__).parent / "auparse_dump.c"
 MANY = 100_000

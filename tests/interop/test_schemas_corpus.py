@@ -21,7 +21,7 @@ from tests.schema import compiled
 from tests.suites.corpus import CORPUS, replayed
 from tests.unit.schema_checks import ecs_complaints, ocsf_complaints, shape
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1800)
 
 ELSEWHERE: HostEntry = {"name": "elsewhere"}
 HIDING = Selection(redact=["records.fields.argv", "records.fields.name", "subject.exe", "host.name"])

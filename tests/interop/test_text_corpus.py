@@ -21,7 +21,7 @@ from tests.interop.readers import Reader
 from tests.interop.texts import compare, kernel_lines
 from tests.suites.corpus import CORPUS, replayed
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1800)
 
 LINES: Final = 5_000
 """Of the job's records, most of which are alike; those that were made for their variety are all compared."""

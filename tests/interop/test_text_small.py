@@ -22,7 +22,7 @@ from tests.interop.text_events import INSIDE, events, losses, malformed, surroun
 from tests.interop.texts import DEVIATIONS, Difference, compare, kernel_lines
 from tests.unit.sample_events import HOST
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1800)
 
 UNREADABLE = 12
 """Events with a record that one of the tools refuses, for what a program said in it or for its missing end."""

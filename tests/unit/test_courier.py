@@ -295,10 +295,11 @@ def test_it_takes_no_signal(start: Start) -> None:
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     queue, sender = memory(), Asking()
-    start(queue, sender)
+    courier = start(queue, sender)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
     queue.put(messages(0, 1))
     sender.wait_for(bool)
+    assert courier.stop(DEADLINE)
     assert {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM} <= masks[0]
 
 

@@ -133,7 +133,7 @@ def test_chunks_that_come_after_one_without_acknowledgement_are_taken() -> None:
     forward = Forward()
     forward.answer = lambda chunk: None if len(forward.options) == 2 else {"ack": chunk}
     with Receiver(forward) as receiver:
-        sender = sender_for(receiver, ack_timeout=0.2, batch_bytes=1)
+        sender = sender_for(receiver, ack_timeout=1.0, batch_bytes=1)
         assert list(sender.send(messages(4)).again) == [1]
         receiver.join()
 
@@ -158,7 +158,7 @@ def test_chunks_that_come_after_one_without_acknowledgement_are_taken() -> None:
 def test_an_answer_that_is_none_is_an_error_and_the_connection_is_left(answer: object) -> None:
     second = Forward()
     with Receiver(Forward(answer=lambda _: answer), second) as receiver:
-        sender = sender_for(receiver, ack_timeout=0.5)
+        sender = sender_for(receiver, ack_timeout=2.0)
         with pytest.raises(Unreachable) as raised:
             sender.send(messages(2))
         assert raised.value.message.isprintable()

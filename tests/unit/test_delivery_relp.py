@@ -137,7 +137,7 @@ def test_no_more_than_the_window_waits_for_answers() -> None:
 def test_a_window_that_is_not_answered_is_not_exceeded() -> None:
     relp = Relp(lambda _: None)
     with Receiver(relp) as receiver:
-        sender = sender_for(receiver, window=5, timeout=0.3)
+        sender = sender_for(receiver, window=5, timeout=1.0)
         with pytest.raises(Unreachable, match="timed out"):
             sender.send(messages(20))
         receiver.join()

@@ -223,7 +223,7 @@ def test_tls_with_a_certificate_of_ours(authority: Path) -> None:
 @pytest.mark.parametrize("kind", ["drip", "stall"])
 def test_time_is_bounded_in_tls_too(authority: Path, kind: str) -> None:
     with BulkReceiver([Fault(kind, taken=True)], tls=server_context(authority)) as receiver:
-        sender = bulk(receiver.url, ca_file=str(authority / "ca.pem"), timeout=1.0)
+        sender = bulk(receiver.url, ca_file=str(authority / "ca.pem"), timeout=3.0)
         began = time.monotonic()
         with pytest.raises(Unreachable, match="the time for a batch is over"):
             sender.send(messages(1))

@@ -29,7 +29,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     host = Host()
     install_host(host, monkeypatch)
     made = Bench(tmp_path, host, monkeypatch)
-    monkeypatch.setattr(Routes.stop, "__defaults__", (0.2,))
+    monkeypatch.setattr(Routes.stop, "__defaults__", (20.0,))
     yield made
     made.manager.close()
 
@@ -96,8 +96,11 @@ def test_wrong_tables_end_the_start_with_every_place(bench: Bench, double: Doubl
     assert "dropped" not in bench.host.log
 
 
-def test_losses_of_a_queue_are_told_in_the_stream_and_do_not_loop(bench: Bench, double: Double) -> None:
+def test_losses_of_a_queue_are_told_in_the_stream_and_do_not_loop(
+    bench: Bench, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
     double.away.add("a:1")
+    monkeypatch.setattr(Routes.stop, "__defaults__", (0.2,))
     add(bench, table("a", 'queue = "memory"\nmax_size = 900\npolicy = "drop_newest"'))
 
     def later(_: Asked) -> None:
@@ -112,8 +115,11 @@ def test_losses_of_a_queue_are_told_in_the_stream_and_do_not_loop(bench: Bench, 
     assert {each["sink"] for each in told} == {"a"}
 
 
-def test_what_waits_at_the_end_is_for_the_next_run(bench: Bench, double: Double) -> None:
+def test_what_waits_at_the_end_is_for_the_next_run(
+    bench: Bench, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
     double.away.add("a:1")
+    monkeypatch.setattr(Routes.stop, "__defaults__", (0.2,))
     add(bench, table("a"))
     bench.run(bench.event)
     assert any("messages wait for the next start" in each for each in bench.said)

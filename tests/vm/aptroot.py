@@ -67,6 +67,7 @@ class AptRoot:
             # Old suites are past their Valid-Until, and a mirror of a rolling one may lag.
             "Acquire::Check-Valid-Until": "false",
             "Acquire::Languages": "none",
+            "Acquire::Retries": "5",
         }
         flags = [flag for key, value in options.items() for flag in ("-o", f"{key}={value}")]
         return shell([tool, *flags, *words], cwd=cwd)

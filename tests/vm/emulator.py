@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,9 @@ NAME = "qemu-system-x86_64"
 # Starting a program is five times as fast with 10.0 as with 7.2, where writing to a page that holds code threw away
 # more than what was translated from it (docs/adr/0023-a-newer-emulator.md).
 _GOOD_MAJOR = 10
+_TRIES = 3
+_BETWEEN = 10.0
+"""Seconds."""
 _SUITE = "bookworm-backports"
 _PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data")
 _SEABIOS = Path("/usr/share/seabios")
@@ -80,22 +84,31 @@ def _major(binary: str) -> int:
 
 def _unpack() -> Emulator | None:
     apt = AptRoot(_SUITE, may_be_unsigned=False)
-    try:
-        apt.update()
-        fields = apt.show(_PACKAGES[0])
-        if not fields:
-            tell(f"emulator: {_SUITE} has none, so the machine's own runs the guests, slowly")
-            return None
-        final = _home() / fields["SHA256"][:16]
-        if not final.exists():
-            tell(f"emulator: unpacking QEMU {fields['Version']} from {_SUITE}")
-            with scratch("emulator") as work:
-                for deb in apt.download(list(_PACKAGES), work / "debs"):
-                    shell(["dpkg", "-x", deb, work / "root"])
-                (work / "root").rename(final)
-    except BuildError as error:
-        tell(f"emulator: the machine's own runs the guests, slowly: {str(error).strip().splitlines()[-1]}")
+    for attempt in range(1, _TRIES + 1):
+        # Without it every guest takes several times as long: a mirror that is away for a moment is waited for.
+        try:
+            return _unpack_from(apt)
+        except BuildError as error:
+            said = str(error).strip().splitlines()[-1]
+            tell(f"emulator: attempt {attempt} of {_TRIES}: {said}")
+            time.sleep(_BETWEEN if attempt < _TRIES else 0)
+    tell("emulator: the machine's own runs the guests, slowly")
+    return None
+
+
+def _unpack_from(apt: AptRoot) -> Emulator | None:
+    apt.update()
+    fields = apt.show(_PACKAGES[0])
+    if not fields:
+        tell(f"emulator: {_SUITE} has none, so the machine's own runs the guests, slowly")
         return None
+    final = _home() / fields["SHA256"][:16]
+    if not final.exists():
+        tell(f"emulator: unpacking QEMU {fields['Version']} from {_SUITE}")
+        with scratch("emulator") as work:
+            for deb in apt.download(list(_PACKAGES), work / "debs"):
+                shell(["dpkg", "-x", deb, work / "root"])
+            (work / "root").rename(final)
     found = _unpacked(final.name)
     if _major(found.binary) < _GOOD_MAJOR:
         tell("emulator: what was unpacked does not start, so the machine's own runs the guests, slowly")
