@@ -25,7 +25,7 @@ WITHOUT_EOE = 200
 TRUTH = f"{SHARE}/workload/truth"
 IMAGE = "localhost/busybox:latest"
 _PROVOKE = ("python3", f"{SHARE}/guest/provoke.py")
-_TEARDOWN_LIMIT = 20.0
+_TEARDOWN_LIMIT = 80.0
 
 
 class Job(NamedTuple):
@@ -122,7 +122,7 @@ def _containers(guest: Guest) -> dict[str, tuple[str, str]]:
     for engine in ("podman", "docker"):
         name = f"{engine}-box"
         guest.run(
-            [engine, "run", "-d", "--name", name, *mount, IMAGE, "sleep", "600"], timeout=120, check=True
+            [engine, "run", "-d", "--name", name, *mount, IMAGE, "sleep", "100000"], timeout=120, check=True
         )
         note = f"/run/{engine}-id"
         guest.run(

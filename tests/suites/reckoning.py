@@ -108,7 +108,7 @@ class Reckoning:
     def _cut(self) -> tuple[list[Json], list[tuple[int, int]]]:
         """Return what came up to the last mark, of the file and of the second reader; keep what came behind it."""
         words = f"mark={self._marks}="
-        at = max(place for place, event in enumerate(self._events) if words in json.dumps(event["records"]))
+        at = max(place for place, event in enumerate(self._events) if says(event, words))
         events, self._events = parted(self._events, at, self._end, serial)
         place = self._place()
         assert place is not None
@@ -134,7 +134,7 @@ class Reckoning:
         service.from_the_start()
         fresh = [json.loads(line) for line in lines if schema.is_whole(line)]
         self._events = [*self._events, *fresh]
-        (self._end, *_) = [serial(event) for event in reversed(fresh) if mark in json.dumps(event["records"])]
+        (self._end, *_) = [serial(event) for event in reversed(fresh) if says(event, mark)]
         while self._place() is None:
             done = service.guest.run(["tail", "-c", f"+{self._read + 1}", SEEN], timeout=120, check=True)
             data = done.stdout[: len(done.stdout) // 6 * 6]
@@ -143,8 +143,14 @@ class Reckoning:
 
     def _say(self, words: str) -> None:
         """Have the words recorded until they are in the file: what is recorded while no service runs nobody writes."""
-        look = f"for i in 1 2 3 4 5 6 7 8; do grep -qs --text {words} {EVENTS} && exit 0; sleep 0.3; done"
+        found = f"""grep -qs --text '"type":"USER".*{words}' {EVENTS}"""
+        look = f"for i in 1 2 3 4 5 6 7 8; do {found} && exit 0; sleep 0.3; done"
         self._service.sh(f"until (auditctl -m {words}; {look}; exit 1); do :; done")
+
+
+def says(event: Json, words: str) -> bool:
+    """Whether it is the message with these words, and not the execution of who sends or seeks it."""
+    return event["type"] == "USER" and words in json.dumps(event["records"])
 
 
 def serial(event: Json) -> int:

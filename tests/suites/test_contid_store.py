@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.suites.staging import SHARE
+from tests.suites.test_losses import status
 
 if TYPE_CHECKING:
     from tests.suites.rules import Rules
@@ -64,12 +65,15 @@ def test_every_process_of_a_family_has_it(
 def test_every_event_of_a_family_has_the_chain(
     guest: Guest, rules: Rules, record_property: Callable[[str, object], None]
 ) -> None:
-    guest.run(
-        ["auditctl", "-b", "0", "-r", "0"], check=True
-    )  # nobody reads: what is queued is not counted as lost
-    rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "exit_group", "-S", "execve", "-k", "family")
-    guest.run(["mkdir", "-p", CGROUP], check=True)
-    said = answer(guest, "events", f"{SHARE}/workload/family", "400", CGROUP, timeout=500)
+    before = status(guest)["backlog_limit"]
+    # Nobody reads: what is queued is not counted as lost.
+    guest.run(["auditctl", "-b", "0", "-r", "0"], check=True)
+    try:
+        rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "exit_group", "-S", "execve", "-k", "family")
+        guest.run(["mkdir", "-p", CGROUP], check=True)
+        said = answer(guest, "events", f"{SHARE}/workload/family", "400", CGROUP, timeout=500)
+    finally:
+        guest.run(["auditctl", "-b", str(before)], check=True)
     nothing_is_left(said)
     assert said["dropped"] == 0
     counts = {chain: number for comm, chain, number in said["contexts"] if comm == "family"}

@@ -31,7 +31,7 @@ _SPEC = """
 import json, sys
 name, path, state = sys.argv[1:]
 spec = json.load(open("config.json"))
-spec["process"].update(terminal=False, args=["sleep", "600"])
+spec["process"].update(terminal=False, args=["sleep", "100000"])
 spec["linux"]["cgroupsPath"] = path
 json.dump(spec, open("config.json", "w"))
 """
@@ -113,7 +113,7 @@ class Bench(Service):
 @pytest.fixture
 def bench(guest: Guest, rules: Rules) -> Iterator[Bench]:
     with serving(guest, rules, "systemctl start containerd docker", "docker podman containerd") as made:
-        made.sh(f"docker run -d --name before -l tier=back {IMAGE} sleep 600")
+        made.sh(f"docker run -d --name before -l tier=back {IMAGE} sleep 100000")
         made.unit("start")
         yield made
 
@@ -197,11 +197,11 @@ def _names(bench: Bench) -> None:
     Of runc and crun no path tells a container: it is unknown until the runtime wrote its file and we have read it.
     """
     bench.exec("docker", "exec", "before", "true", "before")
-    bench.sh(f"docker run -d --name dweb {IMAGE} sleep 600")
+    bench.sh(f"docker run -d --name dweb {IMAGE} sleep 100000")
     bench.exec("docker", "exec", "dweb", "true", "docker")
-    bench.sh(f"podman run -d --name pweb {IMAGE} sleep 600")
+    bench.sh(f"podman run -d --name pweb {IMAGE} sleep 100000")
     bench.exec("podman", "exec", "pweb", "true", "podman")
-    bench.sh(f"ctr run -d {IMAGE} cweb sleep 600")
+    bench.sh(f"ctr run -d {IMAGE} cweb sleep 100000")
     bench.exec("ctr", "task", "exec", "--exec-id", "suite", "cweb", "true", "ctr")
     bench.sh(f"cd {bench.bundle('rweb', '/jobs/rweb')} && runc run -d rweb </dev/null >/dev/null 2>&1")
     bench.sh(f"cd {bench.bundle('xweb', '/jobs/xweb')} && crun run -d xweb </dev/null >/dev/null 2>&1")
@@ -231,6 +231,7 @@ def _processes(bench: Bench, rules: Rules) -> None:
         assert (held["CapPrm:"], held["CapEff:"]) == (DAC_READ_SEARCH, DAC_READ_SEARCH)
         assert (int(held["CapInh:"], 16), int(held["CapAmb:"], 16)) == (0, 0)
     rules.add("-a", "always,exit", "-F", "arch=b64", "-S", "openat", "-F", "uid=audit-enricher", "-k", "own")
+    bench.truth(1, "ruled")  # to load it is an event with its key, and auditctl's
     bench.events()
     bench.sh(f"cd {bench.bundle('slow', '/jobs/slow')} && runc run -d slow </dev/null >/dev/null 2>&1")
     bench.exec("runc", "exec", "slow", "true", "slow")
@@ -242,11 +243,12 @@ def _processes(bench: Bench, rules: Rules) -> None:
 
 def _failures(bench: Bench) -> None:
     """No runtime's daemon is asked, and state that is nonsense costs its own container's name alone."""
+    pid = int(bench.sh("docker inspect --format '{{.State.Pid}}' before").stdout)
+    group = "/sys/fs/cgroup" + bench.sh(f"sed -n 's/^0:://p' /proc/{pid}/cgroup").stdout.decode().strip()
     bench.sh("systemctl kill -s KILL --kill-who=main docker.service")
-    group = "/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/$(pgrep -f 'sleep 600' -o)/cgroup)"
     bench.exec("sh", "-c", f"(echo 0 >{group}/cgroup.procs; exec true orphan)")
     storage = "/var/lib/containers/storage/overlay-containers"
-    bench.sh(f"podman create --name plate {IMAGE} sleep 600")
+    bench.sh(f"podman create --name plate {IMAGE} sleep 100000")
     bench.sh(f"cp -a {storage}/containers.json /run/containers.json")
     bench.sh(f"rm {storage}/containers.json && mkfifo {storage}/containers.json")
     path = "/machine.slice/libpod-" + "ef" * 32 + ".scope"
@@ -275,7 +277,7 @@ def _hung(bench: Bench) -> dict[str, float]:
     usual = bench.latency()
     # The worker is what a file system can hang. With the keeper held too, nobody notices while we measure.
     bench.sh(f"kill -STOP {worker} {keeper}")
-    ident = bench.sh(f"podman run -d --name phung {IMAGE} sleep 600").stdout.decode().split()[-1]
+    ident = bench.sh(f"podman run -d --name phung {IMAGE} sleep 100000").stdout.decode().split()[-1]
     bench.exec("podman", "exec", "phung", "true", "hung")
     during = bench.latency()
     bench.truth(500, "flow")
@@ -301,13 +303,13 @@ def _killed(bench: Bench) -> None:
     """SIGKILL: another worker is started; without the keeper there are no names any more, and all else is as it was."""
     keeper, worker = bench.helpers()
     bench.sh(f"kill -KILL {worker}")
-    bench.sh(f"podman run -d --name pcrash {IMAGE} sleep 600")
+    bench.sh(f"podman run -d --name pcrash {IMAGE} sleep 100000")
     assert bench.named("podman", "pcrash")["container"]["name"] == "pcrash"
     counts = bench.status()["metadata"]
     assert counts["crashed"] >= 1
     assert bench.helpers()[0] == keeper
     bench.sh(f"kill -KILL {keeper}")
-    ident = bench.sh(f"podman run -d --name pended {IMAGE} sleep 600").stdout.decode().split()[-1]
+    ident = bench.sh(f"podman run -d --name pended {IMAGE} sleep 100000").stdout.decode().split()[-1]
     bench.exec("podman", "exec", "pended", "true", "ended")
     bench.exec("podman", "exec", "pcrash", "true", "held")
     bench.truth(500, "flow")

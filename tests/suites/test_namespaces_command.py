@@ -51,7 +51,7 @@ class Yard:
 @pytest.fixture(scope="module")
 def yard(guest: Guest) -> Iterator[Yard]:
     guest.run(["guest-images", "podman"], timeout=120, check=True)
-    run = ["podman", "run", "-d", "--name", "nsbox", "--network", "none", IMAGE, "sleep", "600"]
+    run = ["podman", "run", "-d", "--name", "nsbox", "--network", "none", IMAGE, "sleep", "100000"]
     container = guest.run(run, timeout=120, check=True).stdout.decode().strip()
     try:
         asked = ["podman", "inspect", "--format", "{{.State.Pid}}", "nsbox"]
@@ -212,9 +212,10 @@ def test_what_is_asked_for(yard: Yard) -> None:
     document, _ = yard.document("--pid", str(box["init"]), "--no-network", "--kind", "net")
     assert [entry["ino"] for entry in document["namespaces"]] == [box["net"]]
     assert "network" not in document["namespaces"][0]
-    code, out, err = yard.run("--container", "f00")
+    absent = "e00" if yard.container.startswith("f00") else "f00"
+    code, out, err = yard.run("--container", absent)
     assert (code, out) == (2, "")
-    assert "f00" in err
+    assert absent in err
 
 
 @ONE_KERNEL
@@ -224,8 +225,9 @@ def test_without_privilege(yard: Yard) -> None:
     document, said = yard.document(prefix=prefix)
     unread = r"could not read the namespaces of \d+ processes, pid 1's.*SYS_PTRACE.* nor the inside of 1 .*SYS_ADMIN"
     assert re.search(unread, said), said
-    # One line for that, and one because no service runs in this guest.
-    assert (said.count("\n"), said.count("no exact times: no service answers on")) == (2, 1), said
+    # One line for that, and one because no service runs in this guest; some process may have ended meanwhile.
+    notes = [line for line in said.splitlines() if "ended or moved while" not in line]
+    assert (len(notes), said.count("no exact times: no service answers on")) == (2, 1), said
     assert not any("since" in entry for entry in document["namespaces"])
     assert document["namespaces"]
     assert {"host" in entry for entry in document["namespaces"]} == {False}
@@ -297,6 +299,8 @@ def test_exact_times_from_the_service(early: int, service: Service) -> None:
         with in_a_net_namespace(guest) as inum:
             after = now()
             spaces, said = entries()
+            while "does not answer" in said:  # within its five seconds, which are for a machine
+                spaces, said = entries()
         assert "no exact times" not in said
         made = spaces["net", inum]
         assert before <= made["since"] <= after
