@@ -56,6 +56,18 @@ def test_not_delivered(host: Host) -> None:
     assert host.now == pytest.approx(53.0)
 
 
+def test_one_that_stood_still_looks_before_it_says_so(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its time passed between sending and the first look, and what came of it was there."""
+    fileno = host.fileno
+
+    def stands_still() -> int:
+        host.now += 1000.0
+        return fileno()
+
+    monkeypatch.setattr(host, "fileno", stands_still)
+    assert prove(host)[:2] == (Proof.PROVED, 101)
+
+
 def test_whoever_brings_records_has_gone(host: Host) -> None:
     """It is readable for ever then, and nothing will come: not waited for."""
     host.delivers = False
